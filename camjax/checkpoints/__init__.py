@@ -1,0 +1,1 @@
+"""Weights: where they come from, reading them, and turning them into parameters."""

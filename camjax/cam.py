@@ -1,0 +1,178 @@
+"""Class activation maps: from a network's last features and its linear head to the top classes and where they are.
+
+Zhou et al. 2016 ("Learning Deep Features for Discriminative Localization"): where a network ends in global average
+pooling and a linear layer, the layer's column for a class, applied at every pixel instead of to the mean, is a map
+whose mean (plus the bias) is the class's logit.
+
+Arrays: features are `(..., h, w, c)`, maps `(..., k, height, width)`. Everything here runs in float32 at the highest
+matrix-product precision, so that the identity above holds on any device; next to the network it costs nothing.
+"""
+
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, Int
+
+Method = Literal["bicubic-pytorch", "bicubic", "bilinear", "nearest"]
+METHODS: tuple[Method, ...] = ("bicubic-pytorch", "bicubic", "bilinear", "nearest")
+
+Size = int | tuple[int, int]
+
+
+class CamResult(NamedTuple):
+    """What `cam_fn` returns, a pytree of arrays.
+
+    Attributes:
+        logits: `(..., n)` float32.
+        classes: `(..., k)` int32, by falling probability, or as asked for.
+        probabilities: `(..., k)` float32, the softmax over all n classes at those k.
+        maps: `(..., k, height, width)` float32, signed and in units of the logit, or in [0, 1] if normalized.
+    """
+
+    logits: Float[Array, "*batch n"]
+    classes: Int[Array, "*batch k"]
+    probabilities: Float[Array, "*batch k"]
+    maps: Float[Array, "*batch k height width"]
+
+
+@functools.partial(jax.jit, static_argnames=("top_k", "size", "method", "normalize"))
+def cam_fn(
+    features: Float[Array, "*batch h w c"],
+    kernel: Float[Array, "c n"],
+    bias: Float[Array, " n"] | None = None,
+    *,
+    classes: Int[Array, "*some k"] | None = None,
+    top_k: int = 5,
+    size: Size | None = None,
+    method: Method = "bicubic-pytorch",
+    normalize: bool = False,
+) -> CamResult:
+    """The top classes of each image and a class activation map for each (Zhou et al. 2016).
+
+    Compiled once for each combination of shapes and options; pure and differentiable; any number of leading batch
+    dimensions, mapped with `jax.vmap`, whose sharding passes through. Only the k wanted columns of the head are applied
+    to the pixels, never all n.
+
+    Raw maps are signed and share one unit, the logit, so they compare between classes and between images:
+    `maps.mean((-2, -1)) + bias[classes] == logits[classes]` at network resolution. Normalised maps each have their own
+    scale and do not compare.
+
+    Args:
+        features: what global average pooling reads, any float dtype; computed on in float32.
+        kernel: the linear head's, one column a class.
+        bias: the head's; None is no bias. It is in the logits, not in the maps.
+        classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`. A class that
+            does not exist gives NaN.
+        top_k: how many classes; not used where `classes` is given.
+        size: `(height, width)` or one side of the maps; None leaves them at the features' resolution.
+        method: the interpolation; see `upsample`.
+        normalize: ReLU, then scale each map to [0, 1] after the resize; a constant map is all zeros.
+
+    Returns:
+        Logits, classes, probabilities and maps.
+
+    Raises:
+        ValueError: ranks or channels do not fit, `top_k` is not in 1..n, a size is not positive, or an unknown method.
+    """
+    _check(features, kernel, bias, classes, top_k)
+    batch = features.shape[:-3]
+    if classes is not None:
+        classes = jnp.broadcast_to(classes.astype(jnp.int32), (*batch, classes.shape[-1]))
+
+    def explain(features: Array, classes: Array | None) -> CamResult:
+        return _explain_image(features, kernel, bias, classes, top_k, size, method, normalize)
+
+    for _ in batch:
+        explain = jax.vmap(explain)
+    return explain(features, classes)
+
+
+def _explain_image(
+    features: Float[Array, "h w c"],
+    kernel: Float[Array, "c n"],
+    bias: Float[Array, " n"] | None,
+    classes: Int[Array, " k"] | None,
+    top_k: int,
+    size: Size | None,
+    method: Method,
+    normalize: bool,
+) -> CamResult:
+    """One image's explanation; see `cam_fn`."""
+    dtype = jnp.promote_types(features.dtype, jnp.float32)
+    features, kernel = features.astype(dtype), kernel.astype(dtype)
+    logits = jnp.dot(features.mean((0, 1)), kernel, precision=lax.Precision.HIGHEST)
+    if bias is not None:
+        logits = logits + bias.astype(dtype)
+    if classes is None:
+        _, classes = lax.top_k(logits, top_k)
+    probabilities = jax.nn.softmax(logits).at[classes].get(mode="fill", fill_value=jnp.nan)
+    columns = kernel.at[:, classes].get(mode="fill", fill_value=jnp.nan)
+    maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)
+    if size is not None:
+        maps = upsample(maps, size, method)
+    if normalize:
+        maps = normalize_maps(maps)
+    return CamResult(logits, classes, probabilities, maps)
+
+
+def upsample(
+    maps: Float[Array, "*batch h w"], size: Size, method: Method = "bicubic-pytorch"
+) -> Float[Array, "*batch height width"]:
+    """Resizes maps with half-pixel centres and no antialiasing, in float32.
+
+    It is two small matrix products, one an axis (`jax.image.resize`). Bicubic overshoots: the result can leave the
+    range of the input by up to about a fifth of it.
+
+    Args:
+        maps: any float dtype; the last two axes are resized.
+        size: `(height, width)`, or one number for both.
+        method: `"bicubic-pytorch"` is PyTorch's and OpenCV's (a = -0.75, border pixels repeated), `"bicubic"` Pillow's
+            and TensorFlow's (a = -0.5, weights renormalised at the border), `"bilinear"`, or `"nearest"`.
+
+    Raises:
+        ValueError: a size is not positive, or an unknown method.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be positive, not {height} x {width}")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    # In bfloat16 the interpolation weights themselves would be rounded to three digits.
+    maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+    resized: Array = jax.image.resize(maps, (*maps.shape[:-2], height, width), method, antialias=False)
+    return resized
+
+
+def normalize_maps(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
+    """ReLU, then each map scaled to [0, 1] by its own minimum and maximum; a constant map gives zeros."""
+    maps = jax.nn.relu(maps)
+    low = maps.min((-2, -1), keepdims=True)
+    spread = maps.max((-2, -1), keepdims=True) - low
+    # The inner `where` keeps the division, and so its gradient, finite.
+    return jnp.where(spread > 0, (maps - low) / jnp.where(spread > 0, spread, 1), 0)
+
+
+def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None, top_k: int) -> None:
+    """Raises a ValueError that names the shapes, unless they fit together."""
+    if features.ndim < 3:
+        raise ValueError(f"features must be (..., h, w, c), not of shape {features.shape}")
+    if kernel.ndim != 2:
+        raise ValueError(f"kernel must be (c, n), not of shape {kernel.shape}")
+    channels, count = kernel.shape
+    if features.shape[-1] != channels:
+        raise ValueError(
+            f"features {features.shape} have {features.shape[-1]} channels, kernel {kernel.shape} {channels}"
+        )
+    if bias is not None and bias.shape != (count,):
+        raise ValueError(f"bias must be of shape ({count},) for kernel {kernel.shape}, not {bias.shape}")
+    if classes is not None:
+        batch = features.shape[:-3]
+        if not jnp.issubdtype(classes.dtype, jnp.integer):
+            raise ValueError(f"classes must be integers, not {classes.dtype}")
+        if classes.ndim != 1 and classes.shape[:-1] != batch:
+            raise ValueError(f"classes {classes.shape} must be (k,) or (*{batch}, k) for features {features.shape}")
+    elif not 1 <= top_k <= count:
+        raise ValueError(f"top_k must be in 1..{count}, the classes of kernel {kernel.shape}, not {top_k}")

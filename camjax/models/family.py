@@ -1,0 +1,53 @@
+"""What a network file tells the rest of camjax about itself."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+
+from camjax.classifier import Classifier
+from camjax.models.binding import bind
+
+KeyTable = dict[str, str]
+"""Module names in a checkpoint, and the names of the same modules here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One definition that many networks share.
+
+    Attributes:
+        name: written into camjax's own weight files.
+        config: a frozen dataclass with a field `num_classes`.
+        module: called as `module(config, rngs=...)`.
+        layouts: for each known naming of a checkpoint, a function from a config to its key table.
+    """
+
+    name: str
+    config: type
+    module: Callable[..., nnx.Module]
+    layouts: Mapping[str, Callable[[Any], KeyTable]]
+
+    def initialise(self, config: Any, *, seed: int = 0) -> Classifier:  # noqa: ANN401
+        """A classifier with random weights."""
+        return bind(self.module(config, rngs=nnx.Rngs(seed)))
+
+    def outline(self, config: Any) -> Classifier:  # noqa: ANN401
+        """The same classifier with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
+        return bind(nnx.eval_shape(lambda: self.module(config, rngs=nnx.Rngs(0))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A named member of a family.
+
+    Attributes:
+        name: timm's and torchvision's name for it.
+        family: its definition.
+        config: what the family's module is built from.
+    """
+
+    name: str
+    family: Family
+    config: Any

@@ -1,0 +1,128 @@
+"""The three layers every network here is made of, in inference form.
+
+Conventions: images and features are NHWC, convolution kernels HWIO. Parameters are float32; computation follows the
+dtype of the input, so one set of parameters serves float32 and bfloat16.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+from jaxtyping import Float
+
+Padding = str | Sequence[tuple[int, int]]
+
+
+class Conv(nnx.Module):
+    """A 2-D convolution without bias.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        size: side of the square kernel.
+        stride: step, the same along both axes.
+        padding: `"SAME"` pads as TensorFlow does (more at the end when the stride leaves an odd rest). None pads
+            `(size - 1) // 2` on every side, as PyTorch's networks do; the two differ whenever the stride is not 1.
+        groups: feature groups; `groups == inputs` is a depthwise convolution.
+        rngs: for the He-normal initial kernel.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: Padding | None = None,
+        groups: int = 1,
+        rngs: nnx.Rngs,
+    ) -> None:
+        initial = nnx.initializers.he_normal()
+        self.kernel = nnx.Param(initial(rngs.params(), (size, size, inputs // groups, outputs), jnp.float32))
+        self.stride = stride
+        self.padding = symmetric(size) if padding is None else padding
+        self.groups = groups
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The convolved features, in the dtype of `x`."""
+        return lax.conv_general_dilated(
+            x,
+            self.kernel[...].astype(x.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with its running statistics (Ioffe & Szegedy 2015), as at inference.
+
+    Args:
+        channels: size of the last axis.
+        eps: added to the variance: 1e-5 in PyTorch's networks, 1e-3 in TensorFlow's.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.var = nnx.BatchStat(jnp.ones(channels))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The normalised features, in the dtype of `x`."""
+        # One multiply-add a pixel; the per-channel factors are made in the parameters' own precision.
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
+        offset = self.bias[...] - self.mean[...] * factor
+        return x * channelwise(factor, x) + channelwise(offset, x)
+
+
+class Linear(nnx.Module):
+    """The head: `pooled @ kernel + bias`, in float32 whatever the features' dtype.
+
+    Args:
+        inputs: channels in.
+        outputs: classes.
+        rngs: for the initial kernel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        initial = nnx.initializers.lecun_normal()
+        self.kernel = nnx.Param(initial(rngs.params(), (inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b n"]:
+        """The logits, float32."""
+        return x.astype(self.kernel.dtype) @ self.kernel[...] + self.bias[...][None, :]
+
+
+def channelwise(vector: Float[Array, " c"], x: Float[Array, "b h w c"]) -> Float[Array, "1 1 1 c"]:
+    """A per-channel vector in the shape and dtype that multiplies or adds to `x`."""
+    return vector.astype(x.dtype)[None, None, None, :]
+
+
+def symmetric(size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """PyTorch's usual padding for a kernel of that size: the same on every side."""
+    pad = (size - 1) // 2
+    return ((pad, pad), (pad, pad))
+
+
+def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int) -> Float[Array, "b h2 w2 c"]:
+    """Max pooling with PyTorch's padding; the border is -inf, never a zero that a negative feature would lose to."""
+    none = (0, 0)
+    return lax.reduce_window(
+        x,
+        jnp.asarray(-jnp.inf, x.dtype),
+        lax.max,
+        window_dimensions=(1, size, size, 1),
+        window_strides=(1, stride, stride, 1),
+        padding=(none, *symmetric(size), none),
+    )
+
+
+def global_average(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    """Global average pooling, accumulated in at least float32."""
+    return jnp.mean(x, axis=(-3, -2), dtype=jnp.promote_types(x.dtype, jnp.float32))

@@ -1,0 +1,220 @@
+"""ResNet (He et al. 2015), Wide ResNet and ResNeXt from one definition, with torchvision's and timm's names.
+
+Bottleneck v1.5: the stride sits on the 3x3 convolution. Module names are torchvision's, except that a projection
+shortcut is `downsample.conv` and `downsample.bn` instead of `downsample.0` and `downsample.1`.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from camjax.models.family import Architecture, Family, KeyTable
+from camjax.models.layers import BatchNorm, Conv, Linear, global_average, max_pool
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    """What tells one member of the family from another.
+
+    Attributes:
+        depths: blocks in each of the four stages.
+        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions with four times the width coming out, instead of two 3x3.
+        widths: channels of each stage, before the expansion.
+        stem_width: channels of the first convolution.
+        groups: feature groups of the bottleneck's 3x3 convolution (ResNeXt).
+        group_width: channels per group at a stage width of 64 (Wide ResNet, ResNeXt).
+        num_classes: outputs of the head.
+    """
+
+    depths: tuple[int, int, int, int]
+    bottleneck: bool
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    stem_width: int = 64
+    groups: int = 1
+    group_width: int = 64
+    num_classes: int = 1000
+
+    @property
+    def expansion(self) -> int:
+        """Channels that leave a block, per channel of its stage's width."""
+        return 4 if self.bottleneck else 1
+
+
+class Downsample(nnx.Module):
+    """The projection shortcut: a strided 1x1 convolution and its normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, rngs: nnx.Rngs) -> None:
+        self.conv = Conv(inputs, outputs, 1, stride=stride, rngs=rngs)
+        self.bn = BatchNorm(outputs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The projected features."""
+        return self.bn(self.conv(x))
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, width: int, *, stride: int, config: ResNetConfig, rngs: nnx.Rngs) -> None:
+        self.conv1 = Conv(inputs, width, 3, stride=stride, rngs=rngs)
+        self.bn1 = BatchNorm(width)
+        self.conv2 = Conv(width, width, 3, rngs=rngs)
+        self.bn2 = BatchNorm(width)
+        self.downsample = shortcut(inputs, width * config.expansion, stride, rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The block's features, after its last ReLU."""
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nnx.Module):
+    """1x1, 3x3, 1x1 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, width: int, *, stride: int, config: ResNetConfig, rngs: nnx.Rngs) -> None:
+        inner = width * config.group_width // 64 * config.groups
+        outputs = width * config.expansion
+        self.conv1 = Conv(inputs, inner, 1, rngs=rngs)
+        self.bn1 = BatchNorm(inner)
+        self.conv2 = Conv(inner, inner, 3, stride=stride, groups=config.groups, rngs=rngs)
+        self.bn2 = BatchNorm(inner)
+        self.conv3 = Conv(inner, outputs, 1, rngs=rngs)
+        self.bn3 = BatchNorm(outputs)
+        self.downsample = shortcut(inputs, outputs, stride, rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The block's features, after its last ReLU."""
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = jax.nn.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def shortcut(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> Downsample | None:
+    """A projection where the shapes differ, else None: the identity."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return Downsample(inputs, outputs, stride=stride, rngs=rngs)
+
+
+class ResNet(nnx.Module):
+    """The network. `pooled` names the features that global average pooling reads, `linear` the head's layer.
+
+    Args:
+        config: which member of the family.
+        rngs: for the initial weights.
+    """
+
+    pooled = "layer4"
+    linear = "fc"
+
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
+        self.conv1 = Conv(3, config.stem_width, 7, stride=2, rngs=rngs)
+        self.bn1 = BatchNorm(config.stem_width)
+        block = Bottleneck if config.bottleneck else BasicBlock
+        inputs = config.stem_width
+        for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
+            blocks = []
+            for index in range(depth):
+                stride = 2 if stage > 1 and index == 0 else 1
+                blocks.append(block(inputs, width, stride=stride, config=config, rngs=rngs))
+                inputs = width * config.expansion
+            setattr(self, f"layer{stage}", nnx.List(blocks))
+        self.fc = Linear(inputs, config.num_classes, rngs=rngs)
+
+    def features(self, images: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b _ _ _"]]:
+        """The intermediate features by name, each after its last ReLU.
+
+        Args:
+            images: normalised, float32 or bfloat16, of any size.
+
+        Returns:
+            `stem` (after the max-pool, stride 4) and `layer1` to `layer4` (strides 4, 8, 16 and 32), in the images'
+            dtype.
+        """
+        x = jax.nn.relu(self.bn1(self.conv1(images)))
+        x = max_pool(x, 3, stride=2)
+        features = {"stem": x}
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            for block in getattr(self, name):
+                x = block(x)
+            features[name] = x
+        return features
+
+    def head(self, features: dict[str, Float[Array, "b _ _ _"]]) -> Float[Array, "b n"]:
+        """Logits (float32) from the features."""
+        return self.fc(global_average(features[self.pooled]))
+
+    def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], dict[str, Array]]:
+        """Logits and features of normalised images."""
+        features = self.features(images)
+        return self.head(features), features
+
+
+def torchvision_keys(config: ResNetConfig) -> KeyTable:
+    """Module names of torchvision and timm, and ours."""
+    table = {"conv1": "conv1", "bn1": "bn1", "fc": "fc"}
+    for block, inner, projected in _blocks(config):
+        for layer in range(1, inner + 1):
+            table[f"{block}.conv{layer}"] = f"{block}.conv{layer}"
+            table[f"{block}.bn{layer}"] = f"{block}.bn{layer}"
+        if projected:
+            table[f"{block}.downsample.0"] = f"{block}.downsample.conv"
+            table[f"{block}.downsample.1"] = f"{block}.downsample.bn"
+    return table
+
+
+def transformers_keys(config: ResNetConfig) -> KeyTable:
+    """Module names of Hugging Face transformers (stages and layers counted from 0), and ours."""
+    table = {
+        "resnet.embedder.embedder.convolution": "conv1",
+        "resnet.embedder.embedder.normalization": "bn1",
+        "classifier.1": "fc",
+    }
+    for block, inner, projected in _blocks(config):
+        stage, index = block.removeprefix("layer").split(".")
+        theirs = f"resnet.encoder.stages.{int(stage) - 1}.layers.{index}"
+        for layer in range(1, inner + 1):
+            table[f"{theirs}.layer.{layer - 1}.convolution"] = f"{block}.conv{layer}"
+            table[f"{theirs}.layer.{layer - 1}.normalization"] = f"{block}.bn{layer}"
+        if projected:
+            table[f"{theirs}.shortcut.convolution"] = f"{block}.downsample.conv"
+            table[f"{theirs}.shortcut.normalization"] = f"{block}.downsample.bn"
+    return table
+
+
+def _blocks(config: ResNetConfig) -> list[tuple[str, int, bool]]:
+    """Every block's name, its number of convolutions, and whether its shortcut is a projection."""
+    blocks = []
+    inputs = config.stem_width
+    for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
+        for index in range(depth):
+            outputs = width * config.expansion
+            projected = inputs != outputs or (stage > 1 and index == 0)
+            blocks.append((f"layer{stage}.{index}", 3 if config.bottleneck else 2, projected))
+            inputs = outputs
+    return blocks
+
+
+FAMILY = Family(
+    name="resnet",
+    config=ResNetConfig,
+    module=ResNet,
+    layouts={"torchvision": torchvision_keys, "transformers": transformers_keys},
+)
+
+_preset = functools.partial(Architecture, family=FAMILY)
+ARCHITECTURES = (
+    _preset("resnet18", config=ResNetConfig(depths=(2, 2, 2, 2), bottleneck=False)),
+    _preset("resnet34", config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=False)),
+    _preset("resnet50", config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True)),
+    _preset("resnet101", config=ResNetConfig(depths=(3, 4, 23, 3), bottleneck=True)),
+    _preset("resnet152", config=ResNetConfig(depths=(3, 8, 36, 3), bottleneck=True)),
+    _preset("wide_resnet50_2", config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True, group_width=128)),
+    _preset("resnext50_32x4d", config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True, groups=32, group_width=4)),
+)

@@ -1,0 +1,52 @@
+"""What belongs to a set of weights: the size, scale and crop its training pictures had.
+
+Arrays: pictures are uint8 NHWC in [0, 255]; a network's input is float NHWC, `(picture / 255 - mean) / std`.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, UInt8
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """A checkpoint's preprocessing, in timm's terms.
+
+    Attributes:
+        input_size: side of the square input, in pixels.
+        crop_pct: the share of the resized picture's shorter side that the centre crop keeps.
+        interpolation: `"bilinear"` or `"bicubic"`, Pillow's antialiased resize.
+        mean: per channel (red, green, blue), of pictures in [0, 1].
+        std: likewise.
+    """
+
+    input_size: int = 224
+    crop_pct: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+def normalize_images(
+    images: UInt8[Array, "*b h w 3"], preprocess: Preprocess, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "*b h w 3"]:
+    """A network's input from uint8 pictures, computed in float32 and then cast.
+
+    Args:
+        images: uint8 in [0, 255], red, green, blue.
+        preprocess: whose mean and std to use.
+        dtype: of the result.
+
+    Returns:
+        `(images / 255 - mean) / std`.
+    """
+    leading = (1,) * (images.ndim - 1)
+    mean = jnp.asarray(preprocess.mean, jnp.float32).reshape(*leading, 3)
+    std = jnp.asarray(preprocess.std, jnp.float32).reshape(*leading, 3)
+    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
