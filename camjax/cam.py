@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from camjax.precision import at_least_float32
+
 Method = Literal["bicubic-pytorch", "bicubic", "bilinear", "nearest"]
 METHODS: tuple[Method, ...] = ("bicubic-pytorch", "bicubic", "bilinear", "nearest")
 
@@ -101,7 +103,7 @@ def _explain_image(
     normalize: bool,
 ) -> CamResult:
     """One image's explanation; see `cam_fn`."""
-    dtype = jnp.promote_types(features.dtype, jnp.float32)
+    dtype = at_least_float32(features.dtype)
     features, kernel = features.astype(dtype), kernel.astype(dtype)
     logits = jnp.dot(features.mean((0, 1)), kernel, precision=lax.Precision.HIGHEST)
     if bias is not None:
@@ -141,9 +143,8 @@ def upsample(
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
     # In bfloat16 the interpolation weights themselves would be rounded to three digits.
-    maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
-    resized: Array = jax.image.resize(maps, (*maps.shape[:-2], height, width), method, antialias=False)
-    return resized
+    maps = maps.astype(at_least_float32(maps.dtype))
+    return jax.image.resize(maps, (*maps.shape[:-2], height, width), method, antialias=False)
 
 
 def normalize_maps(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:

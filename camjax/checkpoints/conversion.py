@@ -10,11 +10,8 @@ from jax.typing import ArrayLike
 from camjax.classifier import Params
 from camjax.errors import CheckpointError
 
-NORM_LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-"""A batch normalisation's tensors in PyTorch, and ours."""
-
-WEIGHT_LEAVES = {"weight": "kernel", "bias": "bias"}
-"""A convolution's or linear layer's tensors in PyTorch, and ours."""
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+"""A layer's parameters here, and in PyTorch."""
 
 UNUSED_LEAVES = frozenset({"num_batches_tracked"})
 """Tensors of a batch normalisation that only training reads."""
@@ -40,24 +37,36 @@ def convert(tensors: Mapping[str, np.ndarray], table: Mapping[str, str], outline
     Raises:
         CheckpointError: keys are missing, extra or of another shape; all of them are found, the first few listed.
     """
+    modules = {ours: theirs for theirs, ours in table.items()}
+    names = {name: _their_name(name, modules) for name, _ in flatten(outline)}
+    ours = {theirs: name for name, theirs in names.items()}
+    unused = {f"{module}.{leaf}" for module in table for leaf in UNUSED_LEAVES}
+    arrays = {ours.get(key, key): transpose(tensor) for key, tensor in tensors.items() if key not in unused}
+    return place(arrays, outline, names)
+
+
+def place(arrays: Mapping[str, np.ndarray], outline: Params, names: Mapping[str, str] | None = None) -> Params:
+    """The parameters from arrays that have our names and axis order, each used exactly once.
+
+    Args:
+        arrays: by dotted name.
+        outline: as for `convert`.
+        names: what errors are to call a parameter, where that is not its name.
+
+    Raises:
+        CheckpointError: as for `convert`.
+    """
+    names = names or {}
     shapes = {name: leaf.shape for name, leaf in flatten(outline)}
-    found: dict[str, np.ndarray] = {}
-    extra, misshaped = [], []
-    for key, tensor in tensors.items():
-        module, _, leaf = key.rpartition(".")
-        if leaf in UNUSED_LEAVES and module in table:
-            continue
-        name = _our_name(table.get(module), leaf, shapes)
-        if name is None:
-            extra.append(key)
-            continue
-        array = transpose(tensor)
-        if array.shape != shapes[name]:
-            misshaped.append(f"{key} {tensor.shape}, where the network holds {shapes[name]} as {name}")
-        found[name] = array
-    missing = [name for name in shapes if name not in found]
-    _raise_if_any(missing=[_their_name(name, table) for name in missing], extra=extra, misshaped=misshaped)
-    return unflatten({name: jnp.asarray(found[name], jnp.float32) for name in shapes})
+    missing = [names.get(name, name) for name in shapes if name not in arrays]
+    extra = [name for name in arrays if name not in shapes]
+    misshaped = [
+        f"{names.get(name, name)} gives {name} the shape {arrays[name].shape}, not {shape}"
+        for name, shape in shapes.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    _raise_if_any(missing=missing, extra=extra, misshaped=misshaped)
+    return unflatten({name: jnp.asarray(arrays[name], jnp.float32) for name in shapes})
 
 
 def transpose(tensor: np.ndarray) -> np.ndarray:
@@ -65,11 +74,6 @@ def transpose(tensor: np.ndarray) -> np.ndarray:
     if tensor.ndim == 4:
         return tensor.transpose(2, 3, 1, 0)
     return tensor.T if tensor.ndim == 2 else tensor
-
-
-def matched_keys(tensors: Mapping[str, np.ndarray], table: Mapping[str, str]) -> int:
-    """How many of a checkpoint's keys belong to a module of the table."""
-    return sum(key.rpartition(".")[0] in table for key in tensors)
 
 
 def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -93,21 +97,10 @@ def unflatten(leaves: Mapping[str, ArrayLike]) -> Params:
     return tree
 
 
-def _our_name(module: str | None, leaf: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """The parameter that a checkpoint's tensor is, or None."""
-    if module is None:
-        return None
-    leaves = NORM_LEAVES if f"{module}.scale" in shapes else WEIGHT_LEAVES
-    name = f"{module}.{leaves.get(leaf)}"
-    return name if name in shapes else None
-
-
-def _their_name(name: str, table: Mapping[str, str]) -> str:
-    """What a parameter is called in the checkpoint."""
+def _their_name(name: str, modules: Mapping[str, str]) -> str:
+    """What the checkpoint calls a parameter of ours."""
     module, _, leaf = name.rpartition(".")
-    modules = {ours: theirs for theirs, ours in table.items()}
-    leaves = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-    return f"{modules[module]}.{leaves.get(leaf, leaf)}"
+    return f"{modules[module]}.{LEAVES[leaf]}"
 
 
 def _raise_if_any(**problems: list[str]) -> None:

@@ -28,12 +28,10 @@ def bind(module: Any) -> Classifier:  # noqa: ANN401
         return nnx.merge(graph, nnx.restore_int_paths(params))
 
     def features(params: Params, images: Array) -> dict[str, Array]:
-        found: dict[str, Array] = merge(params).features(images)
-        return found
+        return merge(params).features(images)
 
     def head(params: Params, features: dict[str, Array]) -> Array:
-        logits: Array = merge(params).head(features)
-        return logits
+        return merge(params).head(features)
 
     def linear_head(params: Params) -> LinearHead:
         return LinearHead(params[linear]["kernel"], params[linear]["bias"])

@@ -183,6 +183,7 @@ FAMILY = Family(
     name="efficientnet_lite",
     config=EfficientNetLiteConfig,
     module=EfficientNetLite,
+    head=EfficientNetLite.linear,
     layouts={"timm": timm_keys, "efficientnet-pytorch": efficientnet_pytorch_keys},
 )
 

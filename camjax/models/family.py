@@ -21,12 +21,14 @@ class Family:
         name: written into camjax's own weight files.
         config: a frozen dataclass with a field `num_classes`.
         module: called as `module(config, rngs=...)`.
+        head: the linear head's name in the module.
         layouts: for each known naming of a checkpoint, a function from a config to its key table.
     """
 
     name: str
     config: type
     module: Callable[..., nnx.Module]
+    head: str
     layouts: Mapping[str, Callable[[Any], KeyTable]]
 
     def initialise(self, config: Any, *, seed: int = 0) -> Classifier:  # noqa: ANN401

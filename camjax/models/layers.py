@@ -11,6 +11,8 @@ from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
 
+from camjax.precision import at_least_float32
+
 Padding = str | Sequence[tuple[int, int]]
 
 
@@ -125,4 +127,4 @@ def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int) -> Float[Arr
 
 def global_average(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     """Global average pooling, accumulated in at least float32."""
-    return jnp.mean(x, axis=(-3, -2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(at_least_float32(x.dtype)).mean(axis=(-3, -2))

@@ -205,6 +205,7 @@ FAMILY = Family(
     name="resnet",
     config=ResNetConfig,
     module=ResNet,
+    head=ResNet.linear,
     layouts={"torchvision": torchvision_keys, "transformers": transformers_keys},
 )
 

@@ -1,0 +1,74 @@
+"""From uint8 pictures to explanations in one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Int, UInt8
+
+from camjax.cam import CamResult, Method, Size, cam_fn
+from camjax.classifier import Model, Params
+from camjax.preprocess import normalize_images
+
+Explainer = Callable[..., CamResult]
+"""`explainer(images, classes=None) -> CamResult`."""
+
+
+def make_explainer(
+    model: Model,
+    *,
+    top_k: int = 5,
+    size: Size | Literal["input"] | None = "input",
+    method: Method = "bicubic-pytorch",
+    normalize: bool = False,
+    dtype: DTypeLike = jnp.float32,
+) -> Explainer:
+    """The one compiled function from pictures to their top classes and maps.
+
+    Scaling by mean and std, the network, the maps and their upsampling are one XLA program, compiled at the first call
+    of each shape. The parameters are its arguments, not constants in it, and lie on the device between calls.
+
+    Args:
+        model: from `load_model`, or your own.
+        top_k: how many classes.
+        size: of the maps: `"input"` for the pictures' own, a side, `(height, width)`, or None for the network's
+            resolution.
+        method: how maps are resized; see `camjax.cam.upsample`.
+        normalize: scale each map to [0, 1]; see `cam_fn`.
+        dtype: what the network computes in, `float32` or `bfloat16`. The maps are made in float32 either way.
+
+    Returns:
+        `explainer(images, classes=None)`: `images` are uint8 `(b, h, w, 3)` in [0, 255], red, green, blue, of the size
+        that the network is to see; `classes`, `(k,)` or `(b, k)` integers, are explained instead of the top ones. It
+        gives a `CamResult` with a leading batch axis. A sharded batch stays sharded.
+
+    Raises:
+        ValueError: from the call, where `images` are not uint8 `(b, h, w, 3)`.
+    """
+    classifier = model.classifier
+    params = jax.tree.map(lambda leaf: _cast_kernel(leaf, dtype), classifier.params)
+
+    @jax.jit
+    def explain(params: Params, images: Array, classes: Array | None) -> CamResult:
+        inputs = normalize_images(images, model.preprocess, dtype)
+        features = classifier.features(params, inputs)[classifier.pooled]
+        kernel, bias = classifier.linear_head(params)
+        shape = images.shape[1:3] if size == "input" else size
+        return cam_fn(
+            features, kernel, bias, classes=classes, top_k=top_k, size=shape, method=method, normalize=normalize
+        )
+
+    def explainer(images: UInt8[Any, "b h w 3"], classes: Int[Any, "*some k"] | None = None) -> CamResult:
+        if images.dtype != jnp.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images must be uint8 (b, h, w, 3), not {images.dtype} {images.shape}")
+        return explain(params, images, classes)
+
+    return explainer
+
+
+def _cast_kernel(leaf: Array, dtype: DTypeLike) -> Array:
+    """Convolution kernels in the network's dtype; vectors and the head stay float32, where precision is cheap."""
+    return leaf.astype(dtype) if leaf.ndim == 4 else leaf

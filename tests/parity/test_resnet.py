@@ -1,0 +1,146 @@
+"""ResNets against torchvision, timm and transformers with the same random weights.
+
+Tolerance: relative error 1e-5 in float32, about ten times what the deepest network shows (sums run in another order).
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+import transformers
+from references import images, randomise, relative_error, state_dict, to_nhwc, to_torch
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from camjax.checkpoints.conversion import convert
+from camjax.models.registry import ARCHITECTURES
+
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")
+WIDTHS = (8, 16, 24, 32)
+TOLERANCE = 1e-5
+
+
+def narrow_pair(name, num_classes=10):
+    """Our config of a network with few channels, and timm's module of the same."""
+    config = ARCHITECTURES[name].config
+    module = ResNet(
+        Bottleneck if config.bottleneck else BasicBlock,
+        config.depths,
+        channels=WIDTHS,
+        cardinality=min(config.groups, 4),
+        base_width=config.group_width * 8 if config.groups > 1 else config.group_width,
+        num_classes=num_classes,
+    )
+    ours = dataclasses.replace(
+        config,
+        widths=WIDTHS,
+        groups=min(config.groups, 4),
+        group_width=config.group_width * 8 if config.groups > 1 else config.group_width,
+        num_classes=num_classes,
+    )
+    return ours, randomise(module)
+
+
+def convert_torchvision(name, config, module):
+    family = ARCHITECTURES[name].family
+    classifier = family.outline(config)
+    params = convert(state_dict(module), family.layouts["torchvision"](config), classifier.params)
+    return dataclasses.replace(classifier, params=params)
+
+
+def torch_features(module, pixels):
+    """The named features by forward hooks: what a layer really gave, not what a wrapper says."""
+    found = {}
+    hooks = [
+        getattr(module, theirs).register_forward_hook(
+            lambda _m, _i, out, name=ours: found.__setitem__(name, out.clone())
+        )
+        for ours, theirs in {"stem": "maxpool", **{f"layer{n}": f"layer{n}" for n in range(1, 5)}}.items()
+    ]
+    with torch.no_grad():
+        logits = module(to_torch(pixels))
+    for hook in hooks:
+        hook.remove()
+    return logits.numpy(), {name: to_nhwc(feature) for name, feature in found.items()}
+
+
+def assert_same(classifier, module, pixels):
+    features = jax.jit(classifier.features)(classifier.params, pixels)
+    logits = classifier.head(classifier.params, features)
+    expected_logits, expected = torch_features(module, pixels)
+    assert features.keys() == {"stem", "layer1", "layer2", "layer3", "layer4"}
+    for name, feature in expected.items():
+        assert relative_error(features[name], feature) < TOLERANCE, name
+    assert relative_error(logits, expected_logits) < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 128)])
+@pytest.mark.parametrize("name", NAMES)
+def test_narrow_copies_equal_timm(name, size):
+    config, module = narrow_pair(name)
+    assert_same(convert_torchvision(name, config, module), module, images(2, *size))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_full_widths_equal_torchvision(name):
+    module = randomise(getattr(torchvision.models, name)())
+    config = ARCHITECTURES[name].config
+    assert_same(convert_torchvision(name, config, module), module, images(1, 96, 64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_counts_are_torchvisions(name):
+    architecture = ARCHITECTURES[name]
+    leaves = jax.tree.leaves(architecture.family.outline(architecture.config).params)
+    with torch.device("meta"):
+        module = getattr(torchvision.models, name)()
+    buffers = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == sum(value.numel() for value in buffers.values())
+
+
+@pytest.mark.parametrize("layer_type", ["basic", "bottleneck"])
+def test_transformers_names(layer_type):
+    torch.manual_seed(0)
+    theirs = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[32, 64, 96, 128], depths=[2, 1, 3, 1], layer_type=layer_type, num_labels=7
+    )
+    module = randomise(transformers.ResNetForImageClassification(theirs))
+    bottleneck = layer_type == "bottleneck"
+    config = dataclasses.replace(
+        ARCHITECTURES["resnet50"].config,
+        depths=(2, 1, 3, 1),
+        bottleneck=bottleneck,
+        widths=tuple(width // (4 if bottleneck else 1) for width in (32, 64, 96, 128)),
+        stem_width=16,
+        num_classes=7,
+    )
+    family = ARCHITECTURES["resnet50"].family
+    outline = family.outline(config)
+    params = convert(state_dict(module), family.layouts["transformers"](config), outline.params)
+    pixels = jax.numpy.asarray(images(2, 65, 97))
+    features = outline.features(params, pixels)
+    with torch.no_grad():
+        expected = module(to_torch(np.asarray(pixels)), output_hidden_states=True)
+    for ours, hidden in zip(features.values(), expected.hidden_states, strict=True):
+        assert relative_error(ours, to_nhwc(hidden)) < TOLERANCE
+    assert relative_error(outline.head(params, features), expected.logits) < TOLERANCE
+
+
+def test_bfloat16_stays_near_float32():
+    config, module = narrow_pair("resnet50")
+    classifier = convert_torchvision("resnet50", config, module)
+    pixels = jax.numpy.asarray(images(2, 64, 64))
+    exact = classifier.features(classifier.params, pixels)["layer4"]
+    features = classifier.features(classifier.params, pixels.astype(jax.numpy.bfloat16))
+    assert all(feature.dtype == jax.numpy.bfloat16 for feature in features.values())
+    # bfloat16 keeps 8 bits, 0.4 %; fifty layers of it add up to a few per cent.
+    assert relative_error(features["layer4"].astype(jax.numpy.float32), exact) < 0.05
+    assert classifier.head(classifier.params, features).dtype == jax.numpy.float32
+
+
+def test_timm_and_torchvision_share_names():
+    with torch.device("meta"):
+        assert timm.create_model("resnet50").state_dict().keys() == torchvision.models.resnet50().state_dict().keys()
