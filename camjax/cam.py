@@ -109,7 +109,8 @@ def _explain_image(
     if bias is not None:
         logits = logits + bias.astype(dtype)
     if classes is None:
-        _, classes = lax.top_k(logits, top_k)
+        # A sort, since XLA gathers a sharded batch onto every device for lax.top_k.
+        classes = jnp.argsort(logits, descending=True, stable=True)[:top_k].astype(jnp.int32)
     probabilities = jax.nn.softmax(logits).at[classes].get(mode="fill", fill_value=jnp.nan)
     columns = kernel.at[:, classes].get(mode="fill", fill_value=jnp.nan)
     maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)

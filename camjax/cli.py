@@ -1,0 +1,128 @@
+"""The command line: `camjax explain`, `camjax models`, `camjax convert`.
+
+JAX is imported inside the commands, so that `--help` and a misspelt option answer at once.
+"""
+
+import enum
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from camjax.errors import CamjaxError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Explain image classifiers: the top classes of a picture, and where the network saw each.",
+)
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A name that `camjax models` lists, hf-hub:OWNER/NAME[@REVISION], or a file."),
+]
+ArchitectureOption = Annotated[
+    str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="A text file with one class name a line, or a synset.txt.", exists=True, dir_okay=False)
+]
+
+
+class Geometry(enum.StrEnum):
+    """How a picture becomes the network's square input."""
+
+    pad = "pad"
+    crop = "crop"
+    squash = "squash"
+
+
+class DType(enum.StrEnum):
+    """What the network computes in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+@app.command()
+def explain(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, and folders of them.", show_default=False)],
+    model: ModelOption = DEFAULT_MODEL,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 5,
+    classes: Annotated[
+        str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
+    ] = None,
+    geometry: Annotated[
+        Geometry, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
+    ] = Geometry.pad,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the square that the network sees.", show_default="the weights' own")
+    ] = None,
+    colormap: Annotated[str, typer.Option(help="Any of matplotlib's; the original demo used hsv.")] = "inferno",
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat map over the picture.")] = 0.5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A folder for the figures, or a file (.png, .pdf).", show_default="here"),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write classes and probabilities here.", show_default=False)] = None,
+    npz: Annotated[Path | None, typer.Option(help="Write the arrays here, maps included.", show_default=False)] = None,
+    dtype: Annotated[DType, typer.Option(help="What the network computes in.")] = DType.float32,
+    architecture: ArchitectureOption = None,
+    labels: LabelsOption = None,
+) -> None:
+    """Show where a network sees its top classes in your pictures."""
+    from camjax.commands import ExplainOptions, run_explain
+
+    options = ExplainOptions(
+        model, top_k, classes, geometry.value, size, colormap, opacity, out, json, npz, dtype.value, architecture, labels
+    )
+    raise typer.Exit(run_explain(pictures, options))
+
+
+@app.command()
+def models() -> None:
+    """List the pretrained models, where they come from, and which are here already."""
+    from camjax.commands import run_models
+
+    run_models()
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME[@REVISION], or a weight file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: NAME.safetensors.")],
+    architecture: ArchitectureOption = None,
+    labels: LabelsOption = None,
+) -> None:
+    """Write a model to one file that loads without a network and without any other file."""
+    from camjax.commands import run_convert
+
+    run_convert(source, out, architecture, labels)
+
+
+def main() -> None:
+    """The entry point: bad input is one line on standard error, and exit status 2."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except CamjaxError as error:
+        _fail(str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}")
+
+
+def _fail(text: str) -> None:
+    typer.secho("camjax: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(" ".join(text.split()), err=True)
+    sys.exit(2)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    typer.secho("warning: ", fg="yellow", err=True, nl=False)
+    typer.echo(str(message), err=True)

@@ -1,0 +1,186 @@
+"""What the command line's commands do: loading, progress, tables and files, on top of the library."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from camjax.checkpoints.manifest import WeightSource, manifest
+from camjax.checkpoints.store import save_model
+from camjax.classifier import Model
+from camjax.errors import CamjaxError, PictureError
+from camjax.explain import Explanation, explain_pictures
+from camjax.geometry import Kind
+from camjax.labels import find_classes, parse_labels, short_label
+from camjax.loading import load_model
+from camjax.outputs import figure_paths, write_figure, write_json, write_npz
+from camjax.pictures import find_pictures
+from camjax.render import check_colormap
+
+BAR = 20
+"""Characters of a probability's bar."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainOptions:
+    """The options of `camjax explain`, as its help describes them."""
+
+    model: str
+    top_k: int
+    classes: str | None
+    geometry: Kind
+    size: int | None
+    colormap: str
+    opacity: float
+    out: Path | None
+    json: Path | None
+    npz: Path | None
+    dtype: str
+    architecture: str | None
+    labels: Path | None
+
+
+def run_explain(pictures: Sequence[Path], options: ExplainOptions) -> int:
+    """Explains the pictures, printing a table and writing a figure for each.
+
+    Returns:
+        The exit status: 2 where some pictures could not be read, else 0.
+
+    Raises:
+        CamjaxError: no picture can be explained, or an option does not fit the model.
+    """
+    console, errors = Console(), Console(stderr=True)
+    check_colormap(options.colormap)
+    paths = find_pictures(pictures)
+    figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
+    model = _load(options.model, options.architecture, options.labels, errors)
+    wanted = None if options.classes is None else find_classes(model.labels, options.classes.split(","))
+    if wanted is None and options.top_k > len(model.labels):
+        raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
+    failed: list[PictureError] = []
+    done: list[Explanation] = []
+    explanations = explain_pictures(
+        model,
+        paths,
+        top_k=options.top_k,
+        classes=wanted,
+        geometry=options.geometry,
+        input_size=options.size,
+        dtype=options.dtype,
+        on_error=failed.append,
+    )
+    with _compile_cache(), _progress(len(paths), errors) as advance:
+        for explanation in explanations:
+            target = figures[explanation.path]
+            write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
+            console.print(_table(explanation, target))
+            done.append(_without_pixels(explanation, keep_maps=options.npz is not None))
+            advance()
+    _write_arrays(done, model, options, console)
+    return _report(failed, len(done), errors)
+
+
+def run_models() -> None:
+    """Prints a table of the pretrained models."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "also", "network", "from", "licence", "here"):
+        table.add_column(column)
+    for source in manifest():
+        place = f"PyPI: {source.package}" if source.package else f"hub: {source.repository}"
+        here = Text("yes", "green") if is_here(source) else Text("–", "dim")
+        table.add_row(source.name, ", ".join(source.aliases), source.architecture, place, source.licence, here)
+    console = Console()
+    console.print(table)
+    console.print("\nAlso: hf-hub:OWNER/NAME[@REVISION], and weight files (.safetensors, .pth, .pt, .bin).", style="dim")
+
+
+def run_convert(source: str, out: Path, architecture: str | None, labels: Path | None) -> None:
+    """Writes a model as camjax's own file.
+
+    Raises:
+        CamjaxError: the source cannot be loaded.
+    """
+    console, errors = Console(), Console(stderr=True)
+    if out.is_dir():
+        raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
+    model = _load(source, architecture, labels, errors)
+    save_model(model, out)
+    size = out.stat().st_size / 1e6
+    console.print(f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes) → {out} ({size:.1f} MB)")
+
+
+def _load(source: str, architecture: str | None, labels: Path | None, console: Console) -> Model:
+    names = None if labels is None else parse_labels(labels.read_text("utf-8"))
+    with console.status(f"loading {source}"):
+        return load_model(source, architecture=architecture, labels=names)
+
+
+@contextlib.contextmanager
+def _compile_cache() -> Iterator[None]:
+    """Compiled programs are kept in the user's cache folder, so that only the first call ever compiles."""
+    folder = platformdirs.user_cache_path("camjax") / "xla"
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield
+
+
+@contextlib.contextmanager
+def _progress(total: int, console: Console) -> Iterator[Callable[[], None]]:
+    """A bar on standard error; it shows nothing where that is no terminal."""
+    columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _table(explanation: Explanation, figure: Path) -> Table:
+    title = Text.assemble((str(explanation.path), "bold"), " → ", (str(figure), "cyan"))
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    for justify in ("right", "left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    rows = zip(explanation.classes, explanation.labels, explanation.probabilities, strict=True)
+    for number, label, probability in rows:
+        bar = "█" * round(BAR * float(probability))
+        table.add_row(Text(str(number), "dim"), short_label(label), f"{probability:.3f}", Text(bar, "green"))
+    return table
+
+
+def _without_pixels(explanation: Explanation, *, keep_maps: bool) -> Explanation:
+    """What the JSON and NumPy files need, so that many pictures do not fill the memory."""
+    maps = explanation.maps if keep_maps else explanation.maps[:, :0, :0]
+    return dataclasses.replace(explanation, picture=explanation.picture[:0, :0], maps=maps)
+
+
+def _write_arrays(done: Sequence[Explanation], model: Model, options: ExplainOptions, console: Console) -> None:
+    if not done:
+        return
+    if options.json:
+        write_json(done, model, options.json)
+        console.print(f"classes and probabilities → {options.json}")
+    if options.npz:
+        write_npz(done, options.npz)
+        console.print(f"arrays → {options.npz}")
+
+
+def _report(failed: Sequence[PictureError], explained: int, console: Console) -> int:
+    """One line for each picture that was left out. A lone failure is the command's error."""
+    if not failed:
+        return 0
+    if not explained and len(failed) == 1:
+        raise failed[0]
+    for error in failed:
+        console.print(f"left out: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{explained} explained, {len(failed)} left out", highlight=False)
+    return 2

@@ -1,0 +1,61 @@
+"""Which way imports run, and what importing camjax costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import camjax
+
+ROOT = Path(camjax.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+LAYERS = [
+    {"errors", "atomic", "precision", "preprocess", "classifier", "labels"},
+    {"models", "checkpoints"},
+    {"cam", "explainer", "loading"},
+    {"pictures", "geometry", "render", "explain"},
+    {"outputs"},
+    {"commands"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imported(path):
+    """Every module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    part = path.relative_to(ROOT).with_suffix("").parts[0]
+    for name in imported(path):
+        package, *inner = name.split(".")
+        assert package not in {"torch", "torchvision", "timm", "transformers", "cv2"}
+        assert package != "flax" or part == "models"
+        assert package != "matplotlib" or part == "render"
+        if package == "camjax" and inner and part != "__init__":
+            assert LEVEL[inner[0]] <= LEVEL[part], f"{part} imports {name}, which stands above it"
+
+
+def test_every_module_has_a_level():
+    parts = {path.relative_to(ROOT).with_suffix("").parts[0] for path in MODULES}
+    assert parts - {"__init__"} == LEVEL.keys()
+
+
+def test_importing_camjax_loads_neither_torch_nor_matplotlib():
+    program = "import sys, camjax; print({'torch', 'matplotlib', 'huggingface_hub', 'typer'} & sys.modules.keys() or '')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_public_names_are_documented_and_few():
+    assert len(camjax.__all__) <= 25
+    for name in camjax.__all__:
+        assert getattr(camjax, name).__doc__, name

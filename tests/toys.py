@@ -1,0 +1,42 @@
+"""A five-line classifier that knows nothing of camjax's networks, and small inputs for it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camjax.classifier import Classifier, LinearHead, Model
+from camjax.preprocess import Preprocess
+
+
+def toy_model(channels=6, num_classes=9, seed=0, stride=4):
+    """Average-pools the image by `stride`, mixes its channels, and ends in a linear head."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    params = {
+        "mix": jax.random.normal(keys[0], (3, channels)),
+        "kernel": jax.random.normal(keys[1], (channels, num_classes)),
+        "bias": jax.random.normal(keys[2], (num_classes,)),
+    }
+
+    def features(params, images):
+        b, h, w, c = images.shape
+        cells = images.reshape(b, h // stride, stride, w // stride, stride, c).mean((2, 4))
+        return {"cells": cells, "last": jax.nn.relu(cells @ params["mix"].astype(images.dtype))}
+
+    def head(params, features):
+        return features["last"].astype(jnp.float32).mean((1, 2)) @ params["kernel"] + params["bias"][None, :]
+
+    classifier = Classifier(params, features, head, "last", lambda p: LinearHead(p["kernel"], p["bias"]))
+    labels = tuple(f"class {number}" for number in range(num_classes))
+    return Model(classifier, Preprocess(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)), labels, name="toy")
+
+
+def random_head(*shape, num_classes=13, seed=0):
+    """Features of that shape, and a kernel and bias for them."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=shape).astype(np.float32)
+    kernel = rng.normal(size=(shape[-1], num_classes)).astype(np.float32)
+    return jnp.asarray(features), jnp.asarray(kernel), jnp.asarray(rng.normal(size=num_classes).astype(np.float32))
+
+
+def uint8_images(batch, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
