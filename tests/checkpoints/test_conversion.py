@@ -1,0 +1,112 @@
+"""Key tables, the two-sided check, and telling a checkpoint's network by its keys."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from camjax.checkpoints.conversion import convert, flatten, transpose, unflatten
+from camjax.checkpoints.identify import identify
+from camjax.errors import CheckpointError
+from camjax.models.registry import ARCHITECTURES
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")
+
+
+def shaped_like(module):
+    """A state dict with the module's keys and shapes whose arrays take no memory."""
+    return {key: np.broadcast_to(np.float32(1.5), tuple(value.shape)) for key, value in module.state_dict().items()}
+
+
+@functools.cache
+def torch_outline(name):
+    with torch.device("meta"):
+        return getattr(torchvision.models, name)()
+
+
+@functools.cache
+def resnet18():
+    architecture = ARCHITECTURES["resnet18"]
+    return architecture, architecture.family.layouts["torchvision"](architecture.config)
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_a_checkpoint_is_known_by_its_keys_and_shapes(name):
+    match, params = identify(shaped_like(torch_outline(name)), ARCHITECTURES.values())
+    assert (match.architecture.name, match.layout) == (name, "torchvision")
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_key_tables_name_every_module_once(name):
+    architecture = ARCHITECTURES[name]
+    modules = {path.rpartition(".")[0] for path, _ in flatten(architecture.family.outline(architecture.config).params)}
+    for layout, table in architecture.family.layouts.items():
+        ours = list(table(architecture.config).values())
+        assert sorted(ours) == sorted(modules), layout
+
+
+def test_the_head_tells_the_number_of_classes():
+    tensors = shaped_like(torch_outline("resnet18"))
+    tensors["fc.weight"], tensors["fc.bias"] = np.ones((7, 512), np.float32), np.ones(7, np.float32)
+    match, params = identify(tensors, ARCHITECTURES.values())
+    assert match.architecture.config.num_classes == 7
+    assert params["fc"]["kernel"].shape == (512, 7)
+
+
+def test_every_problem_is_listed_at_once():
+    tensors = shaped_like(torch_outline("resnet18"))
+    del tensors["layer1.0.bn2.running_var"], tensors["conv1.weight"]
+    tensors["layer5.0.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
+    tensors["fc.scale"] = np.zeros(3, np.float32)
+    tensors["layer2.0.conv1.weight"] = np.zeros((128, 64, 5, 5), np.float32)
+    architecture, table = resnet18()
+    with pytest.raises(CheckpointError) as caught:
+        convert(tensors, table, architecture.family.outline(architecture.config).params)
+    text = str(caught.value)
+    assert "2 missing: conv1.weight, layer1.0.bn2.running_var" in text
+    assert "2 extra: layer5.0.conv1.weight, fc.scale" in text
+    assert "1 misshaped: layer2.0.conv1.weight" in text
+    assert "(5, 5, 64, 128), not (3, 3, 64, 128)" in text
+
+
+def test_long_lists_are_cut():
+    architecture, table = resnet18()
+    with pytest.raises(CheckpointError, match=r"102 missing: .* and 94 more"):
+        convert({}, table, architecture.family.outline(architecture.config).params)
+
+
+def test_a_sibling_that_does_not_fit_either_names_the_nearest():
+    tensors = shaped_like(torch_outline("resnet50"))
+    tensors["layer1.0.conv2.weight"] = np.zeros((64, 64, 5, 5), np.float32)
+    with pytest.raises(CheckpointError, match=r"taken for resnet50.*layer1.0.conv2.weight"):
+        identify(tensors, ARCHITECTURES.values())
+
+
+@pytest.mark.parametrize("tensors", [{}, {"encoder.weight": np.ones((2, 2))}, {"a": np.ones(1)}])
+def test_another_network_is_not_taken_for_ours(tensors):
+    with pytest.raises(CheckpointError, match="are not those of resnet18"):
+        identify(tensors, ARCHITECTURES.values())
+
+
+def test_transposition():
+    kernel = np.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7)
+    assert transpose(kernel)[4, 6, 1, 0] == kernel[0, 1, 4, 6]
+    depthwise = np.arange(4 * 9).reshape(4, 1, 3, 3)
+    assert transpose(depthwise).shape == (3, 3, 1, 4)
+    assert (transpose(depthwise)[..., 0, 2] == depthwise[2, 0]).all()
+    assert transpose(np.zeros((10, 4))).shape == (4, 10)
+
+
+def test_flatten_and_unflatten_are_inverse():
+    tree = {"a": {"0": {"kernel": 1}, "1": {"kernel": 2}}, "b": 3}
+    assert unflatten(dict(flatten(tree))) == tree
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ARCHITECTURES["resnet50"].config.depths = (1, 1, 1, 1)
