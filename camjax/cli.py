@@ -30,7 +30,8 @@ ArchitectureOption = Annotated[
     str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")
 ]
 LabelsOption = Annotated[
-    Path | None, typer.Option(help="A text file with one class name a line, or a synset.txt.", exists=True, dir_okay=False)
+    Path | None,
+    typer.Option(help="A text file with one class name a line, or a synset.txt.", exists=True, dir_okay=False),
 ]
 
 
@@ -61,7 +62,8 @@ def explain(
         Geometry, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
     ] = Geometry.pad,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the square that the network sees.", show_default="the weights' own")
+        int | None,
+        typer.Option(min=1, help="Side of the square that the network sees.", show_default="the weights' own"),
     ] = None,
     colormap: Annotated[str, typer.Option(help="Any of matplotlib's; the original demo used hsv.")] = "inferno",
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat map over the picture.")] = 0.5,
@@ -79,7 +81,19 @@ def explain(
     from camjax.commands import ExplainOptions, run_explain
 
     options = ExplainOptions(
-        model, top_k, classes, geometry.value, size, colormap, opacity, out, json, npz, dtype.value, architecture, labels
+        model,
+        top_k,
+        classes,
+        geometry.value,
+        size,
+        colormap,
+        opacity,
+        out,
+        json,
+        npz,
+        dtype.value,
+        architecture,
+        labels,
     )
     raise typer.Exit(run_explain(pictures, options))
 

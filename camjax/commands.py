@@ -98,7 +98,9 @@ def run_models() -> None:
         table.add_row(source.name, ", ".join(source.aliases), source.architecture, place, source.licence, here)
     console = Console()
     console.print(table)
-    console.print("\nAlso: hf-hub:OWNER/NAME[@REVISION], and weight files (.safetensors, .pth, .pt, .bin).", style="dim")
+    console.print(
+        "\nAlso: hf-hub:OWNER/NAME[@REVISION], and weight files (.safetensors, .pth, .pt, .bin).", style="dim"
+    )
 
 
 def run_convert(source: str, out: Path, architecture: str | None, labels: Path | None) -> None:

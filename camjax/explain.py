@@ -13,7 +13,7 @@ from camjax.cam import Method
 from camjax.classifier import Model
 from camjax.errors import PictureError
 from camjax.explainer import Explainer, make_explainer
-from camjax.geometry import Geometry, Kind, make_geometry, to_input, to_picture
+from camjax.geometry import Geometry, Kind, to_input, to_picture
 from camjax.pictures import read_picture
 
 
@@ -77,8 +77,8 @@ def explain_pictures(
         paths: the files.
         top_k: how many classes.
         classes: explain these instead, for every picture.
-        geometry: `"pad"` shows the network the whole picture, padded to a square; `"crop"` the centre, as the weights were
-            trained; `"squash"` the whole picture, its proportions changed.
+        geometry: `"pad"` shows the network the whole picture, padded to a square; `"crop"` the centre, as the weights
+            were trained; `"squash"` the whole picture, its proportions changed.
         input_size: side of the square that the network sees; None is the weights' own.
         method: how maps are resized; see `camjax.cam.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
@@ -122,7 +122,7 @@ class Prepared:
 
 def _prepare(path: Path, model: Model, kind: Kind, side: int) -> Prepared:
     picture = read_picture(path)
-    geometry = make_geometry(
+    geometry = Geometry(
         kind, picture.shape[:2], (side, side), model.preprocess.crop_pct, model.preprocess.interpolation
     )
     return Prepared(path, picture, geometry, to_input(geometry, picture))

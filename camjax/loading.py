@@ -101,7 +101,7 @@ def _build(
     origin: dict[str, str],
     layout: str | None = None,
 ) -> Model:
-    """The model of a checkpoint whose network is one of `choice`; what is not known falls back on the architecture's."""
+    """The model of a checkpoint whose network is one of `choice`; what is not known is the architecture's usual."""
     try:
         match, params = identify(read_checkpoint(path), choice, layout)
     except CheckpointError as error:

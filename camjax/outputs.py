@@ -1,4 +1,4 @@
-"""Explanations on disk: a figure a picture, one JSON file, one NumPy archive. Each is moved into place when it is whole."""
+"""Explanations on disk: a figure a picture, a JSON file, a NumPy archive, each moved into place when it is whole."""
 
 import json
 import os
@@ -13,10 +13,7 @@ from camjax.classifier import Model
 from camjax.errors import CamjaxError
 from camjax.explain import Explanation
 from camjax.labels import short_label
-from camjax.render import FIGURE_SUFFIXES, figure, save_figure
-
-FIGURE_SIDE = 1200
-"""Longest side, in pixels, of the picture in a figure: beyond it a figure only grows."""
+from camjax.render import FIGURE_SUFFIXES, figure, save_figure, shrink
 
 
 def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
@@ -34,7 +31,9 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
     """
     if out is not None and out.suffix and not out.is_dir():
         if out.suffix.lower() not in FIGURE_SUFFIXES:
-            raise CamjaxError(f"{out}: a figure's name ends in {', '.join(sorted(FIGURE_SUFFIXES))}; a folder's in none")
+            raise CamjaxError(
+                f"{out}: a figure's name ends in {', '.join(sorted(FIGURE_SUFFIXES))}; a folder's in none"
+            )
         if len(pictures) > 1:
             raise CamjaxError(f"{out} is one file, but there are {len(pictures)} pictures; give a folder with --out")
         return [out]
@@ -50,7 +49,7 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
 
 def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity: float) -> None:
     """Draws the explanation over its picture and writes it; the suffix chooses the format."""
-    picture = _shrunk(explanation.picture)
+    picture = shrink(explanation.picture)
     titles = [
         f"{short_label(label)}, {probability:.3f}"
         for label, probability in zip(explanation.labels, explanation.probabilities, strict=True)
@@ -82,9 +81,7 @@ def write_npz(explanations: Sequence[Explanation], path: Path) -> None:
 
 
 def _entry(explanation: Explanation) -> dict[str, Any]:
-    classes = zip(
-        explanation.classes, explanation.labels, explanation.probabilities, explanation.logits, strict=True
-    )
+    classes = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.logits, strict=True)
     return {
         "path": os.fspath(explanation.path),
         "geometry": explanation.geometry.kind,

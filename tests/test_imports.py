@@ -50,7 +50,9 @@ def test_every_module_has_a_level():
 
 
 def test_importing_camjax_loads_neither_torch_nor_matplotlib():
-    program = "import sys, camjax; print({'torch', 'matplotlib', 'huggingface_hub', 'typer'} & sys.modules.keys() or '')"
+    program = (
+        "import sys, camjax; print({'torch', 'matplotlib', 'huggingface_hub', 'typer'} & sys.modules.keys() or '')"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -34,7 +34,9 @@ def explainer():
 def square(picture, size=224):
     side = min(picture.shape[:2])
     top, left = ((length - side) // 2 for length in picture.shape[:2])
-    return np.asarray(Image.fromarray(picture[top : top + side, left : left + side]).resize((size, size), Image.BICUBIC))
+    return np.asarray(
+        Image.fromarray(picture[top : top + side, left : left + side]).resize((size, size), Image.BICUBIC)
+    )
 
 
 @functools.cache

@@ -1,0 +1,154 @@
+"""How a picture of any shape becomes a network's input, and how a map on that input lies on the whole picture again.
+
+Pictures are uint8 `(height, width, 3)`; maps float32 `(..., h, w)` on the input. Sizes are (height, width) throughout,
+and pixels are areas: a resize maps edges onto edges, as Pillow's and PyTorch's (half-pixel centres) do.
+"""
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+Kind = Literal["pad", "crop", "squash"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The way from one picture to the network's input and back.
+
+    Attributes:
+        kind: `"pad"` pads the shorter side with black, centred, to a square, and resizes that, as the original demo
+            did. `"crop"` resizes the shorter side and takes the centre, as torchvision and timm evaluate. `"squash"`
+            resizes both sides, out of proportion.
+        picture_size: (height, width) of the picture.
+        input_size: (height, width) of the network's input.
+        crop_pct: for `"crop"`, the input's share of the resized shorter side.
+        interpolation: `"bilinear"` or `"bicubic"`, antialiased as Pillow does.
+    """
+
+    kind: Kind
+    picture_size: tuple[int, int]
+    input_size: tuple[int, int]
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"geometry {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.interpolation not in FILTERS:
+            raise ValueError(f"interpolation {self.interpolation!r} is not one of {', '.join(FILTERS)}")
+        if self.kind == "crop" and not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct must be in (0, 1], not {self.crop_pct}")
+        if min(*self.picture_size, *self.input_size) < 1:
+            raise ValueError(f"sizes must be positive, not {self.picture_size} and {self.input_size}")
+
+
+def to_input(geometry: Geometry, picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The network's input.
+
+    Raises:
+        ValueError: the picture is not of the geometry's size.
+    """
+    if picture.shape[:2] != geometry.picture_size:
+        raise ValueError(f"the picture is {picture.shape[:2]}, the geometry's {geometry.picture_size}")
+    image = Image.fromarray(picture)
+    if geometry.kind == "pad":
+        image = _squared(image)
+    if geometry.kind != "crop":
+        return np.asarray(_resize(image, geometry.input_size, geometry.interpolation))
+    image = _resize(image, _resized_size(geometry), geometry.interpolation)
+    top, left = _crop_corner(geometry)
+    height, width = geometry.input_size
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def seen_box(geometry: Geometry) -> tuple[float, float, float, float]:
+    """The rectangle of the picture that the network's input spans: top, left, bottom, right, in the picture's pixels.
+
+    With `"pad"` it reaches over the picture's edges, with `"crop"` it lies inside them.
+    """
+    height, width = geometry.picture_size
+    if geometry.kind == "squash":
+        return 0.0, 0.0, float(height), float(width)
+    if geometry.kind == "pad":
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        return float(-top), float(-left), float(side - top), float(side - left)
+    rows, columns = _resized_size(geometry)
+    top, left = _crop_corner(geometry)
+    y, x = height / rows, width / columns
+    return top * y, left * x, (top + geometry.input_size[0]) * y, (left + geometry.input_size[1]) * x
+
+
+def to_picture(geometry: Geometry, maps: Float32[np.ndarray, "*k h w"]) -> Float32[np.ndarray, "*k height width"]:
+    """Maps over the whole picture, at its resolution, by Pillow's bicubic.
+
+    Returns:
+        NaN where the network did not see the picture (outside the centre crop).
+
+    Raises:
+        ValueError: the maps are not of the input's size.
+    """
+    if maps.shape[-2:] != geometry.input_size:
+        raise ValueError(f"the maps are {maps.shape[-2:]}, the geometry's input {geometry.input_size}")
+    flat = maps.reshape(-1, *maps.shape[-2:])
+    placed = [_place(geometry, np.ascontiguousarray(one)) for one in flat]
+    return np.stack(placed).reshape(*maps.shape[:-2], *geometry.picture_size)
+
+
+def _place(geometry: Geometry, one: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "height width"]:
+    """One map: the part of it that lies on the picture, resized to the pixels whose centres it covers."""
+    top, left, bottom, right = seen_box(geometry)
+    height, width = geometry.picture_size
+    rows, columns = _covered(top, bottom, height), _covered(left, right, width)
+    y, x = geometry.input_size[0] / (bottom - top), geometry.input_size[1] / (right - left)
+    # A pixel is placed when its centre is covered; the box may reach half a pixel past the map, which Pillow refuses.
+    box = (
+        max((columns[0] - left) * x, 0.0),
+        max((rows[0] - top) * y, 0.0),
+        min((columns[1] - left) * x, float(geometry.input_size[1])),
+        min((rows[1] - top) * y, float(geometry.input_size[0])),
+    )
+    size = (columns[1] - columns[0], rows[1] - rows[0])
+    resized = Image.fromarray(one).resize(size, Image.Resampling.BICUBIC, box=box)
+    placed = np.full((height, width), np.nan, np.float32)
+    placed[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(resized)
+    return placed
+
+
+def _covered(start: float, stop: float, length: int) -> tuple[int, int]:
+    """The pixels (first, past the last) whose centres an interval covers; at least one."""
+    first = min(max(math.ceil(start - 0.5), 0), length - 1)
+    return first, max(min(math.floor(stop - 0.5) + 1, length), first + 1)
+
+
+def _squared(image: Image.Image) -> Image.Image:
+    side = max(image.size)
+    canvas = Image.new("RGB", (side, side))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas
+
+
+def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    return image.resize(size[::-1], FILTERS[interpolation])
+
+
+def _resized_size(geometry: Geometry) -> tuple[int, int]:
+    """The picture's size before the centre is cut out, rounded as torchvision's `Resize` and timm do."""
+    height, width = geometry.picture_size
+    rows, columns = (math.floor(side / geometry.crop_pct) for side in geometry.input_size)
+    if height <= width:
+        return rows, max(int(rows * width / height), columns)
+    return max(int(columns * height / width), rows), columns
+
+
+def _crop_corner(geometry: Geometry) -> tuple[int, int]:
+    """Top and left of the centre crop, rounded as torchvision's `CenterCrop` does."""
+    rows, columns = _resized_size(geometry)
+    return round((rows - geometry.input_size[0]) / 2), round((columns - geometry.input_size[1]) / 2)

@@ -1,0 +1,167 @@
+"""Figures: heat maps over pictures. The only module that imports matplotlib, and only when something is drawn.
+
+Arrays: pictures are uint8 `(h, w, 3)` in [0, 255]; heats float `(k, h, w)` in [0, 1], NaN where the network did not
+look.
+"""
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from camjax.atomic import atomic_path
+from camjax.errors import CamjaxError
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+DEFAULT_COLORMAP = "inferno"
+FIGURE_SUFFIXES = frozenset({".png", ".pdf", ".svg"})
+
+LONGEST_SIDE = 1000
+"""Of a panel's picture, in pixels: at a panel's size on paper, more could not be seen."""
+
+PANEL_AREA = 9.0
+"""Square inches of one panel, whatever the picture's proportions."""
+TITLE_HEIGHT = 0.34
+GAP = 0.16
+MARGIN = 0.08
+FONT_SIZE = 11
+DPI = 200
+
+
+class RenderError(CamjaxError, ValueError):
+    """A figure cannot be drawn as asked."""
+
+
+def check_colormap(name: str) -> None:
+    """Raises a RenderError that suggests close names, unless matplotlib has the colormap."""
+    _colormap(name)
+
+
+def overlay(
+    picture: UInt8[np.ndarray, "h w 3"],
+    heat: Float[np.ndarray, "h w"],
+    colormap: str = DEFAULT_COLORMAP,
+    opacity: float = 0.5,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The heat map in colour, blended over the picture: `(1 - opacity) * picture + opacity * colour`.
+
+    Args:
+        picture: red, green and blue.
+        heat: in [0, 1]; where it is NaN the picture shows as it is.
+        colormap: any of matplotlib's names.
+        opacity: of the heat map, 0 to 1.
+
+    Raises:
+        RenderError: no such colormap, or an opacity out of range.
+    """
+    if not 0 <= opacity <= 1:
+        raise RenderError(f"opacity must be from 0 to 1, not {opacity}")
+    colours = _colormap(colormap)(np.nan_to_num(heat))[..., :3] * 255
+    share = np.where(np.isnan(heat), 0.0, opacity)[..., None]
+    return ((1 - share) * picture + share * colours + 0.5).astype(np.uint8)
+
+
+def figure(
+    picture: UInt8[np.ndarray, "h w 3"],
+    heats: Float[np.ndarray, "k h w"],
+    titles: Sequence[str],
+    colormap: str = DEFAULT_COLORMAP,
+    opacity: float = 0.5,
+    *,
+    columns: int | None = None,
+) -> "Figure":
+    """A grid of the picture under each heat map, a title above each.
+
+    Args:
+        picture: red, green and blue; see `shrink` for large ones.
+        heats: one a class, as `overlay` takes them.
+        titles: as many.
+        colormap: any of matplotlib's names.
+        opacity: of the heat maps, 0 to 1.
+        columns: of the grid; None is one row for up to three, else two columns.
+
+    Returns:
+        A matplotlib figure, in no way tied to pyplot's state.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(heats)
+    columns = columns or (count if count <= 3 else 2)
+    rows = math.ceil(count / columns)
+    height, width = _panel_inches(picture.shape[0] / picture.shape[1])
+    total = (columns * (width + GAP) - GAP + 2 * MARGIN, rows * (height + TITLE_HEIGHT) + 2 * MARGIN)
+    drawing = Figure(figsize=total, dpi=DPI, facecolor="white")
+    for index, (heat, title) in enumerate(zip(heats, titles, strict=True)):
+        row, column = divmod(index, columns)
+        left = MARGIN + column * (width + GAP)
+        bottom = total[1] - MARGIN - (row + 1) * (height + TITLE_HEIGHT)
+        axes = drawing.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
+        axes.imshow(overlay(picture, heat, colormap, opacity), interpolation="antialiased")
+        axes.set_axis_off()
+        _set_title(drawing, title, (left + width / 2) / total[0], (bottom + height + 0.09) / total[1], width)
+    return drawing
+
+
+def save_figure(drawing: "Figure", path: Path) -> None:
+    """Writes a figure as PNG, PDF or SVG by the path's suffix, moved into place when it is whole.
+
+    The same figure gives the same bytes: no dates are written.
+
+    Raises:
+        RenderError: another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FIGURE_SUFFIXES:
+        raise RenderError(f"{path}: a figure's name ends in {', '.join(sorted(FIGURE_SUFFIXES))}")
+    dates = {".png": {}, ".pdf": {"CreationDate": None, "ModDate": None}, ".svg": {"Date": None}}
+    import matplotlib
+
+    with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "camjax"}):
+        drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=dates[suffix])
+
+
+def shrink(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The picture at the resolution of a figure's panel; a smaller one as it is."""
+    height, width = picture.shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+def _colormap(name: str) -> "Colormap":
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        close = difflib.get_close_matches(name, list(colormaps)) or ["inferno", "viridis", "magma", "hsv", "jet"]
+        raise RenderError(f"matplotlib has no colormap {name!r}; did you mean {', '.join(close)}?")
+    return colormaps[name]
+
+
+def _panel_inches(proportion: float) -> tuple[float, float]:
+    """Height and width of a panel; very long pictures are bounded so that the shorter side stays visible."""
+    proportion = min(max(proportion, 1 / 4), 4)
+    width = math.sqrt(PANEL_AREA / proportion)
+    return width * proportion, width
+
+
+def _set_title(drawing: "Figure", title: str, x: float, y: float, inches: float) -> None:
+    """Above its panel; a longer title is set smaller, and one too long even so loses letters before its number."""
+    text = drawing.text(x, y, title, ha="center", va="baseline", fontsize=FONT_SIZE, color="black")
+    for size in (FONT_SIZE, 9.5, 8):
+        text.set_fontsize(size)
+        if text.get_window_extent().width / drawing.dpi <= inches:
+            return
+    name, comma, number = title.rpartition(", ")
+    while len(name) > 1 and text.get_window_extent().width / drawing.dpi > inches:
+        name = name[:-1]
+        text.set_text(f"{name}…{comma}{number}")
