@@ -1,7 +1,4 @@
-"""The command line: `camjax explain`, `camjax models`, `camjax convert`.
-
-JAX is imported inside the commands, so that `--help` and a misspelt option answer at once.
-"""
+"""The command line's words: `camjax explain`, `camjax models`, `camjax convert`, their options and their errors."""
 
 import enum
 import sys
@@ -11,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from camjax.commands import ExplainOptions, run_convert, run_explain, run_models
 from camjax.errors import CamjaxError
 
 app = typer.Typer(
@@ -78,8 +76,6 @@ def explain(
     labels: LabelsOption = None,
 ) -> None:
     """Show where a network sees its top classes in your pictures."""
-    from camjax.commands import ExplainOptions, run_explain
-
     options = ExplainOptions(
         model,
         top_k,
@@ -101,8 +97,6 @@ def explain(
 @app.command()
 def models() -> None:
     """List the pretrained models, where they come from, and which are here already."""
-    from camjax.commands import run_models
-
     run_models()
 
 
@@ -114,14 +108,12 @@ def convert(
     labels: LabelsOption = None,
 ) -> None:
     """Write a model to one file that loads without a network and without any other file."""
-    from camjax.commands import run_convert
-
     run_convert(source, out, architecture, labels)
 
 
 def main() -> None:
     """The entry point: bad input is one line on standard error, and exit status 2."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
     except CamjaxError as error:

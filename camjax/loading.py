@@ -1,27 +1,26 @@
 """`load_model`: from a name, a hub reference or a file to a model that is ready to explain."""
 
+import contextlib
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.formats import read_checkpoint
-from camjax.checkpoints.hub import fetch, fetch_json, parse_hub_reference
-from camjax.checkpoints.hub_config import HubConfig, read_hub_config
+from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
+from camjax.checkpoints.hub_config import read_hub_config
 from camjax.checkpoints.identify import identify
 from camjax.checkpoints.manifest import WeightSource, find_source, manifest
 from camjax.checkpoints.packages import packaged_file
 from camjax.checkpoints.store import is_stored_model, load_stored_model
 from camjax.classifier import Model
-from camjax.errors import CamjaxError, CheckpointError
+from camjax.errors import CheckpointError
 from camjax.labels import LabelError, imagenet_labels
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, find_architecture
 from camjax.preprocess import Preprocess
 
-HUB_PREFIX = "hf-hub:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 
@@ -51,7 +50,7 @@ def load_model(
         LabelError: there are not as many labels as classes.
     """
     text = os.fspath(source)
-    if text.startswith(HUB_PREFIX):
+    if text.startswith(PREFIX):
         model = _from_hub(text, architecture)
     elif Path(text).is_file() or Path(text).suffix in WEIGHT_SUFFIXES:
         model = _from_path(Path(text), architecture)
@@ -61,15 +60,16 @@ def load_model(
 
 
 def _from_manifest(source: WeightSource) -> Model:
+    origin = {"source": source.name, "licence": source.licence, "file": source.file}
     if source.package:
-        path = packaged_file(source.package, source.file)
+        path = packaged_file(source.package, source.file, source.sha256)
+        origin["package"] = source.package
     else:
+        assert source.repository is not None  # the manifest's reader saw to it
         path = fetch(source.repository, source.file, source.revision, sha256=source.sha256)
-    origin = {"source": source.name, "licence": source.licence, "revision": source.revision or "", "file": source.file}
-    origin["repository"] = source.package or source.repository or ""
-    return _build(
-        path, [find_architecture(source.architecture)], source.name, _preprocess(source), (), origin, source.layout
-    )
+        origin |= {"repository": source.repository, "revision": source.revision}
+    choice = [find_architecture(source.architecture)]
+    return _build(path, choice, source.name, _preprocess(source), (), origin, source.layout)
 
 
 def _from_hub(text: str, architecture: str | None) -> Model:
@@ -118,7 +118,7 @@ def _build(
             "family": architecture.family.name,
             "config": dataclasses.asdict(architecture.config),
         },
-        {**origin, "layout": match.layout, "sha256": _sha256(path)},
+        {**origin, "layout": match.layout, "sha256": sha256_of(path)},
     )
     return dataclasses.replace(model, labels=_checked_labels(labels or _default_labels(model), model))
 
@@ -130,9 +130,8 @@ def _choice(architecture: str | None) -> list[Architecture]:
 def _fetch_weights(repository: str, revision: str) -> Path:
     """The repository's weights: safetensors where it has them."""
     for filename in HUB_FILES[:-1]:
-        path = fetch(repository, filename, revision, missing_ok=True)
-        if path is not None:
-            return path
+        with contextlib.suppress(MissingFileError):
+            return fetch(repository, filename, revision)
     return fetch(repository, HUB_FILES[-1], revision)
 
 
@@ -158,8 +157,3 @@ def _checked_labels(labels: Sequence[str], model: Model) -> tuple[str, ...]:
 
 def _class_count(model: Model) -> int:
     return int(model.classifier.linear_head(model.params).kernel.shape[1])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

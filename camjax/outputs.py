@@ -70,7 +70,7 @@ def write_json(explanations: Sequence[Explanation], model: Model, path: Path) ->
 
 def write_npz(explanations: Sequence[Explanation], path: Path) -> None:
     """The arrays of every picture, stacked: raw `maps (n, k, h, w)` and the rest as `Explanation` names them."""
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.stack([getattr(explanation, name) for explanation in explanations])
         for name in ("classes", "probabilities", "logits", "maps")
     }

@@ -18,7 +18,7 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", 
 """What a folder is searched for; a file that is named may be of any kind that Pillow opens."""
 
 MAX_PIXELS = 89_478_485
-"""What Pillow warns beyond (a quarter of 1 GiB as RGB): a small file that claims more may be there to fill the memory."""
+"""What Pillow warns beyond (a quarter of 1 GiB as RGB): a small file that claims more may be there to fill memory."""
 
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 
