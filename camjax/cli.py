@@ -22,7 +22,7 @@ DEFAULT_MODEL = "efficientnet_lite0"
 
 ModelOption = Annotated[
     str,
-    typer.Option("--model", "-m", help="A name that `camjax models` lists, hf-hub:OWNER/NAME[@REVISION], or a file."),
+    typer.Option("--model", "-m", help="A name that `camjax models` lists, hf-hub:OWNER/NAME@REVISION, or a file."),
 ]
 ArchitectureOption = Annotated[
     str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")
@@ -102,7 +102,7 @@ def models() -> None:
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME[@REVISION], or a weight file.")],
+    source: Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: NAME.safetensors.")],
     architecture: ArchitectureOption = None,
     labels: LabelsOption = None,

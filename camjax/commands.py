@@ -82,7 +82,8 @@ def run_explain(pictures: Sequence[Path], options: ExplainOptions) -> int:
         for explanation in explanations:
             target = figures[explanation.path]
             write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
-            console.print(_table(explanation, target))
+            console.print(Text.assemble((str(explanation.path), "bold"), " → ", (str(target), "cyan")), soft_wrap=True)
+            console.print(_table(explanation))
             done.append(_without_pixels(explanation, keep_maps=options.npz is not None))
             advance()
     _write_arrays(done, model, options, console)
@@ -92,17 +93,15 @@ def run_explain(pictures: Sequence[Path], options: ExplainOptions) -> int:
 def run_models() -> None:
     """Prints a table of the pretrained models."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "also", "network", "from", "licence", "here"):
-        table.add_column(column)
+    for column in ("name", "short", "from", "licence", "here"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for source in manifest():
         place = f"PyPI: {source.package}" if source.package else f"hub: {source.repository}"
         here = Text("yes", "green") if _is_here(source) else Text("no", "dim")
-        table.add_row(source.name, ", ".join(source.aliases), source.architecture, place, source.licence, here)
-    console = Console()
+        table.add_row(source.name, ", ".join(source.aliases), place, source.licence, here)
+    console = _wide_console()
     console.print(table)
-    console.print(
-        "\nAlso: hf-hub:OWNER/NAME[@REVISION], and weight files (.safetensors, .pth, .pt, .bin).", style="dim"
-    )
+    console.print(r"Also hf-hub:OWNER/NAME\[@REVISION], and weight files: .safetensors, .pth, .pt, .bin", style="dim")
 
 
 def run_convert(source: str, out: Path, architecture: str | None, labels: Path | None) -> None:
@@ -118,6 +117,12 @@ def run_convert(source: str, out: Path, architecture: str | None, labels: Path |
     save_model(model, out)
     size = out.stat().st_size / 1e6
     console.print(f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes) → {out} ({size:.1f} MB)")
+
+
+def _wide_console() -> Console:
+    """As wide as the terminal; a pipe gets whole rows, not Rich's 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def _is_here(source: WeightSource) -> bool:
@@ -142,7 +147,7 @@ def _compile_cache() -> Iterator[None]:
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
-        jax.config.update(name, value)
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
     yield
 
 
@@ -155,9 +160,8 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _table(explanation: Explanation, figure: Path) -> Table:
-    title = Text.assemble((str(explanation.path), "bold"), " → ", (str(figure), "cyan"))
-    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+def _table(explanation: Explanation) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
     for justify in ("right", "left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
     rows = zip(explanation.classes, explanation.labels, explanation.probabilities, strict=True)

@@ -175,6 +175,7 @@ def test_help(run, command):
     status, out, err = run(*command, "--help")
     assert (status, err) == (0, "")
     assert "--help" in out
+    assert "hf-hub:OWNER/NAME@REVISION" in " ".join(out.replace("│", " ").split()) or command in ([], ["models"])
 
 
 def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
