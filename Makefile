@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test lint format
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/camjax explain examples/cat_and_coffee.jpg --top-k 4 --out out
+	$(BIN)/camjax explain examples/cat_and_coffee.jpg --top-k 6 --out out
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest -n auto
