@@ -22,7 +22,11 @@ DEFAULT_MODEL = "efficientnet_lite0"
 
 ModelOption = Annotated[
     str,
-    typer.Option("--model", "-m", help="A name that `camjax models` lists, hf-hub:OWNER/NAME@REVISION, or a file."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A name that `camjax models` lists, hf-hub:OWNER/NAME@REVISION, mxnet:PREFIX@EPOCH, or a file.",
+    ),
 ]
 ArchitectureOption = Annotated[
     str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")

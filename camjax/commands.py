@@ -101,7 +101,10 @@ def run_models() -> None:
         table.add_row(source.name, ", ".join(source.aliases), place, source.licence, here)
     console = _wide_console()
     console.print(table)
-    console.print(r"Also hf-hub:OWNER/NAME\[@REVISION], and weight files: .safetensors, .pth, .pt, .bin", style="dim")
+    console.print(
+        r"Also hf-hub:OWNER/NAME\[@REVISION], mxnet:PREFIX@EPOCH, and weight files: .safetensors, .pth, .pt, .bin",
+        style="dim",
+    )
 
 
 def run_convert(source: str, out: Path, architecture: str | None, labels: Path | None) -> None:

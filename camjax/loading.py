@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from camjax.checkpoints import mxnet
 from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.formats import read_checkpoint
 from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
@@ -14,14 +15,17 @@ from camjax.checkpoints.identify import identify
 from camjax.checkpoints.manifest import WeightSource, find_source, manifest
 from camjax.checkpoints.packages import packaged_file
 from camjax.checkpoints.store import is_stored_model, load_stored_model
-from camjax.classifier import Model
+from camjax.classifier import Model, Params
 from camjax.errors import CheckpointError
-from camjax.labels import LabelError, imagenet_labels
+from camjax.labels import LabelError, imagenet_labels, parse_labels
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, find_architecture
 from camjax.preprocess import Preprocess
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+RAW_RGB = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+"""MXNet's networks take red, green and blue from 0 to 255 and normalise them by themselves."""
+
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 
 
@@ -36,9 +40,12 @@ def load_model(
             - a name that `camjax models` lists: `"resnet50"`, `"resnet50.a1_in1k"`, `"microsoft/resnet-50"`,
               `"efficientnet_lite0"`;
             - `"hf-hub:owner/name"` or `"hf-hub:owner/name@revision"`: a repository of timm's or transformers' weights;
-            - a file: camjax's own, safetensors, or PyTorch's `.pth`, `.pt` or `.bin`.
+            - a file: camjax's own, safetensors, or PyTorch's `.pth`, `.pt` or `.bin`;
+            - `"mxnet:PATH/PREFIX@EPOCH"`: an MXNet checkpoint of a ResNet v2, `PREFIX-symbol.json` and
+              `PREFIX-EPOCH.params`.
         architecture: which network a file holds. Without it, keys and shapes tell.
-        labels: the classes' names; by default the file's or the repository's own, or ImageNet's for 1000 classes.
+        labels: the classes' names; by default the file's or the repository's own, the `synset.txt` beside an MXNet
+            checkpoint, or ImageNet's for 1000 classes.
 
     Returns:
         The model; its parameters are float32 on JAX's default device.
@@ -52,6 +59,8 @@ def load_model(
     text = os.fspath(source)
     if text.startswith(PREFIX):
         model = _from_hub(text, architecture)
+    elif text.startswith(mxnet.PREFIX):
+        model = _from_mxnet(text)
     elif Path(text).is_file() or Path(text).suffix in WEIGHT_SUFFIXES:
         model = _from_path(Path(text), architecture)
     else:
@@ -92,6 +101,15 @@ def _from_path(path: Path, architecture: str | None) -> Model:
     return _build(path, _choice(architecture), path.stem, None, (), {"source": path.name, "file": path.name})
 
 
+def _from_mxnet(text: str) -> Model:
+    symbol, path = mxnet.checkpoint_files(text)
+    architecture, params = mxnet.read_mxnet(symbol, path)
+    synset = symbol.with_name("synset.txt")
+    labels = parse_labels(synset.read_text("utf-8")) if synset.is_file() else ()
+    origin = {"source": path.name, "file": path.name, "layout": "mxnet", "sha256": sha256_of(path)}
+    return _assemble(architecture, params, path.stem, RAW_RGB, labels, origin)
+
+
 def _build(
     path: Path,
     choice: Sequence[Architecture],
@@ -106,20 +124,27 @@ def _build(
         match, params = identify(read_checkpoint(path), choice, layout)
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    architecture = match.architecture
+    origin = {**origin, "layout": match.layout, "sha256": sha256_of(path)}
+    preprocess = preprocess or _usual_preprocess(match.architecture.name)
+    return _assemble(match.architecture, params, name, preprocess, labels, origin)
+
+
+def _assemble(
+    architecture: Architecture,
+    params: Params,
+    name: str,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    origin: dict[str, str],
+) -> Model:
+    """The model of converted parameters."""
     outline = architecture.family.outline(architecture.config)
-    model = Model(
-        dataclasses.replace(outline, params=params),
-        preprocess or _usual_preprocess(architecture.name),
-        (),
-        name,
-        {
-            "name": architecture.name,
-            "family": architecture.family.name,
-            "config": dataclasses.asdict(architecture.config),
-        },
-        {**origin, "layout": match.layout, "sha256": sha256_of(path)},
-    )
+    described = {
+        "name": architecture.name,
+        "family": architecture.family.name,
+        "config": dataclasses.asdict(architecture.config),
+    }
+    model = Model(dataclasses.replace(outline, params=params), preprocess, (), name, described, origin)
     return dataclasses.replace(model, labels=_checked_labels(labels or _default_labels(model), model))
 
 

@@ -1,4 +1,4 @@
-"""The embedded EfficientNet-Lite0 with its real weights: the reference's numbers, the right classes, the right places."""
+"""The embedded EfficientNet-Lite0 with its real weights: the reference's numbers, the right classes and places."""
 
 import functools
 

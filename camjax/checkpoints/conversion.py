@@ -24,7 +24,7 @@ def convert(tensors: Mapping[str, np.ndarray], table: Mapping[str, str], outline
     """Renames, transposes and checks a PyTorch state dict.
 
     Convolutions go from OIHW to HWIO, which is right for depthwise ones too ((C, 1, k, k) to (k, k, 1, C)); linear
-    layers from (n, c) to (c, n).
+    layers, also those written as 1x1 convolutions, from (n, c) to (c, n).
 
     Args:
         tensors: the checkpoint.
@@ -42,6 +42,9 @@ def convert(tensors: Mapping[str, np.ndarray], table: Mapping[str, str], outline
     ours = {theirs: name for name, theirs in names.items()}
     unused = {f"{module}.{leaf}" for module in table for leaf in UNUSED_LEAVES}
     arrays = {ours.get(key, key): transpose(tensor) for key, tensor in tensors.items() if key not in unused}
+    for name, leaf in flatten(outline):
+        if len(leaf.shape) == 2 and name in arrays and arrays[name].shape[:-2] == (1, 1):
+            arrays[name] = arrays[name][0, 0]
     return place(arrays, outline, names)
 
 

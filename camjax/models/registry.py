@@ -3,11 +3,12 @@
 import difflib
 
 from camjax.errors import UnknownModelError
-from camjax.models import efficientnet, resnet
+from camjax.models import efficientnet, resnet, resnet_v2
 from camjax.models.family import Architecture, Family
 
 ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture for architecture in (*resnet.ARCHITECTURES, *efficientnet.ARCHITECTURES)
+    architecture.name: architecture
+    for architecture in (*resnet.ARCHITECTURES, *resnet_v2.ARCHITECTURES, *efficientnet.ARCHITECTURES)
 }
 
 FAMILIES: dict[str, Family] = {architecture.family.name: architecture.family for architecture in ARCHITECTURES.values()}

@@ -1,0 +1,50 @@
+"""The scripts in `examples/` run as a reader would run them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FIXTURE = Path(__file__).parent / "data" / "mxnet"
+
+
+def run(script, *arguments, cwd):
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+def test_original_demo_with_the_embedded_network(tmp_path):
+    out = run("original_demo.py", cwd=tmp_path)
+    assert "Egyptian cat" in out
+    assert "espresso" in out
+    with Image.open(tmp_path / "demo.png") as drawing:
+        assert drawing.height > drawing.width
+
+
+@pytest.mark.parametrize("how", ["the script", "the command line"])
+def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
+    expected = np.load(FIXTURE / "expected.npz")
+    Image.fromarray(expected["data_nchw_0_255"][0].transpose(1, 2, 0)).save(tmp_path / "noise.png")
+    model = f"mxnet:{FIXTURE / 'resnet-50-narrow'}@0"
+    if how == "the script":
+        out = run("original_demo.py", "noise.png", model, "x.png", cwd=tmp_path).splitlines()[:8]
+        classes = [int(line.split(",")[0].removeprefix("class ")) for line in out]
+        probabilities = [float(line.split(", ")[1]) for line in out]
+    else:
+        arguments = ["explain", "noise.png", "--model", model, "--top-k", "8", "--colormap", "hsv", "-o", "x.png"]
+        command = [sys.executable, "-c", "from camjax.cli import main; main()", *arguments, "--npz", "x.npz"]
+        environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
+        arrays = np.load(tmp_path / "x.npz")
+        classes, probabilities = arrays["classes"][0], arrays["probabilities"][0]
+        # The upsampled maps' means over each of the network's 7 x 7 cells are its own maps, a little smoothed.
+        cells = arrays["maps"][0].reshape(8, 7, 32, 7, 32).mean((2, 4))
+        correlation = np.corrcoef(cells.ravel(), expected["cam_bkhw"][0].ravel())[0, 1]
+        assert correlation > 0.98
+    np.testing.assert_array_equal(classes, expected["top8"][0])
+    np.testing.assert_allclose(probabilities, np.take(expected["softmax"][0], expected["top8"][0]), atol=5e-4)
+    assert (tmp_path / "x.png").stat().st_size > 10_000
