@@ -12,10 +12,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from camjax.errors import PictureError
+
 Kind = Literal["pad", "crop", "squash"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+MAX_RESIZED_PIXELS = 2**28
+"""1 GiB in Pillow: what a picture may grow to on its way. Only very long and narrow ones would be larger."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +57,24 @@ class Geometry:
 def to_input(geometry: Geometry, picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """The network's input.
 
+    Args:
+        geometry: of this picture's size.
+        picture: red, green and blue in [0, 255].
+
+    Returns:
+        The same at the geometry's `input_size`; the array is read-only.
+
     Raises:
         ValueError: the picture is not of the geometry's size.
+        PictureError: the picture is so long and narrow that it would not fit into memory on its way.
     """
     if picture.shape[:2] != geometry.picture_size:
         raise ValueError(f"the picture is {picture.shape[:2]}, the geometry's {geometry.picture_size}")
+    _check_proportions(geometry)
     image = Image.fromarray(picture)
     if geometry.kind == "pad":
-        image = _squared(image)
-    if geometry.kind != "crop":
+        return np.asarray(_squared(image, geometry))
+    if geometry.kind == "squash":
         return np.asarray(_resize(image, geometry.input_size, geometry.interpolation))
     image = _resize(image, _resized_size(geometry), geometry.interpolation)
     top, left = _crop_corner(geometry)
@@ -72,6 +86,12 @@ def seen_box(geometry: Geometry) -> tuple[float, float, float, float]:
     """The rectangle of the picture that the network's input spans: top, left, bottom, right, in the picture's pixels.
 
     With `"pad"` it reaches over the picture's edges, with `"crop"` it lies inside them.
+
+    Args:
+        geometry: the way to the input.
+
+    Returns:
+        Distances from the picture's top left corner, where a pixel is 1 x 1.
     """
     height, width = geometry.picture_size
     if geometry.kind == "squash":
@@ -89,8 +109,13 @@ def seen_box(geometry: Geometry) -> tuple[float, float, float, float]:
 def to_picture(geometry: Geometry, maps: Float32[np.ndarray, "*k h w"]) -> Float32[np.ndarray, "*k height width"]:
     """Maps over the whole picture, at its resolution, by Pillow's bicubic.
 
+    Args:
+        geometry: the way that the picture went to the input.
+        maps: on the input, in any range; any number of leading axes.
+
     Returns:
-        NaN where the network did not see the picture (outside the centre crop).
+        The maps in the picture's coordinates, any padding cut away to the fraction of a pixel; NaN where the network
+        did not see the picture (outside the centre crop).
 
     Raises:
         ValueError: the maps are not of the input's size.
@@ -108,15 +133,15 @@ def _place(geometry: Geometry, one: Float32[np.ndarray, "h w"]) -> Float32[np.nd
     height, width = geometry.picture_size
     rows, columns = _covered(top, bottom, height), _covered(left, right, width)
     y, x = geometry.input_size[0] / (bottom - top), geometry.input_size[1] / (right - left)
-    # A pixel is placed when its centre is covered; the box may reach half a pixel past the map, which Pillow refuses.
-    box = (
-        max((columns[0] - left) * x, 0.0),
-        max((rows[0] - top) * y, 0.0),
-        min((columns[1] - left) * x, float(geometry.input_size[1])),
-        min((rows[1] - top) * y, float(geometry.input_size[0])),
-    )
+    vertical = ((rows[0] - top) * y, (rows[1] - top) * y)
+    horizontal = ((columns[0] - left) * x, (columns[1] - left) * x)
+    # A pixel is placed when its centre is covered, so the box may reach past the map, which Pillow refuses. Clamping
+    # the box would stretch the map: its border is repeated instead.
+    past = max(0.0, -vertical[0], -horizontal[0], vertical[1] - one.shape[0], horizontal[1] - one.shape[1])
+    rim = math.ceil(past)
+    box = (horizontal[0] + rim, vertical[0] + rim, horizontal[1] + rim, vertical[1] + rim)
     size = (columns[1] - columns[0], rows[1] - rows[0])
-    resized = Image.fromarray(one).resize(size, Image.Resampling.BICUBIC, box=box)
+    resized = Image.fromarray(np.pad(one, rim, mode="edge")).resize(size, Image.Resampling.BICUBIC, box=box)
     placed = np.full((height, width), np.nan, np.float32)
     placed[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(resized)
     return placed
@@ -128,11 +153,32 @@ def _covered(start: float, stop: float, length: int) -> tuple[int, int]:
     return first, max(min(math.floor(stop - 0.5) + 1, length), first + 1)
 
 
-def _squared(image: Image.Image) -> Image.Image:
-    side = max(image.size)
-    canvas = Image.new("RGB", (side, side))
-    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return canvas
+def _squared(image: Image.Image, geometry: Geometry) -> Image.Image:
+    """Padded to a square and resized, the longer side first, so that the square never exists at full resolution."""
+    side, (rows, columns) = max(image.size), geometry.input_size
+    if image.width >= image.height:
+        image = _resize(image, (image.height, columns), geometry.interpolation)
+        canvas, corner = Image.new("RGB", (columns, side)), (0, (side - image.height) // 2)
+    else:
+        image = _resize(image, (rows, image.width), geometry.interpolation)
+        canvas, corner = Image.new("RGB", (side, rows)), ((side - image.width) // 2, 0)
+    canvas.paste(image, corner)
+    return _resize(canvas, geometry.input_size, geometry.interpolation)
+
+
+def _check_proportions(geometry: Geometry) -> None:
+    """A picture of 1 x 80,000,000 pixels is small itself, but not as wide as a network's input."""
+    height, width = geometry.picture_size
+    if geometry.kind == "pad":
+        pixels = max(height, width) * max(geometry.input_size)
+    elif geometry.kind == "crop":
+        pixels = math.prod(_resized_size(geometry))
+    else:
+        return
+    if pixels > MAX_RESIZED_PIXELS:
+        raise PictureError(
+            f"a picture of {width} x {height} pixels is too long and narrow for {geometry.kind!r}; use 'squash'"
+        )
 
 
 def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
@@ -140,12 +186,18 @@ def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Im
 
 
 def _resized_size(geometry: Geometry) -> tuple[int, int]:
-    """The picture's size before the centre is cut out, rounded as torchvision's `Resize` and timm do."""
+    """The picture's size before the centre is cut out, never below the input's.
+
+    Rounded as torchvision's `Resize` does (down), or for inputs that are not square as timm does (to the nearest).
+    """
     height, width = geometry.picture_size
     rows, columns = (math.floor(side / geometry.crop_pct) for side in geometry.input_size)
+    if rows != columns:
+        ratio = min(height / rows, width / columns)
+        return round(height / ratio), round(width / ratio)
     if height <= width:
-        return rows, max(int(rows * width / height), columns)
-    return max(int(columns * height / width), rows), columns
+        return rows, int(rows * width / height)
+    return int(columns * height / width), columns
 
 
 def _crop_corner(geometry: Geometry) -> tuple[int, int]:

@@ -10,65 +10,86 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from camjax.errors import PictureError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""What a folder is searched for; a file that is named may be of any kind that Pillow opens."""
+"""What a folder is searched for; a file that is named is recognised by its content."""
 
 MAX_PIXELS = 89_478_485
 """What Pillow warns beyond (a quarter of 1 GiB as RGB): a small file that claims more may be there to fill memory."""
 
+# Only formats whose readers decode by themselves: Pillow's EPS reader runs Ghostscript on the file.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM")
+
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture file.
 
-    JPEG, PNG, WebP, BMP, GIF (the first frame), TIFF; grey, palette, CMYK, 16-bit; EXIF orientation is applied and
-    transparency shown over white.
+    JPEG, PNG, WebP, BMP, GIF (the first frame), TIFF, JPEG 2000, AVIF, PPM; grey, palette, CMYK, 16-bit; EXIF
+    orientation is applied and transparency shown over white. Grey of 16 bits is scaled by 65535, floats by 1; values
+    beyond that by the next of 255 (floats), 65535 or their own largest. Changes none of Pillow's settings.
 
     Args:
         path: the file.
 
     Returns:
-        Red, green and blue.
+        Red, green and blue; the array is read-only.
 
     Raises:
         PictureError: the file is missing, no picture, damaged, or so large that it may be a decompression bomb.
     """
     path = Path(path)
-    if path.is_dir():
-        raise PictureError(f"{path}: is a folder, not a picture")
     try:
+        if path.is_dir():
+            raise PictureError(f"{path}: is a folder, not a picture; name a file in it")
         if path.stat().st_size == 0:
-            raise PictureError(f"{path}: is empty")
+            raise PictureError(f"{path}: is empty; save or download it again")
         with path.open("rb") as file, _open(path, file) as image:
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.asarray(_to_rgb(_upright(image)))
     except FileNotFoundError as error:
-        raise PictureError(f"{path}: there is no such file") from error
+        raise PictureError(f"{path}: there is no such file; check the path") from error
     except PermissionError as error:
-        raise PictureError(f"{path}: you may not read it") from error
+        raise _forbidden(path) from error
     except PictureError:
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsing met: struct, index, zlib, … errors
-        raise PictureError(f"{path}: is a damaged or truncated picture ({_one_line(error)})") from error
+        raise PictureError(f"{path}: is a damaged picture ({_one_line(error)}); save or download it again") from error
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The files named, and the pictures in the folders named and below, by name; hidden ones are left out.
 
+    Args:
+        paths: files, taken as they are, and folders.
+
+    Returns:
+        Each file once, in the order named; within a folder by name.
+
     Raises:
-        PictureError: a folder holds no picture, or nothing was named.
+        PictureError: a folder holds no picture or cannot be read, or nothing was named.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = list(_pictures_in(path))
+        try:
+            inside = list(_pictures_in(path)) if path.is_dir() else [path]
+        except PermissionError as error:
+            raise _forbidden(error.filename or path) from error
         if not inside:
             raise PictureError(f"{path}: there is no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
         found += inside
@@ -92,9 +113,10 @@ def _pictures_in(folder: Path) -> Iterator[Path]:
 def _open(path: Path, file: BinaryIO) -> Image.Image:
     """The picture's header, refused before any pixel is decoded where it claims too many."""
     try:
-        image = Image.open(file)
+        known = Image.registered_extensions().values()  # AVIF is not in every build
+        image = Image.open(file, formats=[name for name in _FORMATS if name in known])
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: is not a picture that Pillow knows") from error
+        raise PictureError(f"{path}: is not a picture of a kind that camjax reads, such as JPEG or PNG") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{path}: {_bomb()}") from error
     if image.width * image.height > MAX_PIXELS:
@@ -105,6 +127,19 @@ def _open(path: Path, file: BinaryIO) -> Image.Image:
 
 def _bomb() -> str:
     return f"is larger than {MAX_PIXELS // 1_000_000} megapixels and may be a decompression bomb; make it smaller first"
+
+
+def _forbidden(path: str | os.PathLike[str]) -> PictureError:
+    return PictureError(f"{path}: you may not read it; change its permissions")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data says; damaged EXIF data says nothing, while the pixels beside it are whole."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -119,13 +154,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits, scaled by its full range: 65535, or 1 for floats; by its largest value beyond that."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        top = 1.0 if np.nanmax(values, initial=0) <= 1 else float(np.nanmax(values))
-    else:
-        top = 65535.0 if np.max(values, initial=0) <= 65535 else float(np.max(values))
-    return Image.fromarray(np.clip(np.nan_to_num(values) / top * 255 + 0.5, 0, 255).astype(np.uint8))
+    """Grey of more than 8 bits, scaled by its full range as far as that can be told."""
+    values = np.asarray(image)
+    values = np.where(np.isfinite(values), values, 0).astype(np.float32)
+    ranges = (1, 255, 65535) if image.mode == "F" else (65535,)
+    top = next((top for top in ranges if values.max() <= top), values.max())
+    return Image.fromarray(np.clip(values / top * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
 def _one_line(error: Exception) -> str:

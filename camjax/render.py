@@ -6,6 +6,7 @@ look.
 
 import difflib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from camjax.errors import CamjaxError
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 DEFAULT_COLORMAP = "inferno"
 FIGURE_SUFFIXES = frozenset({".png", ".pdf", ".svg"})
@@ -32,7 +34,7 @@ PANEL_AREA = 9.0
 TITLE_HEIGHT = 0.34
 GAP = 0.16
 MARGIN = 0.08
-FONT_SIZE = 11
+FONT_SIZES = (11, 9.5, 8)
 DPI = 200
 
 
@@ -41,7 +43,14 @@ class RenderError(CamjaxError, ValueError):
 
 
 def check_colormap(name: str) -> None:
-    """Raises a RenderError that suggests close names, unless matplotlib has the colormap."""
+    """Refuses a colormap that matplotlib does not have.
+
+    Args:
+        name: as matplotlib spells it.
+
+    Raises:
+        RenderError: no such colormap; the text suggests close names.
+    """
     _colormap(name)
 
 
@@ -59,9 +68,15 @@ def overlay(
         colormap: any of matplotlib's names.
         opacity: of the heat map, 0 to 1.
 
+    Returns:
+        The blend, rounded to the nearest.
+
     Raises:
         RenderError: no such colormap, or an opacity out of range.
+        ValueError: the heat map is not of the picture's size.
     """
+    if heat.shape != picture.shape[:2]:
+        raise ValueError(f"the heat map is {heat.shape}, the picture {picture.shape[:2]}")
     if not 0 <= opacity <= 1:
         raise RenderError(f"opacity must be from 0 to 1, not {opacity}")
     colours = _colormap(colormap)(np.nan_to_num(heat))[..., :3] * 255
@@ -81,7 +96,7 @@ def figure(
     """A grid of the picture under each heat map, a title above each.
 
     Args:
-        picture: red, green and blue; see `shrink` for large ones.
+        picture: red, green and blue; a large one is drawn at the resolution that `shrink` gives.
         heats: one a class, as `overlay` takes them.
         titles: as many.
         colormap: any of matplotlib's names.
@@ -90,34 +105,48 @@ def figure(
 
     Returns:
         A matplotlib figure, in no way tied to pyplot's state.
+
+    Raises:
+        RenderError: no such colormap, or an opacity out of range.
+        ValueError: no heat map, one that is not of the picture's size, or another number of titles.
     """
     from matplotlib.figure import Figure
 
     count = len(heats)
+    if not count or heats.shape[1:] != picture.shape[:2]:
+        raise ValueError(f"heat maps must be (k, {picture.shape[0]}, {picture.shape[1]}), not {heats.shape}")
     columns = columns or (count if count <= 3 else 2)
     rows = math.ceil(count / columns)
     height, width = _panel_inches(picture.shape[0] / picture.shape[1])
     total = (columns * (width + GAP) - GAP + 2 * MARGIN, rows * (height + TITLE_HEIGHT) + 2 * MARGIN)
     drawing = Figure(figsize=total, dpi=DPI, facecolor="white")
+    picture = shrink(picture)
     for index, (heat, title) in enumerate(zip(heats, titles, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (width + GAP)
         bottom = total[1] - MARGIN - (row + 1) * (height + TITLE_HEIGHT)
         axes = drawing.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
-        axes.imshow(overlay(picture, heat, colormap, opacity), interpolation="antialiased")
+        axes.imshow(overlay(picture, _at_size(heat, picture.shape[:2]), colormap, opacity), interpolation="antialiased")
         axes.set_axis_off()
-        _set_title(drawing, title, (left + width / 2) / total[0], (bottom + height + 0.09) / total[1], width)
+        x, y = (left + width / 2) / total[0], (bottom + height + 0.09) / total[1]
+        drawing.text(x, y, title, ha="center", va="baseline", color="black", parse_math=False)
+    _fit_titles(drawing.texts, width * drawing.dpi)
     return drawing
 
 
-def save_figure(drawing: "Figure", path: Path) -> None:
+def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     """Writes a figure as PNG, PDF or SVG by the path's suffix, moved into place when it is whole.
 
     The same figure gives the same bytes: no dates are written.
 
+    Args:
+        drawing: from `figure`.
+        path: the file; its folder is made when missing.
+
     Raises:
         RenderError: another suffix.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FIGURE_SUFFIXES:
         raise RenderError(f"{path}: a figure's name ends in {', '.join(sorted(FIGURE_SUFFIXES))}")
@@ -129,7 +158,14 @@ def save_figure(drawing: "Figure", path: Path) -> None:
 
 
 def shrink(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The picture at the resolution of a figure's panel; a smaller one as it is."""
+    """The picture at the resolution of a figure's panel.
+
+    Args:
+        picture: red, green and blue.
+
+    Returns:
+        At most `LONGEST_SIDE` pixels high and wide, in proportion; a smaller picture as it is.
+    """
     height, width = picture.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale >= 1:
@@ -154,14 +190,22 @@ def _panel_inches(proportion: float) -> tuple[float, float]:
     return width * proportion, width
 
 
-def _set_title(drawing: "Figure", title: str, x: float, y: float, inches: float) -> None:
-    """Above its panel; a longer title is set smaller, and one too long even so loses letters before its number."""
-    text = drawing.text(x, y, title, ha="center", va="baseline", fontsize=FONT_SIZE, color="black")
-    for size in (FONT_SIZE, 9.5, 8):
-        text.set_fontsize(size)
-        if text.get_window_extent().width / drawing.dpi <= inches:
+def _at_size(heat: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:
+    """Averaged over areas, so that what was not seen (NaN) spreads by no more than a pixel."""
+    if heat.shape == size:
+        return heat
+    return np.asarray(Image.fromarray(heat.astype(np.float32, copy=False)).resize(size[::-1], Image.Resampling.BOX))
+
+
+def _fit_titles(titles: Sequence["Text"], pixels: float) -> None:
+    """The largest size at which all fit their panels; one too long for the smallest loses letters before its number."""
+    for size in FONT_SIZES:
+        for title in titles:
+            title.set_fontsize(size)
+        if all(title.get_window_extent().width <= pixels for title in titles):
             return
-    name, comma, number = title.rpartition(", ")
-    while len(name) > 1 and text.get_window_extent().width / drawing.dpi > inches:
-        name = name[:-1]
-        text.set_text(f"{name}…{comma}{number}")
+    for title in titles:
+        name, comma, number = title.get_text().rpartition(", ")
+        while len(name) > 1 and title.get_window_extent().width > pixels:
+            name = name[:-1]
+            title.set_text(f"{name.rstrip()}…{comma}{number}")

@@ -9,6 +9,7 @@ from PIL import Image
 from timm.data import create_transform
 from toys import uint8_images
 
+from camjax.errors import PictureError
 from camjax.geometry import KINDS, Geometry, seen_box, to_input, to_picture
 
 SIZES = [(300, 451), (451, 300), (333, 333), (97, 640), (1000, 61), (224, 224), (31, 57)]
@@ -27,6 +28,48 @@ def test_crop_equals_torchvision_and_timm_to_the_bit(size, crop_pct, interpolati
     timm = create_transform((3, 224, 224), interpolation=interpolation, crop_pct=crop_pct, mean=(0,) * 3, std=(1,) * 3)
     tensor = timm(Image.fromarray(picture))
     np.testing.assert_array_equal(ours, np.round(tensor.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(300, 451), (451, 300), (97, 640), (31, 57)])
+@pytest.mark.parametrize("side", [(96, 160), (160, 96)])
+def test_crop_to_an_input_that_is_not_square_equals_timm(size, side):
+    picture = uint8_images(1, *size)[0]
+    timm = create_transform((3, *side), interpolation="bicubic", crop_pct=0.9, mean=(0,) * 3, std=(1,) * 3)
+    expected = np.round(timm(Image.fromarray(picture)).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    np.testing.assert_array_equal(to_input(Geometry("crop", size, side, 0.9), picture), expected)
+
+
+@pytest.mark.parametrize("size", [(61, 140), (140, 140), (140, 61)])
+@pytest.mark.parametrize("side", [(48, 48), (40, 56), (224, 224)])
+def test_pad_equals_resizing_the_whole_square(size, side):
+    picture = uint8_images(1, *size)[0]
+    length = max(size)
+    square = np.zeros((length, length, 3), np.uint8)
+    top, left = (length - size[0]) // 2, (length - size[1]) // 2
+    square[top : top + size[0], left : left + size[1]] = picture
+    expected = np.asarray(Image.fromarray(square).resize(side[::-1], Image.Resampling.BICUBIC))
+    # Pillow rounds and clips between its passes, horizontal first; an upright picture goes vertically first. On noise
+    # this is more than rounding at a few pixels.
+    difference = np.abs(to_input(Geometry("pad", size, side), picture).astype(int) - expected)
+    assert difference.max() == 0 if size[0] <= size[1] else (difference > 1).mean() <= 0.02
+    turned = to_input(Geometry("pad", size[::-1], side[::-1]), picture.transpose(1, 0, 2))
+    if size[0] != size[1]:
+        np.testing.assert_array_equal(to_input(Geometry("pad", size, side), picture), turned.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_a_thread_is_padded_without_its_square(size):
+    # The square alone would be 14 GB.
+    assert to_input(Geometry("pad", size, (64, 64)), np.zeros((*size, 3), np.uint8)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["pad", "crop"])
+def test_too_long_and_narrow_is_one_error(kind):
+    size = (1, 3_000_000)
+    picture = np.full((*size, 3), 9, np.uint8)
+    with pytest.raises(PictureError, match="3000000 x 1 pixels is too long and narrow"):
+        to_input(Geometry(kind, size, (224, 224)), picture)
+    assert (to_input(Geometry("squash", size, (224, 224)), picture) == 9).all()
 
 
 def test_pad_is_black_and_centred():
@@ -84,7 +127,26 @@ def test_any_size_goes_there_and_back(kind, height, width, side):
     assert seen.all() if kind != "crop" else seen.any()
 
 
-@pytest.mark.parametrize("size", [(300, 500), (500, 300)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(301, 500), (500, 301), (777, 640), (1000, 333)])
+def test_a_ramp_lies_where_it_was_to_a_hundredth_of_a_pixel(kind, size):
+    geometry = Geometry(kind, size, (96, 96))
+    top, left, bottom, right = seen_box(geometry)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    rows, columns = (
+        (np.arange(96) + 0.5) / 96 * (bottom - top) + top,
+        (np.arange(96) + 0.5) / 96 * (right - left) + left,
+    )
+    ramps = np.stack([np.repeat(rows[:, None], 96, 1), np.repeat(columns[None], 96, 0)]).astype(np.float32)
+    placed = to_picture(geometry, ramps)
+    # Enlarging by bicubic keeps a ramp; its border, 3 pixels of the map wide, does not.
+    rim = 3 * max(bottom - top, right - left) / 96
+    inside = (y > top + rim) & (y < bottom - rim) & (x > left + rim) & (x < right - rim)
+    for ramp, expected in zip(placed, (y, x), strict=True):
+        np.testing.assert_allclose(ramp[inside], expected[inside], atol=0.01)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (500, 300), (301, 477), (611, 333), (389, 517), (29, 41)])
 def test_crop_marks_what_was_not_seen(size):
     geometry = Geometry("crop", size, (224, 224))
     heat = to_picture(geometry, np.ones((224, 224), np.float32))
@@ -93,7 +155,7 @@ def test_crop_marks_what_was_not_seen(size):
     inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
     np.testing.assert_array_equal(~np.isnan(heat), inside)
     # 0.875 of the shorter side, as a square.
-    np.testing.assert_allclose([bottom - top, right - left], 300 * 0.875, rtol=0.01)
+    np.testing.assert_allclose([bottom - top, right - left], min(size) * 0.875, rtol=0.01)
 
 
 def test_height_and_width_are_not_swapped():

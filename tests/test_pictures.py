@@ -3,11 +3,14 @@
 import io
 import os
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from toys import uint8_images
 
 from camjax.errors import PictureError
@@ -15,6 +18,8 @@ from camjax.pictures import MAX_PIXELS, find_pictures, read_picture
 
 SMOOTH = np.stack(np.meshgrid(np.linspace(0, 255, 40), np.linspace(40, 200, 24)), -1).astype(np.uint8)
 PICTURE = np.concatenate([SMOOTH, SMOOTH[..., :1] // 2], -1)  # (24, 40, 3)
+
+SETTINGS = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)  # before any test has run
 
 
 def saved(tmp_path, image, name, **options):
@@ -37,6 +42,18 @@ def test_jpeg_is_near(tmp_path, mode):
     path = saved(tmp_path, Image.fromarray(PICTURE).convert(mode), "a.jpg", quality=98, subsampling=0)
     # JPEG at quality 98 on a smooth picture.
     assert np.abs(read_picture(path).astype(int) - PICTURE).max() <= 6
+
+
+def test_cmyk_is_ink_on_white(tmp_path):
+    inks = np.asarray([[[0, 0, 0, 0], [0, 255, 0, 0], [255, 0, 255, 0], [0, 0, 0, 255]]], np.uint8)
+    picture = read_picture(saved(tmp_path, Image.fromarray(inks, "CMYK"), "a.tif"))
+    np.testing.assert_array_equal(picture[0], [[255, 255, 255], [255, 0, 255], [0, 255, 0], [0, 0, 0]])
+
+
+def test_first_picture_of_a_phones_mpo(tmp_path):
+    frames = [Image.new("RGB", (16, 8), colour) for colour in ("white", "black")]
+    path = saved(tmp_path, frames[0], "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert (read_picture(path) == 255).all()
 
 
 def test_first_frame_of_a_gif(tmp_path):
@@ -70,6 +87,33 @@ def test_transparency_is_over_white(tmp_path):
     np.testing.assert_array_equal(read_picture(path)[0], [[255, 255, 255], [50, 60, 70]])
 
 
+def test_one_colour_may_be_transparent(tmp_path):
+    grey = Image.fromarray(np.asarray([[0, 128, 255]], np.uint8))
+    path = saved(tmp_path, grey, "grey.png", transparency=0)
+    np.testing.assert_array_equal(read_picture(path)[0, :, 0], [255, 128, 255])
+    colours = Image.fromarray(np.asarray([[[1, 2, 3], [9, 8, 7]]], np.uint8))
+    path = saved(tmp_path, colours, "colours.png", transparency=(1, 2, 3))
+    np.testing.assert_array_equal(read_picture(path)[0], [[255, 255, 255], [9, 8, 7]])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.asarray([[0, 257, 32768, 65535]], ">u2"), [0, 1, 128, 255]),
+        (np.asarray([[-5, 257, 65535]], np.int32), [0, 1, 255]),
+        (np.asarray([[0, 2**30, 2**31 - 1]], np.int32), [0, 128, 255]),
+        (np.asarray([[0, 100, 200]], np.float32), [0, 100, 200]),
+        (np.asarray([[-1, 257, 65535]], np.float32), [0, 1, 255]),
+        (np.asarray([[0, 5e5, 1e6]], np.float32), [0, 128, 255]),
+        (np.asarray([[np.nan, 0.5, np.inf]], np.float32), [0, 128, 0]),
+        (np.asarray([[np.nan, 0]], np.float32), [0, 0]),
+    ],
+)
+def test_wide_values_by_their_range(tmp_path, values, expected):
+    picture = read_picture(saved(tmp_path, Image.fromarray(values), "a.tif"))
+    np.testing.assert_array_equal(picture[0], np.repeat(np.asarray(expected)[:, None], 3, 1))
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
     values = np.asarray([[0, 257, 32768, 65535]], np.uint16)
     for name in ("a.png", "a.tif"):
@@ -98,6 +142,34 @@ def test_exif_orientation(tmp_path, orientation):
     np.testing.assert_array_equal(read_picture(path), PICTURE)
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_damaged_exif_costs_no_picture(tmp_path, suffix):
+    path = saved(tmp_path, Image.fromarray(PICTURE), f"a.{suffix}", exif=b"Exif\0\0garbage", lossless=True)
+    np.testing.assert_array_equal(read_picture(path), PICTURE)
+
+
+def test_no_program_is_run_on_a_file(tmp_path):
+    # Pillow knows EPS, and would start Ghostscript on it.
+    path = saved(tmp_path, Image.fromarray(PICTURE), "a.eps")
+    with pytest.raises(PictureError, match="kind that camjax reads"):
+        read_picture(path)
+
+
+def test_forbidden_files_and_folders(tmp_path, monkeypatch):
+    def forbidden(self, *_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    path = saved(tmp_path, Image.fromarray(PICTURE), "a.png")
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(PictureError, match=r"a\.png: you may not read it"):
+        read_picture(path)
+    (tmp_path / "locked").mkdir()
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: forbidden(self) if self.name == "locked" else listed(self))
+    with pytest.raises(PictureError, match="locked: you may not read it"):
+        find_pictures([tmp_path])
+
+
 def test_pictures_that_are_none(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("not a picture")
@@ -110,6 +182,7 @@ def test_pictures_that_are_none(tmp_path):
         with pytest.raises(PictureError, match=words) as caught:
             read_picture(tmp_path / name)
         assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
@@ -131,16 +204,43 @@ def test_truncated_at_any_point_is_one_error(tmp_path, kind):
     assert not any("\n" in text for text in failures)
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
-    side = int(MAX_PIXELS**0.5) + 2
-    for width in (side, 65_000):
-        header = struct.pack(">IIBBBBB", width, width, 8, 2, 0, 0, 0)
-        chunk = b"IHDR" + header
-        png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        path = tmp_path / "bomb.png"
-        path.write_bytes(png + struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND")))
-        with pytest.raises(PictureError, match="bomb"):
+def png_header(width, height):
+    """A PNG that claims a size, and holds no pixel."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png + struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+
+
+@pytest.mark.parametrize("action", ["error", "ignore"])
+@pytest.mark.parametrize("side", [int(MAX_PIXELS**0.5) + 2, 65_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side, action):
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(side, side))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Image.DecompressionBombWarning)  # Pillow's own, between its two limits
+        with pytest.raises(PictureError, match="may be a decompression bomb"):
             read_picture(path)
+
+
+def test_threads_and_pillows_settings(tmp_path):
+    filters = list(warnings.filters)
+    good = saved(tmp_path, Image.fromarray(PICTURE), "a.png")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:100])
+    (tmp_path / "bomb.png").write_bytes(png_header(65_000, 65_000))
+
+    def attempt(path):
+        try:
+            return read_picture(path)
+        except PictureError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(attempt, [good, tmp_path / "cut.png", tmp_path / "bomb.png"] * 20))
+    for number, result in enumerate(results):
+        assert (result is None) == (number % 3 > 0)
+    assert all((result == PICTURE).all() for result in results[::3])
+    assert list(warnings.filters) == filters
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == SETTINGS
 
 
 def test_find_pictures(tmp_path):

@@ -51,6 +51,49 @@ def test_grid(count, grid):
         assert abs(proportion - 30 / 40) < 0.01
 
 
+def test_columns_as_asked():
+    drawing = figure(PICTURE, np.stack([HEAT] * 5), ["cat, 0.1"] * 5, columns=3)
+    assert len({round(axes.get_position().x0, 4) for axes in drawing.axes}) == 3
+
+
+def test_titles_share_a_size_and_are_no_formulas():
+    titles = ["cat, 0.1", "a $5 cat_a for $3, 0.2", "a soft-coated wheaten terrier, 0.2"]
+    drawing = figure(PICTURE, np.stack([HEAT] * 3), titles)
+    assert len({text.get_fontsize() for text in drawing.texts}) == 1
+    assert not any(text.get_parse_math() for text in drawing.texts)
+    assert [text.get_text() for text in drawing.texts] == titles
+
+
+def test_large_pictures_are_drawn_at_a_panels_resolution():
+    picture = np.full((1500, 3000, 3), 200, np.uint8)
+    heat = np.ones((1, 1500, 3000), np.float32)
+    heat[:, :, :1500] = np.nan
+    shown = figure(picture, heat, ["cat, 0.9"], opacity=1.0).axes[0].images[0].get_array()
+    assert shown.shape == (LONGEST_SIDE // 2, LONGEST_SIDE, 3)
+    assert (shown[:, : LONGEST_SIDE // 2] == 200).all()
+    assert (shown[:, LONGEST_SIDE // 2 :] == np.round(np.asarray(matplotlib.colormaps["inferno"](1.0)[:3]) * 255)).all()
+
+
+def test_large_maps_are_averaged_over_areas():
+    heat = np.zeros((1, 30, 3 * LONGEST_SIDE), np.float32)
+    heat[:, :, ::3] = 0.99
+    picture = np.zeros((*heat.shape[1:], 3), np.uint8)
+    shown = figure(picture, heat, ["cat, 0.9"], opacity=1.0).axes[0].images[0].get_array()
+    assert (shown == np.round(np.asarray(matplotlib.colormaps["inferno"](0.33)[:3]) * 255)).all()
+
+
+@pytest.mark.usefixtures("untyped")
+def test_wrong_shapes():
+    with pytest.raises(ValueError, match=r"\(40, 30\), the picture \(30, 40\)"):
+        overlay(PICTURE, HEAT.reshape(40, 30))
+    with pytest.raises(ValueError, match=r"\(k, 30, 40\), not \(1, 40, 30\)"):
+        figure(PICTURE, HEAT.reshape(1, 40, 30), ["cat"])
+    with pytest.raises(ValueError, match="not \\(0, 30, 40\\)"):
+        figure(PICTURE, HEAT[None][:0], [])
+    with pytest.raises(ValueError, match="shorter"):
+        figure(PICTURE, HEAT[None], [])
+
+
 def test_a_long_title_keeps_its_number():
     drawing = figure(PICTURE, HEAT[None], ["supercalifragilistic " * 5 + ", 0.123"])
     assert drawing.texts[0].get_text().endswith("…, 0.123")
@@ -66,6 +109,8 @@ def test_files_are_whole_and_the_same_each_time(tmp_path, suffix, magic):
     assert paths[0].read_bytes().startswith(magic)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert len(list(tmp_path.iterdir())) == 2
+    # Both were written within a second, so dates would be the same.
+    assert not any(date in paths[0].read_bytes() for date in (b"CreationDate", b"ModDate", b"dc:date"))
 
 
 def test_unknown_names_suggest(tmp_path):
