@@ -9,7 +9,8 @@ matrix-product precision, so that the identity above holds on any device; next t
 """
 
 import functools
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def cam_fn(
     kernel: Float[Array, "c n"],
     bias: Float[Array, " n"] | None = None,
     *,
-    classes: Int[Array, "*some k"] | None = None,
+    classes: Int[Array, "*some k"] | Sequence[Any] | None = None,
     top_k: int = 5,
     size: Size | None = None,
     method: Method = "bicubic-pytorch",
@@ -66,8 +67,8 @@ def cam_fn(
         features: what global average pooling reads, any float dtype; computed on in float32.
         kernel: the linear head's, one column a class.
         bias: the head's; None is no bias. It is in the logits, not in the maps.
-        classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`. A class that
-            does not exist gives NaN.
+        classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`, integers. A
+            class that does not exist gives NaN.
         top_k: how many classes; not used where `classes` is given.
         size: `(height, width)` or one side of the maps; None leaves them at the features' resolution.
         method: the interpolation; see `upsample`.
@@ -79,17 +80,21 @@ def cam_fn(
     Raises:
         ValueError: ranks or channels do not fit, `top_k` is not in 1..n, a size is not positive, or an unknown method.
     """
+    classes = None if classes is None else jnp.asarray(classes)
     _check(features, kernel, bias, classes, top_k)
-    batch = features.shape[:-3]
-    if classes is not None:
-        classes = jnp.broadcast_to(classes.astype(jnp.int32), (*batch, classes.shape[-1]))
 
-    def explain(features: Array, classes: Array | None) -> CamResult:
-        return _explain_image(features, kernel, bias, classes, top_k, size, method, normalize)
+    def explain_batch(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> CamResult:
+        def explain(features: Array, classes: Array | None) -> CamResult:
+            return _explain_image(features, kernel, bias, classes, top_k, size, method, normalize)
 
-    for _ in batch:
-        explain = jax.vmap(explain)
-    return explain(features, classes)
+        batch = features.shape[:-3]
+        if classes is not None:
+            classes = jnp.broadcast_to(classes.astype(jnp.int32), (*batch, classes.shape[-1]))
+        for _ in batch:
+            explain = jax.vmap(explain)
+        return explain(features, classes)
+
+    return _automatic(explain_batch, features)(features, kernel, bias, classes)
 
 
 def _explain_image(
@@ -121,6 +126,19 @@ def _explain_image(
     return CamResult(logits, classes, probabilities, maps)
 
 
+def _automatic(explain: Callable[..., CamResult], features: Array) -> Callable[..., CamResult]:
+    """Lets XLA place the intermediate arrays where a mesh has explicit axes, which a gather by class cannot follow.
+
+    The results are sharded as the features are along their batch axes.
+    """
+    sharding = jax.typeof(features).sharding
+    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return explain
+    axes = jax.sharding.PartitionSpec(*sharding.spec[: features.ndim - 3])  # type: ignore[no-untyped-call]
+    batch: Any = jax.sharding.NamedSharding(sharding.mesh, axes)
+    return jax.sharding.auto_axes(explain, out_sharding=CamResult(batch, batch, batch, batch))
+
+
 def upsample(
     maps: Float[Array, "*batch h w"], size: Size, method: Method = "bicubic-pytorch"
 ) -> Float[Array, "*batch height width"]:
@@ -138,7 +156,7 @@ def upsample(
     Raises:
         ValueError: a size is not positive, or an unknown method.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple) else (size, size)
     if height < 1 or width < 1:
         raise ValueError(f"size must be positive, not {height} x {width}")
     if method not in METHODS:

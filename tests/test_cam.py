@@ -73,6 +73,22 @@ def test_given_classes_keep_their_order(classes):
     np.testing.assert_allclose(result.probabilities, np.take_along_axis(every.probabilities, wanted, -1), rtol=1e-6)
 
 
+def test_classes_may_be_a_list():
+    features, kernel, bias = random_head(2, 5, 4, 6)
+    assert cam_fn(features, kernel, bias, classes=[3, 1]).classes.tolist() == [[3, 1], [3, 1]]
+
+
+def test_equal_logits_come_in_the_order_of_their_classes():
+    result = cam_fn(jnp.ones((3, 3, 4)), jnp.ones((4, 7)), jnp.asarray([0.0, 1, 0, 1, 0, 1, 0]), top_k=5)
+    assert result.classes.tolist() == [1, 3, 5, 0, 2]
+
+
+def test_an_empty_batch_and_all_classes():
+    features, kernel, bias = random_head(0, 3, 4, 6)
+    result = cam_fn(features, kernel, bias, top_k=13, size=8)
+    assert [leaf.shape for leaf in result] == [(0, 13), (0, 13), (0, 13), (0, 13, 8, 8)]
+
+
 def test_a_class_that_does_not_exist_is_nan_not_another_class():
     result = cam_fn(*random_head(5, 4, 6), classes=jnp.asarray([3, 13]))
     assert np.isfinite(result.maps[0]).all()
@@ -153,17 +169,18 @@ def test_no_recompilation_for_the_same_shapes():
     assert cam_fn._cache_size() == 1
 
 
+@pytest.mark.parametrize("axes", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
 @pytest.mark.parametrize("classes", [None, np.asarray([[1, 2]] * 8)])
-def test_sharding_of_the_batch_passes_through(classes):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+def test_sharding_of_the_batch_passes_through(classes, axes):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axes,))
     spec = jax.sharding.PartitionSpec
     rows = jax.sharding.NamedSharding(mesh, spec("data"))
     everywhere = jax.sharding.NamedSharding(mesh, spec())
     features, kernel, bias = random_head(8, 7, 6, 5)
     placed = jax.device_put(features, rows), *jax.device_put((kernel, bias), everywhere)
+    expected = cam_fn(features, kernel, bias, classes=classes, size=(14, 12))
     classes = None if classes is None else jax.device_put(jnp.asarray(classes), rows)
     result = cam_fn(*placed, classes=classes, size=(14, 12))
-    expected = cam_fn(features, kernel, bias, classes=classes, size=(14, 12))
     for ours, single in zip(result, expected, strict=True):
         assert ours.sharding.is_equivalent_to(rows, ours.ndim)
         np.testing.assert_allclose(ours, single, rtol=1e-6, atol=1e-6)
@@ -177,7 +194,7 @@ def test_sharding_of_the_batch_passes_through(classes):
     ("change", "words"),
     [
         ({"features": jnp.zeros((4, 6))}, ["(..., h, w, c)", "(4, 6)"]),
-        ({"features": jnp.zeros((3, 4, 7))}, ["(3, 4, 7)", "(6, 13)", "channels"]),
+        ({"features": jnp.zeros((3, 4, 7))}, ["(3, 4, 7)", "channels", "(6, 13)"]),
         ({"kernel": jnp.zeros(6)}, ["(c, n)", "(6,)"]),
         ({"bias": jnp.zeros(12)}, ["(13,)", "(12,)"]),
         ({"top_k": 14}, ["1..13", "14"]),
