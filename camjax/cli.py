@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
 from camjax.commands import ExplainOptions, run_convert, run_explain, run_models
 from camjax.errors import CamjaxError
@@ -118,6 +119,7 @@ def convert(
 def main() -> None:
     """The entry point: bad input is one line on standard error, and exit status 2."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused with an error
     try:
         app()
     except CamjaxError as error:

@@ -125,7 +125,10 @@ def _prepare(path: Path, model: Model, kind: Kind, side: int) -> Prepared:
     geometry = Geometry(
         kind, picture.shape[:2], (side, side), model.preprocess.crop_pct, model.preprocess.interpolation
     )
-    return Prepared(path, picture, geometry, to_input(geometry, picture))
+    try:
+        return Prepared(path, picture, geometry, to_input(geometry, picture))
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from error
 
 
 def _explain_batch(

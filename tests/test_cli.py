@@ -85,6 +85,35 @@ def test_folders_several_pictures_and_bad_ones(run, tmp_path):
     assert "Traceback" not in out + err
 
 
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("size", "words"), [((3_000_000, 1), "too long"), ((10_000, 9_000), "megapixels")])
+def test_a_picture_that_is_too_large_or_too_narrow_is_named(run, tmp_path, size, words):
+    Image.new("1", size).save(tmp_path / "a.png")
+    status, _, err = run("explain", "a.png")
+    assert status == 2
+    assert err.startswith("camjax: a.png: ")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def in_its_own_process(folder, *arguments):
+    """`camjax ARGUMENTS` where a process's own state matters: warnings, and JAX's cache, which opens once."""
+    program = "from camjax.cli import main; main()"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache")}
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+
+
+def test_compiled_programs_are_kept(tmp_path):
+    in_its_own_process(tmp_path, "explain", EXAMPLE, "-o", "x.png", "--size", 96)
+    assert list((tmp_path / ".cache" / "camjax" / "xla").iterdir())
+
+
 def test_pdf_and_options(run, tmp_path):
     status, _, err = run(
         "explain", EXAMPLE, "-o", "fig.pdf", "--colormap", "hsv", "--opacity", 0.4, "--dtype", "bfloat16", "-k", 8
@@ -140,7 +169,7 @@ def test_labels_of_ones_own(run, tmp_path):
     assert "2 labels" in err
 
 
-def test_nan_weights_are_warned_of(run, tmp_path):
+def test_nan_weights_are_warned_of(tmp_path):
     from camjax import load_model, save_model
 
     save_model(load_model("efficientnet_lite0"), tmp_path / "model.safetensors")
@@ -150,14 +179,7 @@ def test_nan_weights_are_warned_of(run, tmp_path):
     tensors = {name: np.array(tensor) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
     tensors["fc.bias"][3] = np.nan
     save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
-    program = "from camjax.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "explain", EXAMPLE, "-m", "model.safetensors", "-o", "x.png"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / ".cache")},
-    )
+    done = in_its_own_process(tmp_path, "explain", EXAMPLE, "-m", "model.safetensors", "-o", "x.png")
     assert "warning: " in done.stderr
     assert "fc.bias" in done.stderr
 
