@@ -112,6 +112,13 @@ def test_bfloat16_features_are_mapped_in_float32():
     np.testing.assert_array_equal(result.maps, exact.maps)
 
 
+def test_bfloat16_maps_are_resized_in_float32():
+    maps = random_head(7, 7, 3)[0].astype(jnp.bfloat16).transpose(2, 0, 1)
+    resized = upsample(maps, (56, 40))
+    assert resized.dtype == jnp.float32
+    np.testing.assert_array_equal(resized, upsample(maps.astype(jnp.float32), (56, 40)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_a_constant_and_the_shape(method):
     resized = upsample(jnp.full((2, 3, 5), -1.75), (13, 7), method)
