@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from camjax.preprocess import Preprocess
@@ -30,6 +31,18 @@ class LinearHead(NamedTuple):
     bias: Float[Array, " n"]
 
 
+class Stage(NamedTuple):
+    """One step of a network.
+
+    Attributes:
+        name: of its features.
+        apply: `apply(params, x) -> (b, h2, w2, c2)` from the features of the stage before, or from the images.
+    """
+
+    name: str
+    apply: Callable[[Params, Array], Array]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
     """An image classifier with a globally pooled linear head.
@@ -41,6 +54,9 @@ class Classifier:
         head: `head(params, features) -> logits (b, n)`.
         pooled: the name of the features that global average pooling and the linear head read.
         linear_head: `linear_head(params) -> LinearHead`.
+        stages: what `features` does, step by step, where the network tells; a large batch can then go in parts.
+        prepare: `prepare(params, dtype, platform)` gives a faster equal of this classifier; see
+            `camjax.inference.for_inference`. Whoever replaces `features` replaces or removes these two as well.
     """
 
     params: Params
@@ -48,6 +64,8 @@ class Classifier:
     head: Callable[[Params, dict[str, Array]], Array]
     pooled: str
     linear_head: Callable[[Params], LinearHead]
+    stages: tuple[Stage, ...] = ()
+    prepare: Callable[[Params, DTypeLike, str], "Classifier"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

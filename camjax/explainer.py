@@ -1,5 +1,6 @@
 """From uint8 pictures to explanations in one compiled program."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Int, UInt8
 
 from camjax.cam import CamResult, Method, Size, cam_fn
 from camjax.classifier import Model, Params
+from camjax.inference import compiler_options, for_inference, platform_of, pooled_features
 from camjax.preprocess import normalize_images
 
 Explainer = Callable[..., CamResult]
@@ -29,7 +31,8 @@ def make_explainer(
     """The one compiled function from pictures to their top classes and maps.
 
     Scaling by mean and std, the network, the maps and their upsampling are one XLA program, compiled at the first call
-    of each shape. The parameters are its arguments, not constants in it, and lie on the device between calls.
+    of each shape. The network is made ready for inference first (`camjax.inference.for_inference`). The parameters are
+    the program's arguments, not constants in it, and lie on the device between calls.
 
     Args:
         model: from `load_model`, or your own.
@@ -48,13 +51,13 @@ def make_explainer(
     Raises:
         ValueError: from the call, where `images` are not uint8 `(b, h, w, 3)`.
     """
-    classifier = model.classifier
-    params = jax.tree.map(lambda leaf: _cast_kernel(leaf, dtype), classifier.params)
+    platform = platform_of(model.params)
+    classifier = for_inference(model.classifier, dtype=dtype, platform=platform)
 
-    @jax.jit
-    def explain(params: Params, images: Array, classes: Array | None) -> CamResult:
+    @functools.partial(jax.jit, static_argnames="in_parts", compiler_options=compiler_options(platform))
+    def explain(params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> CamResult:
         inputs = normalize_images(images, model.preprocess, dtype)
-        features = classifier.features(params, inputs)[classifier.pooled]
+        features = pooled_features(classifier, params, inputs, in_parts=in_parts)
         kernel, bias = classifier.linear_head(params)
         shape = images.shape[1:3] if size == "input" else size
         return cam_fn(
@@ -64,11 +67,11 @@ def make_explainer(
     def explainer(images: UInt8[Any, "b h w 3"], classes: Int[Any, "*some k"] | None = None) -> CamResult:
         if images.dtype != jnp.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images must be uint8 (b, h, w, 3), not {images.dtype} {images.shape}")
-        return explain(params, images, classes)
+        in_parts = platform == "cpu" and not _is_sharded(images)
+        return explain(classifier.params, images, classes, in_parts=in_parts)
 
     return explainer
 
 
-def _cast_kernel(leaf: Array, dtype: DTypeLike) -> Array:
-    """Convolution kernels in the network's dtype; vectors and the head stay float32, where precision is cheap."""
-    return leaf.astype(dtype) if leaf.ndim == 4 else leaf
+def _is_sharded(images: Any) -> bool:  # noqa: ANN401
+    return isinstance(images, jax.Array) and len(images.devices()) > 1

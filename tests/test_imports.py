@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {"errors", "atomic", "precision", "preprocess", "classifier", "labels"},
     {"models", "checkpoints"},
-    {"cam", "explainer", "loading"},
+    {"cam", "inference", "explainer", "loading"},
     {"pictures", "geometry", "render", "explain"},
     {"outputs"},
     {"commands"},

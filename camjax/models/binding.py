@@ -1,11 +1,16 @@
 """From a Flax NNX module to the contract: pure functions over a plain dict of arrays."""
 
+import dataclasses
 from typing import Any
 
+import jax
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
-from camjax.classifier import Classifier, LinearHead, Params
+from camjax.classifier import Classifier, LinearHead, Params, Stage
+from camjax.models.folding import fold
+from camjax.models.network import Network
 
 
 def bind(module: Any) -> Classifier:  # noqa: ANN401
@@ -17,6 +22,7 @@ def bind(module: Any) -> Classifier:  # noqa: ANN401
     Args:
         module: an NNX module with the methods `features(images)` and `head(features)`, and the attributes `pooled`
             (the features that global average pooling reads) and `linear` (its head's layer, with `kernel` and `bias`).
+            One of camjax's own, a `Network`, can also be computed by stages and made ready for inference.
 
     Returns:
         The classifier. Parameter names are strings, also where the module holds a list.
@@ -36,7 +42,23 @@ def bind(module: Any) -> Classifier:  # noqa: ANN401
     def linear_head(params: Params) -> LinearHead:
         return LinearHead(params[linear]["kernel"], params[linear]["bias"])
 
-    return Classifier(_string_keys(nnx.to_pure_dict(state)), features, head, pooled, linear_head)
+    def prepare(params: Params, dtype: DTypeLike, platform: str) -> Classifier:
+        def folded(params: Params) -> nnx.Module:
+            network = merge(params)
+            fold(network, dtype=dtype, platform=platform)
+            return network
+
+        ready = bind(nnx.eval_shape(lambda: folded(params)))
+        arrays = jax.jit(lambda params: _string_keys(nnx.to_pure_dict(nnx.state(folded(params)))))(params)
+        return dataclasses.replace(ready, params=arrays)
+
+    def stage(name: str) -> Stage:
+        return Stage(name, lambda params, x: merge(params).stage(name, x))
+
+    classifier = Classifier(_string_keys(nnx.to_pure_dict(state)), features, head, pooled, linear_head)
+    if not isinstance(module, Network):
+        return classifier
+    return dataclasses.replace(classifier, stages=tuple(map(stage, module.stages)), prepare=prepare)
 
 
 def _string_keys(tree: dict[Any, Any]) -> Params:

@@ -4,6 +4,7 @@ TensorFlow's "SAME" padding and eps 1e-3, as the weights were trained with.
 """
 
 import dataclasses
+import types
 
 import jax
 from flax import nnx
@@ -11,7 +12,8 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear, global_average
+from camjax.models.layers import BatchNorm, Conv, Linear
+from camjax.models.network import Network
 
 EPS = 1e-3
 
@@ -64,6 +66,8 @@ class InvertedBottleneck(nnx.Module):
 class ConvNorm(nnx.Module):
     """A convolution with TensorFlow's padding, and its normalisation."""
 
+    norms = types.MappingProxyType({"conv": "bn"})
+
     def __init__(
         self, inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs
     ) -> None:
@@ -75,8 +79,11 @@ class ConvNorm(nnx.Module):
         return self.bn(self.conv(x))
 
 
-class EfficientNetLite(nnx.Module):
-    """The network. `pooled` names the features that global average pooling reads, `linear` the head's layer.
+class EfficientNetLite(Network):
+    """The network.
+
+    Its features: `stem` (stride 2), `stage1` to `stage7` (each stage's output, which has no ReLU; strides 2, 4, 8, 16,
+    16, 32 and 32) and `head` (after the last convolution and its ReLU6; stride 32).
 
     Args:
         config: its stages.
@@ -84,13 +91,13 @@ class EfficientNetLite(nnx.Module):
     """
 
     pooled = "head"
-    linear = "fc"
 
     def __init__(self, config: EfficientNetLiteConfig, *, rngs: nnx.Rngs) -> None:
         self.stem = ConvNorm(3, config.stem_width, 3, stride=2, rngs=rngs)
-        self.stages = tuple(f"stage{number}" for number in range(1, len(config.depths) + 1))
+        numbered = tuple(f"stage{number}" for number in range(1, len(config.depths) + 1))
+        self.stages = ("stem", *numbered, "head")
         inputs = config.stem_width
-        for stage, (name, depth) in enumerate(zip(self.stages, config.depths, strict=True)):
+        for stage, (name, depth) in enumerate(zip(numbered, config.depths, strict=True)):
             blocks = []
             for index in range(depth):
                 block = InvertedBottleneck(
@@ -107,33 +114,15 @@ class EfficientNetLite(nnx.Module):
         self.last = ConvNorm(inputs, config.head_width, 1, rngs=rngs)
         self.fc = Linear(config.head_width, config.num_classes, rngs=rngs)
 
-    def features(self, images: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b _ _ _"]]:
-        """The intermediate features by name.
-
-        Args:
-            images: normalised, float32 or bfloat16, of any size.
-
-        Returns:
-            `stem` (stride 2), `stage1` to `stage7` (each stage's output, which has no ReLU; strides 2, 4, 8, 16, 16,
-            32 and 32) and `head` (after the last convolution and its ReLU6; stride 32), in the images' dtype.
-        """
-        x = jax.nn.relu6(self.stem(images))
-        features = {"stem": x}
-        for name in self.stages:
-            for block in getattr(self, name):
-                x = block(x)
-            features[name] = x
-        features["head"] = jax.nn.relu6(self.last(x))
-        return features
-
-    def head(self, features: dict[str, Float[Array, "b _ _ _"]]) -> Float[Array, "b n"]:
-        """Logits (float32) from the features."""
-        return self.fc(global_average(features[self.pooled]))
-
-    def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], dict[str, Array]]:
-        """Logits and features of normalised images."""
-        features = self.features(images)
-        return self.head(features), features
+    def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """One stage's features; see `Network.stage`."""
+        if name == "stem":
+            return jax.nn.relu6(self.stem(x))
+        if name == "head":
+            return jax.nn.relu6(self.last(x))
+        for block in getattr(self, name):
+            x = block(x)
+        return x
 
 
 def timm_keys(config: EfficientNetLiteConfig) -> KeyTable:

@@ -76,10 +76,13 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The normalised features, in the dtype of `x`."""
-        # One multiply-add a pixel; the per-channel factors are made in the parameters' own precision.
-        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
-        offset = self.bias[...] - self.mean[...] * factor
+        factor, offset = self.factor_and_offset()
         return x * channelwise(factor, x) + channelwise(offset, x)
+
+    def factor_and_offset(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """The normalisation as one multiply-add a pixel, in the parameters' own precision."""
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
+        return factor, self.bias[...] - self.mean[...] * factor
 
 
 class Linear(nnx.Module):

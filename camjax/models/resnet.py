@@ -6,6 +6,7 @@ shortcut is `downsample.conv` and `downsample.bn` instead of `downsample.0` and 
 
 import dataclasses
 import functools
+import types
 
 import jax
 from flax import nnx
@@ -13,7 +14,8 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear, global_average, max_pool
+from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
+from camjax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,8 @@ class ResNetConfig:
 class Downsample(nnx.Module):
     """The projection shortcut: a strided 1x1 convolution and its normalisation."""
 
+    norms = types.MappingProxyType({"conv": "bn"})
+
     def __init__(self, inputs: int, outputs: int, *, stride: int, rngs: nnx.Rngs) -> None:
         self.conv = Conv(inputs, outputs, 1, stride=stride, rngs=rngs)
         self.bn = BatchNorm(outputs)
@@ -58,6 +62,8 @@ class Downsample(nnx.Module):
 
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions beside a shortcut."""
+
+    norms = types.MappingProxyType({"conv1": "bn1", "conv2": "bn2"})
 
     def __init__(self, inputs: int, width: int, *, stride: int, config: ResNetConfig, rngs: nnx.Rngs) -> None:
         self.conv1 = Conv(inputs, width, 3, stride=stride, rngs=rngs)
@@ -75,6 +81,8 @@ class BasicBlock(nnx.Module):
 
 class Bottleneck(nnx.Module):
     """1x1, 3x3, 1x1 convolutions beside a shortcut."""
+
+    norms = types.MappingProxyType({"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"})
 
     def __init__(self, inputs: int, width: int, *, stride: int, config: ResNetConfig, rngs: nnx.Rngs) -> None:
         inner = width * config.group_width // 64 * config.groups
@@ -102,16 +110,19 @@ def shortcut(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> Downsamp
     return Downsample(inputs, outputs, stride=stride, rngs=rngs)
 
 
-class ResNet(nnx.Module):
-    """The network. `pooled` names the features that global average pooling reads, `linear` the head's layer.
+class ResNet(Network):
+    """The network. Its features: `stem` (after the max-pool, stride 4) and `layer1` to `layer4` (strides 4, 8, 16, 32).
+
+    Each is what leaves its last ReLU.
 
     Args:
         config: which member of the family.
         rngs: for the initial weights.
     """
 
+    stages = ("stem", "layer1", "layer2", "layer3", "layer4")
     pooled = "layer4"
-    linear = "fc"
+    norms = types.MappingProxyType({"conv1": "bn1"})
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
         self.conv1 = Conv(3, config.stem_width, 7, stride=2, rngs=rngs)
@@ -127,33 +138,13 @@ class ResNet(nnx.Module):
             setattr(self, f"layer{stage}", nnx.List(blocks))
         self.fc = Linear(inputs, config.num_classes, rngs=rngs)
 
-    def features(self, images: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b _ _ _"]]:
-        """The intermediate features by name, each after its last ReLU.
-
-        Args:
-            images: normalised, float32 or bfloat16, of any size.
-
-        Returns:
-            `stem` (after the max-pool, stride 4) and `layer1` to `layer4` (strides 4, 8, 16 and 32), in the images'
-            dtype.
-        """
-        x = jax.nn.relu(self.bn1(self.conv1(images)))
-        x = max_pool(x, 3, stride=2)
-        features = {"stem": x}
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            for block in getattr(self, name):
-                x = block(x)
-            features[name] = x
-        return features
-
-    def head(self, features: dict[str, Float[Array, "b _ _ _"]]) -> Float[Array, "b n"]:
-        """Logits (float32) from the features."""
-        return self.fc(global_average(features[self.pooled]))
-
-    def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], dict[str, Array]]:
-        """Logits and features of normalised images."""
-        features = self.features(images)
-        return self.head(features), features
+    def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """One stage's features; see `Network.stage`."""
+        if name == "stem":
+            return max_pool(jax.nn.relu(self.bn1(self.conv1(x))), 3, stride=2)
+        for block in getattr(self, name):
+            x = block(x)
+        return x
 
 
 def torchvision_keys(config: ResNetConfig) -> KeyTable:

@@ -7,6 +7,7 @@ convolution. Module names are those of `camjax.models.resnet` where the module i
 
 import dataclasses
 import functools
+import types
 
 import jax
 from flax import nnx
@@ -14,7 +15,8 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear, global_average, max_pool
+from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
+from camjax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ class ResNetV2Config:
 class PreActivationBlock(nnx.Module):
     """Two (3x3, 3x3) or three (1x1, 3x3, 1x1) convolutions, each after a normalisation and ReLU, beside a shortcut."""
 
+    norms = types.MappingProxyType({"conv1": "bn2", "conv2": "bn3"})
+
     def __init__(
         self, inputs: int, width: int, *, stride: int, projected: bool, config: ResNetV2Config, rngs: nnx.Rngs
     ) -> None:
@@ -75,16 +79,20 @@ class PreActivationBlock(nnx.Module):
         return y + (x if self.downsample is None else self.downsample(activated))
 
 
-class ResNetV2(nnx.Module):
-    """The network. `pooled` names the features that global average pooling reads, `linear` the head's layer.
+class ResNetV2(Network):
+    """The network.
+
+    Its features: `stem` (after the max-pool, stride 4), `layer1` to `layer4` (each stage's sum, which has no ReLU;
+    strides 4, 8, 16 and 32) and `norm` (after the last normalisation and ReLU).
 
     Args:
         config: which member of the family.
         rngs: for the initial weights.
     """
 
+    stages = ("stem", "layer1", "layer2", "layer3", "layer4", "norm")
     pooled = "norm"
-    linear = "fc"
+    norms = types.MappingProxyType({"conv1": "bn1"})
 
     def __init__(self, config: ResNetV2Config, *, rngs: nnx.Rngs) -> None:
         self.bn_data = BatchNorm(3, eps=config.eps) if config.input_norm else None
@@ -104,36 +112,16 @@ class ResNetV2(nnx.Module):
         self.norm = BatchNorm(inputs, eps=config.eps)
         self.fc = Linear(inputs, config.num_classes, rngs=rngs)
 
-    def features(self, images: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b _ _ _"]]:
-        """The intermediate features by name.
-
-        Args:
-            images: normalised, float32 or bfloat16, of any size.
-
-        Returns:
-            `stem` (after the max-pool, stride 4), `layer1` to `layer4` (each stage's sum, which has no ReLU; strides 4,
-            8, 16 and 32) and `norm` (after the last normalisation and ReLU), in the images' dtype.
-        """
-        x = self.conv1(images if self.bn_data is None else self.bn_data(images))
-        if self.bn1 is not None:
-            x = jax.nn.relu(self.bn1(x))
-        x = max_pool(x, 3, stride=2)
-        features = {"stem": x}
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            for block in getattr(self, name):
-                x = block(x)
-            features[name] = x
-        features["norm"] = jax.nn.relu(self.norm(x))
-        return features
-
-    def head(self, features: dict[str, Float[Array, "b _ _ _"]]) -> Float[Array, "b n"]:
-        """Logits (float32) from the features."""
-        return self.fc(global_average(features[self.pooled]))
-
-    def __call__(self, images: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], dict[str, Array]]:
-        """Logits and features of normalised images."""
-        features = self.features(images)
-        return self.head(features), features
+    def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """One stage's features; see `Network.stage`."""
+        if name == "stem":
+            x = self.conv1(x if self.bn_data is None else self.bn_data(x))
+            return max_pool(x if self.bn1 is None else jax.nn.relu(self.bn1(x)), 3, stride=2)
+        if name == "norm":
+            return jax.nn.relu(self.norm(x))
+        for block in getattr(self, name):
+            x = block(x)
+        return x
 
 
 def timm_keys(config: ResNetV2Config) -> KeyTable:
