@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -154,7 +154,9 @@ def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     import matplotlib
 
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "camjax"}):
-        drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=dates[suffix])
+        # Half a second faster than zlib's usual level, and 5 % larger.
+        quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if suffix == ".png" else {}
+        drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=dates[suffix], **quick)
 
 
 def shrink(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

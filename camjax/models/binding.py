@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
@@ -48,9 +47,7 @@ def bind(module: Any) -> Classifier:  # noqa: ANN401
             fold(network, dtype=dtype, platform=platform)
             return network
 
-        ready = bind(nnx.eval_shape(lambda: folded(params)))
-        arrays = jax.jit(lambda params: _string_keys(nnx.to_pure_dict(nnx.state(folded(params)))))(params)
-        return dataclasses.replace(ready, params=arrays)
+        return bind(nnx.jit(folded)(params))
 
     def stage(name: str) -> Stage:
         return Stage(name, lambda params, x: merge(params).stage(name, x))

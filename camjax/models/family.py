@@ -1,6 +1,7 @@
 """What a network file tells the rest of camjax about itself."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +38,12 @@ class Family:
 
     def outline(self, config: Any) -> Classifier:  # noqa: ANN401
         """The same classifier with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
-        return bind(nnx.eval_shape(lambda: self.module(config, rngs=nnx.Rngs(0))))
+        return _outline(self.module, config)
+
+
+@functools.lru_cache(maxsize=32)
+def _outline(module: Callable[..., nnx.Module], config: Any) -> Classifier:  # noqa: ANN401
+    return bind(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,11 @@ Conventions: images and features are NHWC, convolution kernels HWIO. Parameters 
 dtype of the input, so one set of parameters serves float32 and bfloat16.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
@@ -41,8 +44,9 @@ class Conv(nnx.Module):
         groups: int = 1,
         rngs: nnx.Rngs,
     ) -> None:
-        initial = nnx.initializers.he_normal()
-        self.kernel = nnx.Param(initial(rngs.params(), (size, size, inputs // groups, outputs), jnp.float32))
+        shape = (size, size, inputs // groups, outputs)
+        deviation = math.sqrt(2 / math.prod(shape[:3]))  # He et al. 2015, by the inputs of one output
+        self.kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.stride = stride
         self.padding = symmetric(size) if padding is None else padding
         self.groups = groups
@@ -117,15 +121,24 @@ def symmetric(size: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int) -> Float[Array, "b h2 w2 c"]:
     """Max pooling with PyTorch's padding; the border is -inf, never a zero that a negative feature would lose to."""
-    none = (0, 0)
-    return lax.reduce_window(
+    x = jnp.pad(x, ((0, 0), *symmetric(size), (0, 0)), constant_values=-jnp.inf)
+    return lax.platform_dependent(
         x,
-        jnp.asarray(-jnp.inf, x.dtype),
-        lax.max,
-        window_dimensions=(1, size, size, 1),
-        window_strides=(1, stride, stride, 1),
-        padding=(none, *symmetric(size), none),
+        # XLA's CPU backend walks a window pixel by pixel.
+        cpu=functools.partial(_max_of_slices, size=size, stride=stride),
+        default=functools.partial(_max_of_windows, size=size, stride=stride),
     )
+
+
+def _max_of_windows(x: Float[Array, "b h w c"], *, size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
+    least = jnp.asarray(-jnp.inf, x.dtype)
+    return lax.reduce_window(x, least, lax.max, (1, size, size, 1), (1, stride, stride, 1), "VALID")
+
+
+def _max_of_slices(x: Float[Array, "b h w c"], *, size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
+    bottom, right = (side - size + 1 for side in x.shape[1:3])
+    rows = functools.reduce(jnp.maximum, [x[:, i : i + bottom : stride] for i in range(size)])
+    return functools.reduce(jnp.maximum, [rows[:, :, j : j + right : stride] for j in range(size)])
 
 
 def global_average(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
