@@ -13,7 +13,7 @@ from jaxtyping import Float
 from camjax.classifier import Classifier, Params
 
 CACHE_BYTES = 2**23
-"""How much of a stage's features a CPU's caches hold beside its kernels."""
+"""How large a layer's features may be to stay in a CPU's caches beside its kernels."""
 
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 """Eigen's matrix products instead of YNNPACK's, which are slower at most of these shapes (`benchmarks/README.md`)."""
@@ -82,10 +82,19 @@ def pooled_features(
 def _in_parts(apply: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
     """A stage on as many images at a time as fit into the cache, and divide the batch."""
     batch = x.shape[0]
-    one = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))  # type: ignore[no-untyped-call]
-    most = max(1, CACHE_BYTES // (math.prod(one.shape) * one.dtype.itemsize))
+    if batch == 1:
+        return apply(x)
+    most = max(1, CACHE_BYTES // _largest_bytes(apply, x))
     if batch <= most:
         return apply(x)
     rows = max(count for count in range(1, most + 1) if batch % count == 0)
     y = lax.map(apply, x.reshape(batch // rows, rows, *x.shape[1:]))
     return y.reshape(batch, *y.shape[2:])
+
+
+def _largest_bytes(apply: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> int:
+    """The largest array that a stage reads or makes for one image."""
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
+    program = jax.make_jaxpr(apply)(one).jaxpr
+    arrays = [one, *(result.aval for step in program.eqns for result in step.outvars)]
+    return max(math.prod(array.shape) * array.dtype.itemsize for array in arrays)

@@ -1,12 +1,13 @@
-"""Five ways to compute one convolution, and which is fastest where.
+"""Three ways to compute one convolution, and which is fastest where.
 
-Each takes features `(b, h, w, c)` and gives `(b, h2, w2, o)` in their dtype; all equal `direct` up to rounding. XLA's
-CPU backend computes a matrix product at the machine's speed and a direct convolution at half of it or, where the
-convolution is depthwise, at a fiftieth; so there each convolution becomes products or sums. `benchmarks/README.md` has
-the measurements behind `choose`.
+Each takes features `(b, h, w, c)` and gives `(b, h2, w2, o)` in their dtype; all equal `direct` up to rounding. On a
+CPU, XLA computes a direct convolution at the speed of its matrix products; Winograd's algorithm needs a quarter of
+those. A depthwise one takes XLA up to fifty times longer than a sum of shifted products does. `benchmarks/README.md`
+has the measurements behind `choose`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -17,10 +18,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 Pads = Sequence[tuple[int, int]]
-Algorithm = Literal["direct", "pointwise", "patches", "shifted", "winograd"]
+Algorithm = Literal["direct", "shifted", "winograd"]
 
-CACHE_BYTES = 2**24
-"""A Winograd kernel larger than this is read from memory at every call and loses to `patches`."""
+FEW_TILES = 16
+"""With so few tiles of 4x4 outputs, reading Winograd's kernel (four times the size) costs more than it saves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,26 +53,42 @@ class Shape:
             rows, columns = self.padding
         return rows, columns
 
+    def output_size(self, x: Float[Array, "b h w c"]) -> tuple[int, int]:
+        """Height and width of the result."""
+        height, width = (
+            (side + sum(pad) - self.size) // self.stride + 1
+            for side, pad in zip(x.shape[1:3], self.pads(x), strict=True)
+        )
+        return height, width
 
-def choose(shape: Shape, dtype: DTypeLike, platform: str) -> Algorithm:
+    def tiles(self, x: Float[Array, "b h w c"]) -> int:
+        """How many tiles of 4x4 the results make, over the batch."""
+        return x.shape[0] * math.prod(-(-side // 4) for side in self.output_size(x))
+
+
+def suits_winograd(shape: Shape, dtype: DTypeLike, platform: str) -> bool:
+    """Whether Winograd's algorithm wins where there are tiles enough.
+
+    cuDNN and TPUs choose for themselves, and its sums would lose what precision 16 bits have.
+    """
+    plain = shape.size == 3 and shape.stride == 1 and shape.groups == 1 and shape.inputs >= 16
+    return plain and platform == "cpu" and jnp.dtype(dtype) == np.float32
+
+
+def choose(shape: Shape, tiles: int, dtype: DTypeLike, platform: str) -> Algorithm:
     """The fastest way on a platform: the one place where that is decided.
 
-    cuDNN and TPUs choose for themselves. Winograd's sums would lose what precision 16 bits have.
+    Args:
+        shape: of the convolution.
+        tiles: how many tiles of 4x4 its outputs make, over the batch.
+        dtype: of the features.
+        platform: `"cpu"`, `"gpu"` or `"tpu"`.
     """
     if platform != "cpu":
         return "direct"
     if shape.groups == shape.inputs == shape.outputs:
         return "shifted"
-    if shape.groups > 1:
-        return "direct"
-    if shape.size == 1:
-        return "pointwise"
-    if shape.size != 3 or shape.inputs < 16:
-        return "direct"
-    fits = 4 * 36 * shape.inputs * shape.outputs <= CACHE_BYTES
-    if shape.stride == 1 and fits and jnp.dtype(dtype) == np.float32:
-        return "winograd"
-    return "patches"
+    return "winograd" if suits_winograd(shape, dtype, platform) and tiles > FEW_TILES else "direct"
 
 
 def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
@@ -86,31 +103,14 @@ def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], shape: S
     )
 
 
-def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
-    """A 1x1 convolution as one matrix product."""
-    return jnp.einsum("bhwc,co->bhwo", x[:, :: shape.stride, :: shape.stride], kernel[0, 0])
-
-
-def patches(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
-    """A matrix product over the patches that the kernel sees (im2col), `k * k * c` long."""
-    columns = jnp.concatenate(list(_taps(x, shape).values()), axis=-1)
-    return jnp.einsum("bhwc,co->bhwo", columns, kernel.reshape(-1, kernel.shape[-1]))
-
-
 def shifted(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"], shape: Shape) -> Float[Array, "b h2 w2 c"]:
     """A depthwise convolution as a sum of shifted products."""
-    return sum(  # type: ignore[return-value]  # a kernel has at least one tap
-        tap * kernel[row, column][None, None] for (row, column), tap in _taps(x, shape).items()
-    )
-
-
-def _taps(x: Float[Array, "b h w c"], shape: Shape) -> dict[tuple[int, int], Float[Array, "b h2 w2 c"]]:
-    """What each place of the kernel multiplies, for every output at once."""
     x = jnp.pad(x, ((0, 0), *shape.pads(x), (0, 0)))
-    last = [side - shape.size for side in x.shape[1:3]]
-    step = shape.stride
+    step, (bottom, right) = shape.stride, (side - shape.size + 1 for side in x.shape[1:3])
     places = [(row, column) for row in range(shape.size) for column in range(shape.size)]
-    return {(i, j): x[:, i : i + last[0] + 1 : step, j : j + last[1] + 1 : step] for i, j in places}
+    return sum(  # type: ignore[return-value]  # a kernel has at least one place
+        x[:, i : i + bottom : step, j : j + right : step] * kernel[i, j][None, None] for i, j in places
+    )
 
 
 KERNEL_TRANSFORM = np.asarray(
@@ -141,9 +141,9 @@ def winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "36 c o"], shape: 
         kernel: from `winograd_kernel`.
         shape: of the convolution.
     """
-    (top, bottom), (left, right) = shape.pads(x)
+    (top, _), (left, _) = shape.pads(x)
     batch, channels, outputs = x.shape[0], x.shape[-1], kernel.shape[-1]
-    height, width = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
+    height, width = shape.output_size(x)
     rows, columns = -(-height // 4), -(-width // 4)
     x = jnp.pad(
         x, ((0, 0), (top, 4 * rows + 2 - x.shape[1] - top), (left, 4 * columns + 2 - x.shape[2] - left), (0, 0))
@@ -178,8 +178,6 @@ def _from_frequencies(m: Sequence[Array]) -> list[Array]:
 
 ALGORITHMS: Mapping[Algorithm, Callable[[Array, Array, Shape], Array]] = {
     "direct": direct,
-    "pointwise": pointwise,
-    "patches": patches,
     "shifted": shifted,
     "winograd": winograd,
 }

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from camjax.models.convolution import ALGORITHMS, Shape, choose, winograd_kernel
+from camjax.models.convolution import ALGORITHMS, Shape, choose, suits_winograd, winograd_kernel
 from camjax.models.layers import BatchNorm, Conv, channelwise
 
 
@@ -33,14 +33,17 @@ class InferenceConv(nnx.Module):
             kernel = kernel * factor[None, None, None, :]
         size, _, inputs, outputs = kernel.shape
         self.shape = Shape(size, conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
-        self.algorithm = choose(self.shape, dtype, platform)
-        kernel = winograd_kernel(kernel) if self.algorithm == "winograd" else kernel
+        self.platform = platform
         self.kernel = nnx.Param(kernel.astype(dtype))
+        suits = suits_winograd(self.shape, dtype, platform)
+        self.winograd = nnx.Param(winograd_kernel(kernel)) if suits else None
         self.bias = None if bias is None else nnx.Param(bias.astype(dtype))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The convolved and shifted features, in the dtype of `x`."""
-        y = ALGORITHMS[self.algorithm](x, self.kernel[...].astype(x.dtype), self.shape)
+        algorithm = choose(self.shape, self.shape.tiles(x), x.dtype, self.platform)
+        kernel = self.kernel if algorithm != "winograd" or self.winograd is None else self.winograd
+        y = ALGORITHMS[algorithm](x, kernel[...].astype(x.dtype), self.shape)
         return y if self.bias is None else y + channelwise(self.bias[...], y)
 
 
