@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint format
+.PHONY: demo test bench lint format
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/camjax explain examples/cat_and_coffee.jpg --top-k 6 --out out
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest -n auto
+
+# About five minutes; `python -m benchmarks run --help` has the rest.
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks run --workloads explanation --rounds 5 --seconds 0.6 --processes 1
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -27,7 +31,12 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[offline]'
 	touch $@
 
-$(VENV)/test.stamp: pyproject.toml tests/references-no-deps.txt | $(BIN)/python
+$(VENV)/test.stamp: pyproject.toml benchmarks/no-deps.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/references-no-deps.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/no-deps.txt
+	touch $@
+
+$(VENV)/bench.stamp: pyproject.toml benchmarks/no-deps.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/no-deps.txt
 	touch $@

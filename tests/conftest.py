@@ -9,7 +9,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 import jaxtyping
 import pytest
-import torchvision_cpu  # noqa: F401  (before anything imports torchvision)
+
+import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

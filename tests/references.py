@@ -3,22 +3,7 @@
 import numpy as np
 import torch
 
-
-def randomise(module, seed=0):
-    """Random running statistics and affine parameters in every batch normalisation: never zeros or identity."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.2, generator=generator)
-            layer.running_var.uniform_(0.5, 2, generator=generator)
-            layer.weight.data.uniform_(0.5, 1.5, generator=generator)
-            layer.bias.data.normal_(0, 0.2, generator=generator)
-        elif isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            fan_in = layer.weight[0].numel()
-            layer.weight.data.normal_(0, fan_in**-0.5, generator=generator)
-            if layer.bias is not None:
-                layer.bias.data.normal_(0, 0.5, generator=generator)
-    return module.eval()
+from benchmarks.networks import randomise as randomise
 
 
 def state_dict(module):

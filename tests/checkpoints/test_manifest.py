@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torchvision
-import torchvision_cpu  # noqa: F401
 from huggingface_hub.utils import validate_repo_id
 from timm.models import get_pretrained_cfg
 

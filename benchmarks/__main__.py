@@ -1,0 +1,138 @@
+"""The benchmarks' command line: `run` measures, `report` shows a result again."""
+
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks import command_line, first_result, harness, machine, plots, report
+from benchmarks.setting import PRECISIONS, WORKLOADS, BenchmarkError, Case, Setting
+from benchmarks.side import CPU_SIDES, GPU_SIDES, SIDES
+from benchmarks.worker import Worker
+from camjax.atomic import atomic_path
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+console = Console()
+BATCHES = {"cpu": "1,8,32", "gpu": "1,32,256,1024"}
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="A network that both camjax and timm know.")] = "resnet50",
+    device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
+    precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; on CPU, float32.")] = "float32",
+    batches: Annotated[str, typer.Option(help="Batch sizes.", show_default="1,8,32 or 1,32,256,1024")] = "",
+    workloads: Annotated[str, typer.Option(help="What to time.")] = ",".join(WORKLOADS),
+    sides: Annotated[str, typer.Option(help=f"Some of: {', '.join(SIDES)}.", show_default="all")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each side is timed.")] = 9,
+    seconds: Annotated[float, typer.Option(min=0, help="How long one of those lasts, about.")] = 1.0,
+    processes: Annotated[int, typer.Option(min=0, help="Rounds of whole processes; 0 leaves these out.")] = 3,
+    threads: Annotated[int, typer.Option(min=0, help="CPU cores for each side.", show_default="all")] = 0,
+    image_size: Annotated[int, typer.Option(min=32, help="Side of the pictures.")] = 224,
+    out: Annotated[Path, typer.Option(help="A folder for result.json and the plots.")] = Path("out/benchmark"),
+) -> None:
+    """Time camjax and its rivals in turns, and write the JSON and the plots."""
+    if device not in BATCHES or precision not in PRECISIONS:
+        raise BenchmarkError(f"device is cpu or gpu, precision one of {', '.join(PRECISIONS)}")
+    names = _split(sides) or (CPU_SIDES if device == "cpu" else GPU_SIDES)
+    harness.require(names, list(SIDES))
+    harness.require(_split(workloads), WORKLOADS)
+    cases = [
+        Case(workload, int(batch)) for workload in _split(workloads) for batch in _split(batches or BATCHES[device])
+    ]
+    described = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder, console.status("") as status:
+        weights = Path(folder, f"{model}.safetensors")
+        _export(model, weights)
+        setting = Setting(model, str(weights), device, precision, threads or described["machine"]["cores"], image_size)
+        tell = status.update if console.is_terminal else console.print
+        options = {"rounds": rounds, "seconds": seconds, "report": tell}
+        result = {
+            **described,
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "setting": dataclasses.asdict(setting) | {"weights": "random", "rounds": rounds, "seconds": seconds},
+            "cases": harness.measure(setting, cases, names, **options),
+        }
+        tell("the machine's limits, and camjax stage by stage")
+        _add_limits(result, setting, cases)
+        result["stages"] = _stages(setting, cases)
+        if processes:
+            result["first_result"] = first_result.measure(setting, rounds=processes, report=tell)
+            result["command_line"] = command_line.measure(rounds=processes, report=tell)
+    with atomic_path(out / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    _show(result, out)
+
+
+@app.command("report")
+def show(
+    result: Annotated[Path, typer.Argument(help="A result.json.")],
+    out: Annotated[Path | None, typer.Option(help="Draw the plots into this folder.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """Show a result again: its table, and its plots."""
+    found = json.loads(result.read_text())
+    if markdown:
+        print(report.markdown(found))
+        return
+    _show(found, out)
+
+
+def _show(result: dict[str, Any], out: Path | None) -> None:
+    report.show(result, console)
+    if out is not None:
+        paths = plots.write(result, out)
+        console.print(f"→ {', '.join(map(str, paths))}", highlight=False)
+
+
+def _export(model: str, weights: Path) -> None:
+    from benchmarks import networks
+
+    try:
+        networks.export(model, weights)
+    except RuntimeError as error:
+        raise BenchmarkError(f"timm has no model {model!r}: {error}") from error
+
+
+def _add_limits(result: dict[str, Any], setting: Setting, cases: Sequence[Case]) -> None:
+    worker = Worker("matrix products", setting)
+    try:
+        for case, found in zip(cases, result["cases"], strict=True):
+            found |= worker.ask("side_call", "count", case)
+        result["copy_bandwidth"] = worker.ask("side_call", "copy_bandwidth")
+    finally:
+        worker.close()
+
+
+def _stages(setting: Setting, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    worker = Worker("camjax by stage", setting)
+    try:
+        return {
+            str(case.batch): worker.ask("side_call", "seconds", case) for case in cases if case.workload == WORKLOADS[0]
+        }
+    finally:
+        worker.close()
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def main() -> None:
+    """The entry point: what cannot be run is one line on standard error, and exit status 2."""
+    try:
+        app()
+    except (BenchmarkError, OSError, ValueError) as error:
+        typer.echo(f"benchmarks: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

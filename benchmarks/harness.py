@@ -1,0 +1,85 @@
+"""Runs the sides in turn, round after round, and keeps every round's time."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import agreement
+from benchmarks.setting import BenchmarkError, Case, Setting
+from benchmarks.side import SIDES
+from benchmarks.worker import Worker
+
+REFERENCE = "camjax"
+Report = Callable[[str], None]
+
+
+def measure(
+    setting: Setting,
+    cases: Sequence[Case],
+    sides: Sequence[str],
+    *,
+    rounds: int,
+    seconds: float,
+    report: Report = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Times every case on every side that can do it.
+
+    All sides first compute the case once, and their results are compared with camjax's. Then each round times each
+    side once, in an order that turns with the round, so that a slow spell of the machine meets all of them.
+
+    Args:
+        setting: what stays the same.
+        cases: the rows.
+        sides: names in `SIDES`; camjax is always among them.
+        rounds: how many times of each.
+        seconds: about how long one of those lasts: as many calls as fit, at least one.
+        report: is told what is going on.
+
+    Returns:
+        A dict a case: `workload`, `batch`, and `sides` by name, each with `seconds` (a list, one a round, per call),
+        `first` (seconds to compile and compute once), `peak_bytes` and `agreement`.
+
+    Raises:
+        BenchmarkError: a side fails, or computes something else.
+    """
+    names = [REFERENCE, *(name for name in sides if name != REFERENCE)]
+    workers: dict[str, Worker] = {}
+    try:
+        for name in names:
+            workers[name] = Worker(name, setting)
+        return [_measure_case(setting, case, workers, rounds, seconds, report) for case in cases]
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _measure_case(
+    setting: Setting, case: Case, workers: dict[str, Worker], rounds: int, seconds: float, report: Report
+) -> dict[str, Any]:
+    title = f"{case.workload}, batch {case.batch}"
+    workers = {name: worker for name, worker in workers.items() if case.workload in SIDES[name].workloads}
+    found: dict[str, dict[str, Any]] = {}
+    reference: agreement.Outputs = {}
+    for name, worker in workers.items():
+        report(f"{title}: {name} compiles")
+        first, outputs = worker.ask("prepare", case)
+        reference = reference or outputs
+        expected = workers[REFERENCE].ask("side_call", "grad_cam_maps", case) if name == "grad-cam" else reference
+        outputs.pop("probabilities" if name == "grad-cam" else "", None)
+        found[name] = {"first": first, "agreement": agreement.check(name, expected, outputs, setting.precision)}
+    calls = {name: max(1, round(seconds / worker.ask("time", 1))) for name, worker in workers.items()}
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    order = list(workers)
+    for number in range(rounds):
+        report(f"{title}: round {number + 1} of {rounds}")
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            times[name].append(workers[name].ask("time", calls[name]))
+    for name, worker in workers.items():
+        found[name] |= {"seconds": times[name], "calls": calls[name], "peak_bytes": worker.ask("peak_bytes")}
+    return {"workload": case.workload, "batch": case.batch, "sides": found}
+
+
+def require(sides: Sequence[str], available: Sequence[str]) -> None:
+    """Raises a BenchmarkError that names what is unknown."""
+    unknown = [name for name in sides if name not in available]
+    if unknown:
+        raise BenchmarkError(f"no side is called {', '.join(map(repr, unknown))}; there are {', '.join(available)}")

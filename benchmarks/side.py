@@ -1,0 +1,94 @@
+"""What a side of the benchmark is, and their names."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.setting import Case, Setting, Workload
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One case, compiled and ready.
+
+    Attributes:
+        run: computes it once and returns when the device has finished.
+        fetch: what `run` returned, as NumPy arrays in camjax's layout.
+        scale: what the time of a run is multiplied by to be the time of the case; 1 but for `matrix products`.
+    """
+
+    run: Callable[[], Any]
+    fetch: Callable[[Any], Outputs]
+    scale: float = 1.0
+
+
+class Side(Protocol):
+    """An implementation, in a process of its own."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Loads the network."""
+
+    def program(self, case: Case) -> Program:
+        """The case with its pictures on the device."""
+
+    def peak_device_bytes(self) -> int | None:
+        """The most memory held on an accelerator since the process began."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A side that can be asked for.
+
+    Attributes:
+        module: which holds `class_name`; imported only in the side's own process.
+        class_name: implements `Side`.
+        options: more arguments for its constructor.
+        workloads: what it can do.
+        what: a line for the table's legend.
+    """
+
+    module: str
+    class_name: str
+    options: Mapping[str, Any]
+    workloads: tuple[Workload, ...]
+    what: str
+
+
+BOTH: tuple[Workload, ...] = ("explanation", "features")
+EXPLANATION: tuple[Workload, ...] = ("explanation",)
+JAX, TORCH = "benchmarks.sides_jax", "benchmarks.sides_torch"
+
+SIDES: dict[str, Entry] = {
+    "camjax": Entry(JAX, "Camjax", {}, BOTH, "`make_explainer`"),
+    "naive JAX": Entry(JAX, "Naive", {}, BOTH, "the same network unfolded, XLA's convolutions, one `jax.jit`"),
+    "torch eager": Entry(TORCH, "Torch", {"channels_last": False}, BOTH, "timm's network, einsum, interpolate"),
+    "torch channels_last": Entry(TORCH, "Torch", {}, BOTH, "the same, channels_last"),
+    "torch.compile": Entry(TORCH, "Torch", {"compiled": "default"}, BOTH, "the same, channels_last and compiled"),
+    "torch.compile frozen": Entry(
+        TORCH, "Torch", {"compiled": "frozen"}, BOTH, "and inductor's freezing: normalisations folded, weights packed"
+    ),
+    "torch.compile max-autotune": Entry(
+        TORCH, "Torch", {"compiled": "max-autotune"}, BOTH, "the same, compiled with max-autotune"
+    ),
+    "torchcam": Entry(TORCH, "TorchCam", {}, EXPLANATION, "torchcam's `CAM`, one call a class, then interpolate"),
+    "grad-cam": Entry(TORCH, "GradCam", {}, EXPLANATION, "pytorch-grad-cam's `GradCAM`, the top class only"),
+    "matrix products": Entry(
+        "benchmarks.limits",
+        "MatrixProducts",
+        {},
+        BOTH,
+        "no network: as many FLOPs in matrix products, the floor of direct convolution",
+    ),
+}
+
+PARTS: dict[str, Entry] = {
+    "camjax by stage": Entry("benchmarks.stages", "Stages", {}, (), "what camjax's time is made of"),
+}
+"""Run in a process of its own as a side is, and never timed against one."""
+
+CPU_SIDES = tuple(name for name in SIDES if name != "torch.compile max-autotune")
+GPU_SIDES = tuple(name for name in SIDES if name != "torch.compile frozen")

@@ -1,0 +1,140 @@
+"""A side in a process of its own, so that no side's threads, memory or settings touch another's."""
+
+import importlib
+import multiprocessing
+import os
+import re
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.setting import BenchmarkError, Case, Setting
+from benchmarks.side import PARTS, SIDES, Program, Side
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Worker:
+    """The parent's end: every method waits for the side to answer.
+
+    Args:
+        name: in `SIDES` or `PARTS`.
+        setting: for all its cases.
+    """
+
+    def __init__(self, name: str, setting: Setting) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._connection, child = context.Pipe()
+        self._process = context.Process(target=serve, args=(child, name, setting), daemon=True)
+        self._process.start()
+        child.close()
+
+    def ask(self, question: str, *arguments: Any) -> Any:  # noqa: ANN401
+        """Calls a method of the side's `_Server`.
+
+        Raises:
+            BenchmarkError: the side failed, or its process ended.
+        """
+        self._connection.send((question, arguments))
+        try:
+            good, answer = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise BenchmarkError(
+                f"{self.name} ended with status {self._process.exitcode}; is there memory enough?"
+            ) from None
+        if not good:
+            raise BenchmarkError(f"{self.name} failed; leave it out with --sides, or mend this:\n{answer}")
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def serve(connection: Connection, name: str, setting: Setting) -> None:
+    """The child's end: answers until the parent closes the connection."""
+    use_cores(setting.threads)
+    server = None
+    while True:
+        try:
+            question, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            server = server or _Server(name, setting)
+            connection.send((True, getattr(server, question)(*arguments)))
+        except Exception:
+            connection.send((False, traceback.format_exc()))
+
+
+def serve_once(name: str, setting: Setting, case: Case) -> None:
+    """One result in this process, as soon as it can be had."""
+    side = _create(name, setting)
+    side.program(case).run()
+
+
+def _create(name: str, setting: Setting) -> Side:
+    entry = (SIDES | PARTS)[name]
+    return getattr(importlib.import_module(entry.module), entry.class_name)(setting, **entry.options)
+
+
+def use_cores(count: int) -> None:
+    """Keeps this process, and every thread pool that it will make, to so many cores."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+class _Server:
+    """The questions that a side answers."""
+
+    def __init__(self, name: str, setting: Setting) -> None:
+        self.side = _create(name, setting)
+        self.program: Program | None = None
+
+    def prepare(self, case: Case) -> tuple[float, dict[str, Any]]:
+        """Compiles and warms up; seconds until the first result, and that result."""
+        self.program = None
+        _forget_peak()
+        start = time.perf_counter()
+        self.program = self.side.program(case)
+        result = self.program.run()
+        seconds = time.perf_counter() - start
+        outputs = self.program.fetch(result)
+        self.program.run()
+        return seconds, outputs
+
+    def time(self, calls: int) -> float:
+        """Seconds a call, over so many after one that is not counted."""
+        self.program.run()
+        start = time.perf_counter()
+        for _ in range(calls):
+            self.program.run()
+        return (time.perf_counter() - start) / calls * self.program.scale
+
+    def peak_bytes(self) -> int | None:
+        """The most memory held since `prepare`: of the process on CPU, of the device elsewhere."""
+        return self.side.peak_device_bytes() or _peak()
+
+    def side_call(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
+        """What only one side can answer."""
+        return getattr(self.side, method)(*arguments)
+
+
+def _forget_peak() -> None:
+    """Lets Linux count the peak of resident memory anew."""
+    if CLEAR.exists():
+        CLEAR.write_text("5")
+
+
+def _peak() -> int | None:
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    return int(found[1]) * 1024 if found else None
