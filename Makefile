@@ -13,7 +13,8 @@ test: $(VENV)/test.stamp
 
 # About five minutes; `python -m benchmarks run --help` has the rest.
 bench: $(VENV)/bench.stamp
-	$(BIN)/python -m benchmarks run --workloads explanation --rounds 5 --seconds 0.6 --processes 1
+	$(BIN)/python -m benchmarks run --workloads explanation --rounds 3 --seconds 0.5 --processes 0 \
+		--sides "camjax,torch channels_last,torch.compile,torch.compile frozen,torchcam,grad-cam,matrix products"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -59,8 +59,8 @@ class Camjax(JaxSide):
 
         @functools.partial(jax.jit, compiler_options=compiler_options(platform))
         def features(params: Any, images: jax.Array) -> jax.Array:  # noqa: ANN401
-            inputs = normalize_images(images, self.model.preprocess, self.dtype)
-            return pooled_features(classifier, params, inputs, in_parts=platform == "cpu")
+            normalise = functools.partial(normalize_images, preprocess=self.model.preprocess, dtype=self.dtype)
+            return pooled_features(classifier, params, images, normalise=normalise, in_parts=platform == "cpu")
 
         return functools.partial(features, classifier.params)
 

@@ -56,8 +56,8 @@ def make_explainer(
 
     @functools.partial(jax.jit, static_argnames="in_parts", compiler_options=compiler_options(platform))
     def explain(params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> CamResult:
-        inputs = normalize_images(images, model.preprocess, dtype)
-        features = pooled_features(classifier, params, inputs, in_parts=in_parts)
+        normalise = functools.partial(normalize_images, preprocess=model.preprocess, dtype=dtype)
+        features = pooled_features(classifier, params, images, normalise=normalise, in_parts=in_parts)
         kernel, bias = classifier.linear_head(params)
         shape = images.shape[1:3] if size == "input" else size
         return cam_fn(

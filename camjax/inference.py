@@ -2,15 +2,17 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from camjax.classifier import Classifier, Params
+
+Step = Callable[[Array], Array]
 
 CACHE_BYTES = 2**23
 """How large a layer's features may be to stay in a CPU's caches beside its kernels."""
@@ -58,43 +60,64 @@ def compiler_options(platform: str) -> dict[str, str]:
 
 
 def pooled_features(
-    classifier: Classifier, params: Params, images: Float[Array, "b h w 3"], *, in_parts: bool
+    classifier: Classifier,
+    params: Params,
+    images: Shaped[Array, "b h w 3"],
+    *,
+    normalise: Callable[[Array], Array] = lambda images: images,
+    in_parts: bool,
 ) -> Float[Array, "b h2 w2 c"]:
     """The features that global average pooling reads.
 
     Args:
         classifier: from `for_inference`.
         params: its parameters.
-        images: normalised.
-        in_parts: runs a large batch through each stage a few images at a time, so that what lies between its layers
+        images: as `normalise` takes them.
+        normalise: makes the network's input of images, each by itself.
+        in_parts: takes a large batch through the network a few images at a time, so that what lies between its layers
             stays in a CPU's caches. Not for a sharded batch, whose parts would lie on one device each.
     """
     if not (in_parts and classifier.stages):
-        return classifier.features(params, images)[classifier.pooled]
-    x = images
-    for stage in classifier.stages:
-        x = _in_parts(functools.partial(stage.apply, params), x)
-        if stage.name == classifier.pooled:
-            break
-    return x
+        return classifier.features(params, normalise(images))[classifier.pooled]
+    names = [stage.name for stage in classifier.stages]
+    stages = classifier.stages[: names.index(classifier.pooled) + 1]
+    steps: list[Step] = [normalise, *(functools.partial(stage.apply, params) for stage in stages)]
+    return _in_parts(list(zip(steps, _parts(steps, images), strict=True)), images)
 
 
-def _in_parts(apply: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-    """A stage on as many images at a time as fit into the cache, and divide the batch."""
+def _in_parts(steps: Sequence[tuple[Step, int]], x: Shaped[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+    """The steps in a row, each on about as many images at a time as stand beside it.
+
+    Loops within loops: a part of the last step is made by all the steps before it, in smaller parts of that part.
+    """
+    *before, (step, most) = steps
+
+    def part(x: Array) -> Array:
+        return step(_in_parts(before, x) if before else x)
+
     batch = x.shape[0]
-    if batch == 1:
-        return apply(x)
-    most = max(1, CACHE_BYTES // _largest_bytes(apply, x))
-    if batch <= most:
-        return apply(x)
-    rows = max(count for count in range(1, most + 1) if batch % count == 0)
-    y = lax.map(apply, x.reshape(batch // rows, rows, *x.shape[1:]))
+    rows = _rows(batch, most)
+    if rows == batch:
+        return part(x)
+    y = lax.map(part, x.reshape(batch // rows, rows, *x.shape[1:]))
     return y.reshape(batch, *y.shape[2:])
 
 
-def _largest_bytes(apply: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> int:
-    """The largest array that a stage reads or makes for one image."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)  # type: ignore[no-untyped-call]
-    program = jax.make_jaxpr(apply)(one).jaxpr
-    arrays = [one, *(result.aval for step in program.eqns for result in step.outvars)]
-    return max(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+def _rows(batch: int, most: int) -> int:
+    """The divisor of the batch that is nearest to `most`, by its ratio."""
+    divisors = [count for count in range(1, batch + 1) if batch % count == 0]
+    return min(divisors, key=lambda count: abs(math.log(count / most)), default=batch)
+
+
+def _parts(steps: Sequence[Step], images: Shaped[Array, "b h w 3"]) -> list[int]:
+    """For each step, of how many images the largest array that it reads or makes fits into the cache."""
+    if images.shape[0] == 1:
+        return [1] * len(steps)
+    x, counts = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype), []  # type: ignore[no-untyped-call]
+    for step in steps:
+        program = jax.make_jaxpr(step)(x).jaxpr
+        arrays = [x, *(result.aval for equation in program.eqns for result in equation.outvars)]
+        largest = max(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+        counts.append(max(1, CACHE_BYTES // largest))
+        (x,) = program.out_avals
+    return counts

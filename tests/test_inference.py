@@ -119,10 +119,25 @@ def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
         return program.lower(ready.params, x).compile()
 
     whole = run(False)
-    monkeypatch.setattr(inference, "CACHE_BYTES", 3 * 4 * 32 * 48 * 3)  # three of the pictures, the largest arrays
+    monkeypatch.setattr(inference, "CACHE_BYTES", 4 * 32 * 48 * 3)  # one of the pictures, the largest arrays
     parts = run(True)
-    assert (" while(" in parts.as_text()) == (batch > 3)
+    assert (" while(" in parts.as_text()) == (batch > 1)
     np.testing.assert_allclose(parts(ready.params, x), whole(ready.params, x), rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_are_normalised_part_by_part():
+    ready = for_inference(classifier_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
+    x = jnp.asarray(images(16, 32, 32))
+    halves = pooled_features(ready, ready.params, 2 * x, normalise=lambda x: x / 2, in_parts=True)
+    np.testing.assert_allclose(halves, ready.features(ready.params, x)["layer4"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "rows"),
+    [(8, 2, 2), (8, 3, 4), (7, 2, 1), (7, 4, 7), (32, 10, 8), (5, 100, 5), (0, 2, 0), (1, 4, 1)],
+)
+def test_parts_divide_the_batch(batch, most, rows):
+    assert inference._rows(batch, most) == rows
 
 
 def test_a_classifier_of_ones_own_is_left_as_it_is():
