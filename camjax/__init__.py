@@ -14,6 +14,7 @@ from camjax.checkpoints.store import save_model
 from camjax.classifier import Classifier, LinearHead, Model
 from camjax.errors import CamjaxError, CheckpointError, HubError, PictureError, UnknownModelError
 from camjax.explainer import make_explainer
+from camjax.inference import for_inference
 from camjax.labels import LabelError, imagenet_labels
 from camjax.loading import load_model
 from camjax.models.binding import bind
@@ -33,6 +34,7 @@ __all__ = [
     "UnknownModelError",
     "bind",
     "cam_fn",
+    "for_inference",
     "imagenet_labels",
     "load_model",
     "make_explainer",
