@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Int, UInt8
 
@@ -46,7 +47,8 @@ def make_explainer(
     Returns:
         `explainer(images, classes=None)`: `images` are uint8 `(b, h, w, 3)` in [0, 255], red, green, blue, of the size
         that the network is to see; `classes`, `(k,)` or `(b, k)` integers, are explained instead of the top ones. It
-        gives a `CamResult` with a leading batch axis. A sharded batch stays sharded.
+        gives a `CamResult` with a leading batch axis. A sharded batch stays sharded. Inside `jax.jit` or `jax.vmap` of
+        your own it becomes part of your program.
 
     Raises:
         ValueError: from the call, where `images` are not uint8 `(b, h, w, 3)`.
@@ -54,7 +56,6 @@ def make_explainer(
     platform = platform_of(model.params)
     classifier = for_inference(model.classifier, dtype=dtype, platform=platform)
 
-    @functools.partial(jax.jit, static_argnames="in_parts", compiler_options=compiler_options(platform))
     def explain(params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> CamResult:
         normalise = functools.partial(normalize_images, preprocess=model.preprocess, dtype=dtype)
         features = pooled_features(classifier, params, images, normalise=normalise, in_parts=in_parts)
@@ -64,11 +65,16 @@ def make_explainer(
             features, kernel, bias, classes=classes, top_k=top_k, size=shape, method=method, normalize=normalize
         )
 
+    compiled = jax.jit(explain, static_argnames="in_parts", compiler_options=compiler_options(platform))
+
     def explainer(images: UInt8[Any, "b h w 3"], classes: Int[Any, "*some k"] | None = None) -> CamResult:
         if images.dtype != jnp.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images must be uint8 (b, h, w, 3), not {images.dtype} {images.shape}")
+        if isinstance(images, Tracer) or isinstance(classes, Tracer):  # part of a program with options of its own
+            arrays = jax.tree.map(jnp.asarray, (images, classes))
+            return explain(classifier.params, *arrays, in_parts=False)
         in_parts = platform == "cpu" and not _is_sharded(images)
-        return explain(classifier.params, images, classes, in_parts=in_parts)
+        return compiled(classifier.params, images, classes, in_parts=in_parts)
 
     return explainer
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
@@ -44,7 +45,8 @@ def for_inference(classifier: Classifier, *, dtype: DTypeLike = jnp.float32, pla
 def platform_of(params: Params) -> str:
     """`"cpu"`, `"gpu"` or `"tpu"`: where the parameters are, or would go."""
     leaf = jax.tree.leaves(params)[0]
-    return next(iter(leaf.devices())).platform if isinstance(leaf, jax.Array) else jax.default_backend()
+    placed = isinstance(leaf, Array) and not isinstance(leaf, Tracer)
+    return next(iter(leaf.devices())).platform if placed else jax.default_backend()
 
 
 @functools.cache

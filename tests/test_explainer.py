@@ -41,6 +41,17 @@ def test_sizes(size, shape):
     assert result.maps.shape == (2, 2, *shape)
 
 
+def test_inside_a_program_of_ones_own():
+    explainer = make_explainer(Model(small_resnet()), top_k=2)
+    pictures = uint8_images(4, 64, 64)
+    expected = explainer(pictures)
+    jitted = jax.jit(lambda pictures: explainer(pictures).maps)(pictures)
+    mapped = jax.vmap(lambda picture: explainer(picture[None]).maps[0])(jnp.asarray(pictures))
+    chosen = jax.jit(lambda classes: explainer(pictures, classes).maps)(expected.classes)
+    for maps in (jitted, mapped, chosen):
+        np.testing.assert_allclose(maps, expected.maps, rtol=1e-3, atol=1e-4)
+
+
 def test_given_classes():
     explainer = make_explainer(toy_model(), size=None)
     pictures = uint8_images(2, 32, 24)

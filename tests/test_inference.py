@@ -5,6 +5,7 @@ instead of after the convolution).
 """
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -87,6 +88,26 @@ def test_the_classifier_it_was_made_from_is_unchanged():
     before = jax.tree.map(np.array, classifier.params)
     for_inference(classifier)
     jax.tree.map(np.testing.assert_array_equal, before, classifier.params)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
+def test_gradients_pass_through_the_folding(name, platform):
+    classifier = classifier_of(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
+    x = jnp.asarray(images(2, 40, 33))
+
+    def energy(classifier, params):
+        return (classifier.features(params, x)[classifier.pooled] ** 2).sum()
+
+    def folded(params):
+        ready = for_inference(dataclasses.replace(classifier, params=params), platform=platform)
+        return energy(ready, ready.params)
+
+    ours = jax.jit(jax.grad(folded))(classifier.params)
+    expected = jax.jit(jax.grad(functools.partial(energy, classifier)))(classifier.params)
+    flat = [jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (ours, expected)]
+    assert float(jnp.linalg.norm(flat[1])) > 1
+    assert relative_error(*flat) < 1e-4  # gradients of sums of squares add more rounding
 
 
 def test_parameters_given_anew_are_the_ones_used():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
@@ -131,7 +132,7 @@ def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int) -> Float[Arr
 
 
 def _max_of_windows(x: Float[Array, "b h w c"], *, size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
-    least = jnp.asarray(-jnp.inf, x.dtype)
+    least = np.asarray(-np.inf, x.dtype)  # no JAX array, which JAX would not know as the start of a maximum
     return lax.reduce_window(x, least, lax.max, (1, size, size, 1), (1, stride, stride, 1), "VALID")
 
 
