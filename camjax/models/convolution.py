@@ -2,7 +2,7 @@
 
 Each takes features `(b, h, w, c)` and gives `(b, h2, w2, o)` in their dtype; all equal `direct` up to rounding. On a
 CPU, XLA computes a direct convolution at the speed of its matrix products; Winograd's algorithm needs a quarter of
-those. A depthwise one takes XLA up to fifty times longer than a sum of shifted products does. `benchmarks/README.md`
+those. A depthwise one takes XLA up to sixty times longer than a sum of shifted products does. `benchmarks/README.md`
 has the measurements behind `choose`.
 """
 
