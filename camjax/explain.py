@@ -1,7 +1,8 @@
 """From picture files to explanations: reading, geometry, the compiled program, and maps back on the whole picture."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float32, Int32, UInt8
 
-from camjax.cam import Method
+from camjax.cam import CamResult, Method
 from camjax.classifier import Model
 from camjax.errors import PictureError
-from camjax.explainer import Explainer, make_explainer
-from camjax.geometry import Geometry, Kind, to_input, to_picture
+from camjax.explainer import make_explainer
+from camjax.geometry import Geometry, Kind, to_picture
 from camjax.pictures import read_picture
+from camjax.pipeline import Prepared, answers, prepare, stack
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,59 +96,40 @@ def explain_pictures(
     explainer = make_explainer(model, top_k=top_k, method=method, dtype=dtype)
     side = input_size or model.preprocess.input_size
     wanted = None if classes is None else np.asarray(classes, np.int32)
-    batch: list[Prepared] = []
-    rows = min(batch_size, len(paths))
-    for path in paths:
-        try:
-            batch.append(_prepare(path, model, geometry, side))
-        except PictureError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-        if len(batch) == rows:
-            yield from _explain_batch(model, explainer, batch, rows, wanted)
-            batch = []
-    if batch:
-        yield from _explain_batch(model, explainer, batch, rows, wanted)
+
+    def read() -> Iterator[tuple[Path, Prepared]]:
+        for path in paths:
+            try:
+                yield path, prepare(str(path), read_picture(path), model.preprocess, geometry, side)
+            except PictureError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+
+    batches = _batches(read(), min(batch_size, len(paths)))
+    for batch, result in answers(explainer, batches, classes=wanted):
+        for row, (path, prepared) in enumerate(batch):
+            yield _explanation(model.labels, path, prepared, CamResult(*(leaf[row] for leaf in result)))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prepared:
-    """A picture that is ready for the network."""
-
-    path: Path
-    picture: UInt8[np.ndarray, "height width 3"]
-    geometry: Geometry
-    pixels: UInt8[np.ndarray, "h w 3"]
+def _batches(
+    pictures: Iterable[tuple[Path, Prepared]], rows: int
+) -> Iterator[tuple[list[tuple[Path, Prepared]], UInt8[np.ndarray, "rows h w 3"]]]:
+    pictures = iter(pictures)
+    while batch := list(itertools.islice(pictures, rows)):
+        yield batch, stack([prepared.pixels for _, prepared in batch], rows)
 
 
-def _prepare(path: Path, model: Model, kind: Kind, side: int) -> Prepared:
-    picture = read_picture(path)
-    geometry = Geometry(
-        kind, picture.shape[:2], (side, side), model.preprocess.crop_pct, model.preprocess.interpolation
+def _explanation(labels: Sequence[str], path: Path, prepared: Prepared, result: CamResult) -> Explanation:
+    """One picture's, of its own row of the answer."""
+    logits, classes, probabilities, maps = (np.asarray(leaf) for leaf in result)
+    return Explanation(
+        path,
+        prepared.picture,
+        prepared.geometry,
+        tuple(labels[number] for number in classes),
+        classes,
+        probabilities,
+        logits[classes],
+        maps,
     )
-    try:
-        return Prepared(path, picture, geometry, to_input(geometry, picture))
-    except PictureError as error:
-        raise PictureError(f"{path}: {error}") from error
-
-
-def _explain_batch(
-    model: Model, explainer: Explainer, batch: Sequence[Prepared], rows: int, classes: Int32[np.ndarray, " k"] | None
-) -> Iterator[Explanation]:
-    """A short batch is filled up with its last picture, so that no second program is compiled."""
-    pixels = [prepared.pixels for prepared in batch]
-    pixels += pixels[-1:] * (rows - len(pixels))
-    result = explainer(np.stack(pixels), classes)
-    logits, numbers, probabilities, maps = (np.asarray(leaf) for leaf in result)
-    for row, prepared in enumerate(batch):
-        yield Explanation(
-            prepared.path,
-            prepared.picture,
-            prepared.geometry,
-            tuple(model.labels[number] for number in numbers[row]),
-            numbers[row],
-            probabilities[row],
-            logits[row, numbers[row]],
-            maps[row],
-        )

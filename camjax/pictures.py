@@ -4,7 +4,7 @@ Arrays: `(height, width, 3)` uint8 in [0, 255].
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,19 +57,37 @@ def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "height widt
     try:
         if path.is_dir():
             raise PictureError(f"{path}: is a folder, not a picture; name a file in it")
-        if path.stat().st_size == 0:
-            raise PictureError(f"{path}: is empty; save or download it again")
-        with path.open("rb") as file, _open(path, file) as image:
-            image.load()
-            return np.asarray(_to_rgb(_upright(image)))
+        with path.open("rb") as file:
+            return decode_picture(file, os.fspath(path))
     except FileNotFoundError as error:
         raise PictureError(f"{path}: there is no such file; check the path") from error
     except PermissionError as error:
         raise _forbidden(path) from error
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def decode_picture(file: BinaryIO, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Reads a picture from an open file, as `read_picture` does.
+
+    Args:
+        file: at its start, seekable.
+        name: what errors call it.
+
+    Raises:
+        PictureError: it is empty, no picture, damaged, or so large that it may be a decompression bomb.
+    """
+    if not file.read(1):
+        raise PictureError(f"{name}: is empty; save or download it again")
+    file.seek(0)
+    try:
+        with _open(name, file) as image:
+            image.load()
+            return np.asarray(_to_rgb(_upright(image)))
     except PictureError:
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsing met: struct, index, zlib, … errors
-        raise PictureError(f"{path}: is a damaged picture ({_one_line(error)}); save or download it again") from error
+        raise PictureError(f"{name}: is a damaged picture ({_one_line(error)}); save or download it again") from error
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -87,7 +105,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         try:
-            inside = list(_pictures_in(path)) if path.is_dir() else [path]
+            inside = list(files_in(path)) if path.is_dir() else [path]
         except PermissionError as error:
             raise _forbidden(error.filename or path) from error
         if not inside:
@@ -98,30 +116,34 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _pictures_in(folder: Path) -> Iterator[Path]:
-    """Folders that are links are not followed, so a loop of them ends."""
-    for entry in sorted(folder.iterdir()):
+def files_in(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Iterator[Path]:
+    """The files of these kinds in a folder and below, by name, hidden ones left out; only one folder is in memory.
+
+    Folders that are links are not followed, so a loop of them ends.
+    """
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            if not entry.is_symlink():
-                yield from _pictures_in(entry)
-        elif entry.suffix.lower() in PICTURE_SUFFIXES:
-            yield entry
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_in(folder / entry.name, suffixes)
+        elif os.path.splitext(entry.name)[1].lower() in suffixes:
+            yield folder / entry.name
 
 
-def _open(path: Path, file: BinaryIO) -> Image.Image:
+def _open(name: str, file: BinaryIO) -> Image.Image:
     """The picture's header, refused before any pixel is decoded where it claims too many."""
     try:
         known = Image.registered_extensions().values()  # AVIF is not in every build
-        image = Image.open(file, formats=[name for name in _FORMATS if name in known])
+        image = Image.open(file, formats=[kind for kind in _FORMATS if kind in known])
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: is not a picture of a kind that camjax reads, such as JPEG or PNG") from error
+        raise PictureError(f"{name}: is not a picture of a kind that camjax reads, such as JPEG or PNG") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"{path}: {_bomb()}") from error
+        raise PictureError(f"{name}: {_bomb()}") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise PictureError(f"{path}: {image.width} x {image.height} pixels; {_bomb()}")
+        raise PictureError(f"{name}: {image.width} x {image.height} pixels; {_bomb()}")
     return image
 
 

@@ -164,8 +164,8 @@ def test_forbidden_files_and_folders(tmp_path, monkeypatch):
     with pytest.raises(PictureError, match=r"a\.png: you may not read it"):
         read_picture(path)
     (tmp_path / "locked").mkdir()
-    listed = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: forbidden(self) if self.name == "locked" else listed(self))
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: forbidden(path) if path.name == "locked" else listed(path))
     with pytest.raises(PictureError, match="locked: you may not read it"):
         find_pictures([tmp_path])
 
