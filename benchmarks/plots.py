@@ -83,7 +83,8 @@ def roofline(result: Result) -> "Figure":
     from matplotlib.ticker import LogLocator
 
     drawing, axes = _axes()
-    cases = [case for case in result["cases"] if FLOOR in case["sides"] and case["workload"] == "explanation"]
+    workload = next(case["workload"] for case in result["cases"] if FLOOR in case["sides"])
+    cases = [case for case in result["cases"] if FLOOR in case["sides"] and case["workload"] == workload]
     peak = max(case["flops"] / quartiles(case["sides"][FLOOR]["seconds"])[1] for case in cases)
     bandwidth = result["copy_bandwidth"]
     ridge = peak / bandwidth
@@ -115,7 +116,7 @@ def roofline(result: Result) -> "Figure":
     axes.set(
         xlabel="FLOPs a byte of the plain program",
         ylabel="GFLOP/s",
-        title=_title(result, "FLOPs of direct convolution"),
+        title=_title(result, f"{workload}, FLOPs of direct convolution"),
     )
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
     return drawing

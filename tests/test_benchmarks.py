@@ -216,6 +216,12 @@ def test_without_limits_or_stages_only_the_throughput_is_drawn(tmp_path):
     assert [path.stem for path in plots.write(bare, tmp_path)] == ["throughput_explanation"]
 
 
+def test_features_alone_have_a_roofline_too(tmp_path):
+    cases = [{**case, "workload": "features"} for case in result()["cases"]]
+    drawn = [path.stem for path in plots.write({**result(), "cases": cases}, tmp_path)]
+    assert drawn == ["throughput_features", "stages", "roofline"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
