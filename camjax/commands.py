@@ -1,14 +1,10 @@
 """What the command line's commands do: loading, progress, tables and files, on top of the library."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import platformdirs
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,14 +16,11 @@ from camjax.classifier import Model
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain import Explanation, explain_pictures
 from camjax.geometry import Kind
-from camjax.labels import find_classes, parse_labels, short_label
-from camjax.loading import load_model
+from camjax.labels import find_classes
 from camjax.outputs import figure_paths, write_figure, write_json, write_npz
 from camjax.pictures import find_pictures
 from camjax.render import check_colormap
-
-BAR = 20
-"""Characters of a probability's bar."""
+from camjax.terminal import class_table, compile_cache, load_for_command, progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +55,7 @@ def run_explain(pictures: Sequence[Path], options: ExplainOptions) -> int:
     check_colormap(options.colormap)
     paths = find_pictures(pictures)
     figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
-    model = _load(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options.architecture, options.labels, errors)
     wanted = None if options.classes is None else find_classes(model.labels, options.classes.split(","))
     if wanted is None and options.top_k > len(model.labels):
         raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
@@ -78,12 +71,12 @@ def run_explain(pictures: Sequence[Path], options: ExplainOptions) -> int:
         dtype=options.dtype,
         on_error=failed.append,
     )
-    with _compile_cache(), _progress(len(paths), errors) as advance:
+    with compile_cache(), progress_bar(len(paths), errors) as advance:
         for explanation in explanations:
             target = figures[explanation.path]
             write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
             console.print(Text.assemble((str(explanation.path), "bold"), " → ", (str(target), "cyan")), soft_wrap=True)
-            console.print(_table(explanation))
+            console.print(class_table(explanation))
             done.append(_without_pixels(explanation, keep_maps=options.npz is not None))
             advance()
     _write_arrays(done, model, options, console)
@@ -116,7 +109,7 @@ def run_convert(source: str, out: Path, architecture: str | None, labels: Path |
     console, errors = Console(), Console(stderr=True)
     if out.is_dir():
         raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
-    model = _load(source, architecture, labels, errors)
+    model = load_for_command(source, architecture, labels, errors)
     save_model(model, out)
     size = out.stat().st_size / 1e6
     console.print(f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes) → {out} ({size:.1f} MB)")
@@ -132,46 +125,6 @@ def _is_here(source: WeightSource) -> bool:
     if source.package:
         return is_installed(source.package)
     return source.repository is not None and is_cached(source.repository, source.file, source.revision)
-
-
-def _load(source: str, architecture: str | None, labels: Path | None, console: Console) -> Model:
-    names = None if labels is None else parse_labels(labels.read_text("utf-8"))
-    with console.status(f"loading {source}"):
-        return load_model(source, architecture=architecture, labels=names)
-
-
-@contextlib.contextmanager
-def _compile_cache() -> Iterator[None]:
-    """Compiled programs are kept in the user's cache folder, so that only the first call ever compiles."""
-    folder = platformdirs.user_cache_path("camjax") / "xla"
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
-    yield
-
-
-@contextlib.contextmanager
-def _progress(total: int, console: Console) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; it shows nothing where that is no terminal."""
-    columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
-
-
-def _table(explanation: Explanation) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for justify in ("right", "left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    rows = zip(explanation.classes, explanation.labels, explanation.probabilities, strict=True)
-    for number, label, probability in rows:
-        bar = "█" * round(BAR * float(probability))
-        table.add_row(Text(str(number), "dim"), short_label(label), f"{probability:.3f}", Text(bar, "green"))
-    return table
 
 
 def _without_pixels(explanation: Explanation, *, keep_maps: bool) -> Explanation:

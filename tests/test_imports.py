@@ -15,9 +15,10 @@ LAYERS = [
     {"errors", "atomic", "precision", "preprocess", "classifier", "labels"},
     {"models", "checkpoints"},
     {"cam", "inference", "explainer", "loading"},
-    {"pictures", "geometry", "render", "explain"},
-    {"outputs"},
-    {"commands"},
+    {"pictures", "geometry", "render", "pipeline", "explain"},
+    {"outputs", "batch"},
+    {"terminal"},
+    {"commands", "batch_commands"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

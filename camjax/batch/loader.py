@@ -1,0 +1,162 @@
+"""Batches of pictures, read and decoded in worker processes, in a fixed order (Grain)."""
+
+import dataclasses
+import functools
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Float32, Int8, UInt8
+
+from camjax.batch.entries import Entry, read_entry_picture
+from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
+from camjax.errors import PictureError
+from camjax.geometry import Kind, seen_box
+from camjax.pipeline import prepare
+from camjax.preprocess import Preprocess
+
+AHEAD = 2
+"""Batches that each worker has ready."""
+
+
+SHARED_BYTES = 2**20
+"""What a worker hands over in shared memory; smaller arrays go through a pipe."""
+SHARED_FOLDER = "/dev/shm"
+
+
+class Rows(NamedTuple):
+    """A batch's place in the store: the rows from `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+
+class Loaded(NamedTuple):
+    """A batch of pictures, as many rows in every one; those past the batch's own, and unreadable ones, are black.
+
+    Attributes:
+        rows: its place in the store.
+        pixels: the network's input.
+        geometry: as the store has it.
+        status: as the store has it; `PENDING` past the batch's own rows.
+        errors: what is wrong with each picture; empty for most.
+    """
+
+    rows: Rows
+    pixels: UInt8[np.ndarray, "b h w 3"]
+    geometry: Float32[np.ndarray, "b 6"]
+    status: Int8[np.ndarray, " b"]
+    errors: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Random access to the batches of a store: what Grain's workers are given.
+
+    Attributes:
+        store: where the list of pictures is.
+        places: of the batches.
+        size: rows of every batch.
+        preprocess: the weights'.
+        kind: how a picture becomes a square.
+        side: of that square, in pixels.
+    """
+
+    store: str
+    places: Sequence[Rows]
+    size: int
+    preprocess: Preprocess
+    kind: Kind
+    side: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Loaded:
+        rows = Rows(*self.places[index])
+        pixels = np.zeros((self.size, self.side, self.side, 3), np.uint8)
+        geometry = np.full((self.size, 6), np.nan, np.float32)
+        status, errors = np.full(self.size, PENDING, np.int8), [""] * self.size
+        for row, entry in enumerate(read_entries(_opened(self.store), slice(*rows))):
+            try:
+                pixels[row], geometry[row] = self._read(entry)
+                status[row] = EXPLAINED
+            except PictureError as error:
+                status[row], errors[row] = UNREADABLE, str(error)
+        return Loaded(rows, pixels, geometry, status, errors)
+
+    def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[float, ...]]:
+        picture = read_entry_picture(entry)
+        prepared = prepare(entry.path, picture, self.preprocess, self.kind, self.side)
+        height, width = picture.shape[:2]
+        return prepared.pixels, (height, width, *seen_box(prepared.geometry))
+
+
+def load(batches: Batches, workers: int) -> Generator[Loaded]:
+    """The batches in their order, read ahead of time.
+
+    Args:
+        batches: what to read.
+        workers: processes; 0 reads in a thread of this one.
+
+    Raises:
+        SourceError: the connection to where the pictures lie failed.
+    """
+    threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+    dataset = grain.MapDataset.source(batches).to_iter_dataset(threads)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads its own flags, which only absl's programs parse
+            flags.FLAGS.mark_as_parsed()
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
+        options = grain.experimental.DatasetOptions(min_shm_size=_shared_from(batches, workers))
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
+    iterator = iter(dataset)
+    try:
+        for rows, pixels, *others in iterator:
+            # A copy frees the worker's memory now; JAX may hold on to what it is given until the process ends.
+            yield Loaded(Rows(*rows), np.array(pixels, subok=False), *others)
+            del pixels
+    finally:
+        iterator.close()
+        del iterator
+        gc.collect()  # the error that marked a worker's end holds its last batch's shared memory, in a cycle
+
+
+def _shared_from(batches: Batches, workers: int) -> int:
+    """From how many bytes on arrays go through shared memory; containers often have too little of it for any."""
+    needed = workers * (AHEAD + 2) * batches.size * batches.side**2 * 3
+    room = shutil.disk_usage(SHARED_FOLDER).free if os.path.isdir(SHARED_FOLDER) else needed
+    return SHARED_BYTES if needed <= room // 2 else sys.maxsize
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(store: str) -> Group:
+    return open_store(store)
+
+
+def _start_worker(*_: Any) -> None:  # noqa: ANN401
+    """A worker ends with the process that started it, even one that was killed; Ctrl-C is for that process alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:  # noqa: ANN401
+    parent.join()
+    os._exit(1)

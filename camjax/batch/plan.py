@@ -1,0 +1,124 @@
+"""What a run is to do, as the store keeps it: options, batch and chunk sizes, and how devices share a batch."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from camjax.classifier import Model
+from camjax.errors import CamjaxError
+from camjax.geometry import Kind
+
+CPU_BATCH = 32
+"""Pictures a batch on CPU, by the figures in `benchmarks/README.md`."""
+DEVICE_BATCH = 128
+"""Pictures a batch for each GPU or TPU; not measured."""
+CHUNK_BYTES = 2**24
+"""Of the maps that are written at once, at most, and so of the work that a killed run loses."""
+CHUNK_PICTURES = 1024
+
+VERSIONS = ("camjax", "jax", "jaxlib", "flax", "numpy", "pillow", "zarr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The options that decide what a store holds.
+
+    Attributes:
+        top_k: how many classes.
+        maps: side of the maps; None is the network's own resolution.
+        geometry: how a picture becomes a square.
+        input_size: side of that square; None is the weights' own.
+        dtype: what the network computes in.
+        batch_size: pictures a batch in every process; None chooses.
+    """
+
+    top_k: int = 5
+    maps: int | None = None
+    geometry: Kind = "pad"
+    input_size: int | None = None
+    dtype: str = "float32"
+    batch_size: int | None = None
+
+    def attributes(self, model: Model) -> dict[str, Any]:
+        """What the store says of its making; a run goes on only with an equal `run`."""
+        weights = model.origin.get("sha256") or _digest(model)
+        return {
+            "title": "class activation maps",
+            "model": {"name": model.name, "architecture": model.architecture, "origin": model.origin},
+            "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+            "folder": os.getcwd(),
+            "run": _plain(
+                {
+                    "model": model.name,
+                    "weights": weights,
+                    "labels": hashlib.sha256("\n".join(model.labels).encode()).hexdigest(),
+                    "preprocess": dataclasses.asdict(model.preprocess),
+                    **dataclasses.asdict(self),
+                    "input_size": self.side(model),
+                }
+            ),
+        }
+
+    def side(self, model: Model) -> int:
+        """Of the network's input."""
+        return self.input_size or model.preprocess.input_size
+
+
+def batch_size(count: int, wanted: int | None) -> int:
+    """Pictures a batch in this process.
+
+    Args:
+        count: how many pictures there are.
+        wanted: as the user has it; None chooses by the kind and number of devices.
+
+    Raises:
+        CamjaxError: the local devices cannot share it evenly.
+    """
+    devices = jax.local_devices()
+    if wanted is None:
+        usual = CPU_BATCH if devices[0].platform == "cpu" else DEVICE_BATCH * len(devices)
+        return math.ceil(min(usual, max(count, 1)) / len(devices)) * len(devices)
+    if wanted % len(devices):
+        raise CamjaxError(f"a batch of {wanted} cannot be shared by {len(devices)} devices; give a multiple of that")
+    return wanted
+
+
+def chunk_size(batch: int, top_k: int, map_size: tuple[int, int]) -> int:
+    """Pictures that are written at once: whole batches."""
+    most = min(CHUNK_PICTURES, CHUNK_BYTES // (2 * top_k * math.prod(map_size)))
+    return batch * max(1, most // batch)
+
+
+def shared_by_devices(model: Model) -> tuple[Model, Callable[[np.ndarray], Any]]:
+    """The model on every local device, and how a batch is laid over them: along the mesh axis `data`."""
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return model, lambda pixels: pixels
+    mesh = Mesh(np.asarray(devices), ("data",))
+    everywhere, rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in [(), ("data",)])  # type: ignore[no-untyped-call]
+    classifier = dataclasses.replace(model.classifier, params=jax.device_put(model.params, everywhere))
+    return dataclasses.replace(model, classifier=classifier), lambda pixels: jax.device_put(pixels, rows)
+
+
+def _digest(model: Model) -> str:
+    """Of the parameters, where no file's checksum is known."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(model.params):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _plain(tree: Any) -> Any:  # noqa: ANN401
+    """As JSON gives it back, so that it can be compared."""
+    if isinstance(tree, Mapping):
+        return {key: _plain(value) for key, value in tree.items()}
+    return list(tree) if isinstance(tree, tuple) else tree

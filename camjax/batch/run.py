@@ -1,0 +1,234 @@
+"""The run: pictures in, a Zarr store out, every device busy, and nothing lost when it is stopped."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from camjax.batch import plan as plans
+from camjax.batch import store
+from camjax.batch.hosts import meet
+from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
+from camjax.batch.lock import locked
+from camjax.batch.sources import list_entries
+from camjax.batch.writer import Writer
+from camjax.classifier import Model
+from camjax.errors import CamjaxError, PictureError
+from camjax.explainer import Explainer, make_explainer
+from camjax.geometry import Kind
+from camjax.pipeline import answers
+
+MAX_WORKERS = 32
+FEW = 256
+"""For so few pictures, starting worker processes takes longer than reading in this one."""
+
+T = TypeVar("T")
+Progress = Callable[[int, int, int], None]
+"""`progress(done, total, unreadable)`: the pictures that this process has done, of all that are its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        explained: pictures in the store that were explained, in this run or before.
+        unreadable: pictures in the store that could not be read; the store's `error` says why.
+        done: pictures that this process did in this run.
+        seconds: that it took.
+        waited: of these, the seconds that were spent waiting for `"pictures"`, for the `"devices"` (their compiling
+            and computing), and for the `"disk"`.
+    """
+
+    explained: int
+    unreadable: int
+    done: int
+    seconds: float
+    waited: dict[str, float]
+
+
+def explain_to_store(
+    model: Model,
+    sources: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    top_k: int = 5,
+    maps: int | None = None,
+    geometry: Kind = "pad",
+    input_size: int | None = None,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Summary:
+    """Explains every picture of the sources and writes a Zarr store.
+
+    Each process works on its own chunks of the store with its own devices; `camjax.batch.hosts.connect` first where
+    there are several. With worker processes, a script of your own needs `if __name__ == "__main__":`.
+
+    Args:
+        model: from `load_model`, or your own.
+        sources: folders, lists, tar shards, pictures, URLs; see `camjax.batch.sources.list_entries`.
+        out: the store, a path or an fsspec URL.
+        top_k: how many classes.
+        maps: side of the maps; None is the network's own resolution, to be upsampled when they are looked at.
+        geometry: how a picture becomes a square; see `camjax.geometry.Geometry`.
+        input_size: side of that square; None is the weights' own.
+        dtype: what the network computes in, `"float32"` or `"bfloat16"`.
+        batch_size: pictures a batch in each process, a multiple of its devices; None chooses.
+        workers: processes that read pictures; 0 reads in a thread, None chooses.
+        resume: go on with a store that is there; without one, begin.
+        strict: stop at the first picture that cannot be read.
+        progress: called after every batch.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        CamjaxError: the sources, the store or an option cannot be used as asked; one line says what to do.
+        OSError: the disk is full, or another failure to write. What was written is whole.
+    """
+    out = os.fspath(out)
+    plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size)
+    if not 1 <= top_k <= len(model.labels):
+        raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
+    shared, place = plans.shared_by_devices(model)
+    explainer = make_explainer(shared, top_k=top_k, size=maps, dtype=jnp.dtype(dtype))
+    first = jax.process_index() == 0
+    with locked(out) if first else contextlib.nullcontext():
+        if first:
+            _prepare(out, sources, plan, model, _map_size(explainer, plan.side(model)), resume)
+        meet("the store is listed")
+        group = store.open_store(out, mode="r+")
+        size = plans.batch_size(0, group.attrs["run"]["batch_size"])
+        own = store.chunks(group)[jax.process_index() :: jax.process_count()]
+        left = [chunk for chunk in own if not (resume and store.is_whole(group, *chunk))]
+        batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.side(model))
+        work = _Work(explainer, place, batches, group, strict, progress, sum(stop - start for start, stop in own))
+        summary = work.run(_workers(workers, len(batches) * size))
+        meet("the store is written")
+        explained, unreadable = _counts(group)
+        return dataclasses.replace(summary, explained=explained, unreadable=unreadable)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """One process's share of a run."""
+
+    explainer: Explainer
+    place: Callable[[np.ndarray], object]
+    batches: Batches
+    group: store.Group
+    strict: bool
+    progress: Progress
+    total: int
+
+    def run(self, workers: int) -> Summary:
+        """Reads, computes and writes at the same time; this thread waits for whichever is slowest."""
+        began, waited = time.perf_counter(), {"pictures": 0.0, "devices": 0.0, "disk": 0.0}
+        todo = sum(stop - start for start, stop in self.batches.places)
+        done, unreadable = self.total - todo, 0
+        with Writer(self.group) as writer, contextlib.closing(load(self.batches, workers)) as pictures:
+            checked = self._checked(_timed(pictures, waited, "pictures"))
+            pairs = ((loaded, loaded.pixels) for loaded in checked)
+            for loaded, result in _timed(answers(self.explainer, pairs, place=self.place), waited, "devices"):
+                with _measured(waited, "disk"):
+                    writer.add(loaded, result)
+                done += loaded.rows.stop - loaded.rows.start
+                unreadable += int((loaded.status == store.UNREADABLE).sum())
+                self.progress(done, self.total, unreadable)
+        waited["devices"] -= waited["pictures"]  # which are waited for inside
+        return Summary(0, 0, todo, time.perf_counter() - began, waited)
+
+    def _checked(self, pictures: Iterable[Loaded]) -> Iterator[Loaded]:
+        for loaded in pictures:
+            if self.strict and any(loaded.errors):
+                raise PictureError(next(error for error in loaded.errors if error))
+            yield loaded
+
+
+def _prepare(
+    out: str,
+    sources: Sequence[str | os.PathLike[str]],
+    plan: plans.Plan,
+    model: Model,
+    map_size: tuple[int, int],
+    resume: bool,
+) -> None:
+    """Makes the store with its list and its empty arrays, or checks that the one that is there is this run's."""
+    there = store.exists(out)
+    if there:
+        if not resume:
+            raise store.StoreError(f"{out} is there already; go on with --resume, or choose another --out")
+        group = store.open_store(out, mode="r+")
+        store.remove_leftovers(out)
+        if store.is_listed(group):
+            stored = group.attrs["run"]["batch_size"]
+            size = plan.batch_size or stored
+            store.check_options(group, dataclasses.replace(plan, batch_size=size).attributes(model))
+            store.check_list(group, list_entries(sources))
+            return
+    try:
+        group, count = store.begin(out, list_entries(sources))
+        plan = dataclasses.replace(plan, batch_size=plans.batch_size(count, plan.batch_size))
+        chunk = plans.chunk_size(plan.batch_size or 1, plan.top_k, map_size)
+        attributes = plan.attributes(model)
+        store.allocate(
+            group, chunk=chunk, top_k=plan.top_k, map_size=map_size, labels=model.labels, attributes=attributes
+        )
+    except CamjaxError:
+        if not there:
+            store.discard(out)
+        raise
+
+
+def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:
+    """The batches of those chunks, none of them in two."""
+    return tuple(Rows(first, min(first + size, stop)) for start, stop in chunks for first in range(start, stop, size))
+
+
+def _map_size(explainer: Explainer, side: int) -> tuple[int, int]:
+    height, width = jax.eval_shape(explainer, jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)).maps.shape[-2:]  # type: ignore[no-untyped-call]
+    return height, width
+
+
+def _workers(wanted: int | None, pictures: int) -> int:
+    if wanted is not None:
+        return wanted
+    return 0 if pictures <= FEW else min(max(1, usable_cores() - 1), MAX_WORKERS)
+
+
+def _counts(group: store.Group) -> tuple[int, int]:
+    found: Counter[int] = Counter()
+    for start, stop in store.chunks(group):
+        found.update(group["status"][start:stop].tolist())
+    return found[store.EXPLAINED], found[store.UNREADABLE]
+
+
+@contextlib.contextmanager
+def _measured(waited: dict[str, float], what: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        waited[what] += time.perf_counter() - began
+
+
+def _timed(items: Iterator[T], waited: dict[str, float], what: str) -> Iterator[T]:
+    """The items, with the time that each took to come."""
+    end = object()
+    while True:
+        with _measured(waited, what):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item  # type: ignore[misc]

@@ -1,0 +1,79 @@
+"""One entry of a store, with its picture read again, as an explanation to be drawn."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from camjax.batch import store
+from camjax.batch.entries import is_url, read_entry_picture
+from camjax.cam import upsample
+from camjax.errors import PictureError
+from camjax.explain import Explanation
+from camjax.geometry import Geometry
+from camjax.preprocess import Preprocess
+
+
+def read_entry(out: str, wanted: str) -> Explanation:
+    """Reads one entry of a store, and its picture from where it was.
+
+    Args:
+        out: the store.
+        wanted: the row's number, or the picture's path as the store has it.
+
+    Returns:
+        Maps at the size of the network's input, upsampled by PyTorch's bicubic where the store has smaller ones.
+
+    Raises:
+        StoreError: no such store, or no such entry.
+        PictureError: the picture could not be read in the run, or has not been explained yet, or cannot be read now.
+    """
+    group = store.open_store(out)
+    row = _row(group, out, wanted)
+    rows = slice(row, row + 1)
+    (entry,) = store.read_entries(group, rows)
+    status = int(group["status"][row])
+    if status == store.UNREADABLE:
+        raise PictureError(f"entry {row} was not explained: {group['error'][rows][0]}")
+    if status == store.PENDING:
+        raise PictureError(f"{entry.path}: entry {row} is not explained yet; go on with camjax batch --resume")
+    folder = Path(str(group.attrs["folder"]))
+    if entry.offset < 0 and not is_url(entry.path) and not Path(entry.path).exists():
+        entry = entry._replace(path=str(folder / entry.path))
+    picture = read_entry_picture(entry)
+    geometry = _geometry(group, (picture.shape[0], picture.shape[1]))
+    if picture.shape[:2] != tuple(group["geometry"][row, :2].astype(int)):
+        raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
+    classes = group["classes"][row]
+    maps = upsample(jnp.asarray(group["maps"][row].astype(np.float32)), geometry.input_size)
+    labels = group["label"][:]
+    return Explanation(
+        Path(entry.path),
+        picture,
+        geometry,
+        tuple(str(labels[number]) for number in classes),
+        classes,
+        group["probabilities"][row],
+        group["logits"][row],
+        np.asarray(maps),
+    )
+
+
+def _row(group: store.Group, out: str, wanted: str) -> int:
+    count = group["path"].shape[0]
+    for start in range(0, count, store.LISTING_CHUNK):
+        found = np.flatnonzero(group["path"][start : start + store.LISTING_CHUNK] == wanted)
+        if len(found):
+            return start + int(found[0])
+    if wanted.isdecimal():
+        if int(wanted) < count:
+            return int(wanted)
+        raise store.StoreError(f"{out}: has no entry {wanted}; its {count} entries begin at 0")
+    raise store.StoreError(f"{out}: has no entry {wanted!r}; name its number, or its path as the store has it")
+
+
+def _geometry(group: store.Group, size: tuple[int, int]) -> Geometry:
+    run = group.attrs["run"]
+    preprocess = Preprocess(**run["preprocess"])
+    side = run["input_size"]
+    return Geometry(run["geometry"], size, (side, side), preprocess.crop_pct, preprocess.interpolation)

@@ -1,0 +1,105 @@
+"""What there is to explain: folders, lists, tar shards and buckets, one picture after the other, in a fixed order."""
+
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import fsspec
+
+from camjax.batch.entries import Entry, SourceError, is_url
+from camjax.batch.lists import LIST_SUFFIXES, read_list
+from camjax.errors import PictureError
+from camjax.pictures import PICTURE_SUFFIXES, files_in
+
+SHARD_SUFFIX = ".tar"
+PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+
+_WANTED = PICTURE_SUFFIXES | {SHARD_SUFFIX}
+
+
+def list_entries(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Entry]:
+    """Every picture of the sources, as often as it is named.
+
+    A folder or a bucket's prefix is searched for pictures and tar shards, by name, hidden ones left out. A tar shard
+    gives the pictures in it, in its order. A list gives the pictures and shards that it names, in its order. Anything
+    else is a picture, recognised by its content when it is read. One folder's names, or one shard's, are in memory at
+    a time.
+
+    Args:
+        sources: paths and fsspec URLs.
+
+    Raises:
+        PictureError: a folder holds no picture, or something that is named is not there.
+        SourceError: a shard or a list is damaged or of a kind that cannot be read in parts.
+    """
+    for source in [os.fspath(source) for source in sources]:
+        found = False
+        for entry in _entries(source):
+            found = True
+            yield entry
+        if not found:
+            raise PictureError(f"{source}: there is no picture in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
+
+
+def _entries(source: str) -> Iterator[Entry]:
+    if os.path.splitext(source)[1].lower() in LIST_SUFFIXES:
+        for path in read_list(source):
+            yield from _expanded(path)
+    elif is_url(source):
+        yield from _remote(source)
+    elif os.path.isdir(source):
+        try:
+            for file in files_in(Path(source), _WANTED):
+                yield from _expanded(os.fspath(file))
+        except PermissionError as error:
+            raise PictureError(f"{error.filename}: you may not read it; change its permissions") from error
+    elif not os.path.lexists(source):
+        raise PictureError(f"{source}: there is no such file or folder; check the path")
+    else:
+        yield from _expanded(source)
+
+
+def _remote(source: str) -> Iterator[Entry]:
+    try:
+        system, path = fsspec.url_to_fs(source)
+        if not system.isdir(path):
+            yield from _expanded(source)
+            return
+        for found in _files_below(system, path):
+            yield from _expanded(system.unstrip_protocol(found))
+    except ImportError as error:  # fsspec names the package that the protocol needs
+        raise SourceError(f"{source}: {error}") from error
+
+
+def _files_below(system: fsspec.AbstractFileSystem, folder: str) -> Iterator[str]:
+    for info in sorted(system.ls(folder, detail=True), key=lambda info: info["name"]):
+        path = info["name"]
+        if path.rstrip("/") == folder.rstrip("/") or path.rstrip("/").rpartition("/")[2].startswith("."):
+            continue
+        if info["type"] == "directory":
+            yield from _files_below(system, path)
+        elif os.path.splitext(path)[1].lower() in _WANTED:
+            yield path
+
+
+def _expanded(path: str) -> Iterator[Entry]:
+    """A picture's file, or what is in a shard."""
+    if path.lower().endswith(PACKED_SUFFIXES):
+        raise SourceError(f"{path}: is compressed, so that its pictures cannot be read one by one; unpack it")
+    if path.lower().endswith(SHARD_SUFFIX):
+        yield from _in_shard(path)
+    else:
+        yield Entry(path)
+
+
+def _in_shard(shard: str) -> Iterator[Entry]:
+    if "::" in shard:
+        raise SourceError(f"{shard}: the path of a shard may not have '::' in it; rename it")
+    try:
+        with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURE_SUFFIXES:
+                    yield Entry(f"tar://{member.name}::{shard}", member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise SourceError(f"{shard}: is a damaged tar shard ({error}); make it again, or leave it out") from error

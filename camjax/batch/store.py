@@ -1,0 +1,258 @@
+"""The Zarr store that explanations go to: its arrays, what is written when, and what is still missing.
+
+Zarr v3, one row a picture. The pictures are divided into chunks of rows; a chunk belongs to one process, is written at
+once, and its `status` comes last: the chunks of `status` are the log of what is whole. Every chunk of the results
+carries a CRC-32C checksum, so a file that a crash of the machine left half written is found when the run goes on.
+"""
+
+import itertools
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ZarrUserWarning
+
+from camjax.batch.entries import Entry, is_url
+from camjax.errors import CamjaxError
+
+Group = Any
+"""A `zarr.Group`; type checkers cannot tell its arrays from its groups."""
+
+PENDING, EXPLAINED, UNREADABLE = 0, 1, 2
+STATUS = {"pending": PENDING, "explained": EXPLAINED, "unreadable": UNREADABLE}
+
+SIDES = ("height", "width", "top", "left", "bottom", "right")
+"""The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
+
+FORMAT = 1
+LISTING_CHUNK = 4096
+"""Paths in a chunk: the list is written and compared that many at a time."""
+
+
+class StoreError(CamjaxError, ValueError):
+    """A store cannot be used as asked."""
+
+
+def exists(out: str) -> bool:
+    """Whether there is anything at all where the store is to go; an empty folder is nothing."""
+    if is_url(out):
+        system, path = fsspec.url_to_fs(out)
+        return bool(system.exists(path))
+    path = Path(out)
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def open_store(out: str, *, mode: Literal["r", "r+"] = "r") -> Group:
+    """Opens a store of camjax's.
+
+    Raises:
+        StoreError: there is none, or it is somebody else's.
+    """
+    try:
+        group = zarr.open_group(out, mode=mode)
+    except (FileNotFoundError, ValueError, NotADirectoryError) as error:
+        raise StoreError(f"{out}: there is no Zarr store; check the path") from error
+    if group.attrs.get("camjax_format") != FORMAT:
+        raise StoreError(f"{out}: is a Zarr store, but none that this version of camjax wrote")
+    return group
+
+
+def is_listed(group: Group) -> bool:
+    """Whether the list of pictures and the empty arrays are all there."""
+    return bool(group.attrs.get("listed"))
+
+
+def begin(out: str, entries: Iterable[Entry]) -> tuple[Group, int]:
+    """Makes a new store and writes the list of pictures to it; an unfinished list that is there is replaced.
+
+    Returns:
+        The store, and how many pictures it is for.
+    """
+    group = zarr.create_group(out, attributes={"camjax_format": FORMAT}, overwrite=True)
+    path = _array(group, "path", (0,), (LISTING_CHUNK,), zarr.dtype.VariableLengthUTF8(), "", ("picture",))
+    places = [
+        _array(group, name, (0,), (LISTING_CHUNK,), "int64", -1, ("picture",), long_name=text)
+        for name, text in [("offset", "first byte in the shard, or -1"), ("length", "bytes in the shard, or -1")]
+    ]
+    count = 0
+    for part in _parts(entries):
+        rows = slice(count, count + len(part))
+        columns = _columns(part)
+        for array, column in zip((path, *places), columns, strict=True):
+            array.resize((rows.stop,))
+            array[rows] = column
+        count = rows.stop
+    return group, count
+
+
+def allocate(
+    group: Group,
+    *,
+    chunk: int,
+    top_k: int,
+    map_size: tuple[int, int],
+    labels: Sequence[str],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Makes the empty arrays of the results and marks the store as ready to be filled.
+
+    Args:
+        group: from `begin`.
+        chunk: rows that are written at once.
+        top_k: classes a picture.
+        map_size: of the maps.
+        labels: of all the classes, by number.
+        attributes: what made the store, to be compared when a run goes on.
+    """
+    n = group["path"].shape[0]
+    rank, half = ("picture", "rank"), (chunk, top_k)
+    _array(group, "classes", (n, top_k), half, "int32", -1, rank, long_name="number of the class, by falling rank")
+    _array(group, "probabilities", (n, top_k), half, "float32", np.nan, rank, long_name="softmax over all classes")
+    _array(group, "logits", (n, top_k), half, "float32", np.nan, rank)
+    maps = ("picture", "rank", "y", "x")
+    _array(
+        group, "maps", (n, top_k, *map_size), (*half, *map_size), "float16", np.nan, maps,
+        units="logit", long_name="class activation map, raw and signed",
+    )  # fmt: skip
+    _array(
+        group, "geometry", (n, 6), (chunk, 6), "float32", np.nan, ("picture", "side"),
+        units="pixel", columns=SIDES, long_name="the picture's size, and the rectangle of it that the maps span",
+    )  # fmt: skip
+    _array(group, "error", (n,), (chunk,), zarr.dtype.VariableLengthUTF8(), "", ("picture",))
+    _array(group, "status", (n,), (chunk,), "int8", PENDING, ("picture",), **STATUS)
+    names = np.asarray(labels, object)
+    _array(group, "label", names.shape, names.shape, zarr.dtype.VariableLengthUTF8(), "", ("class",))[:] = names
+    group.update_attributes({**attributes, "coordinates": "path label status error", "listed": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # that Zarr v3 does not yet define it; xarray wants it
+        zarr.consolidate_metadata(group.store)
+
+
+def check_list(group: Group, entries: Iterable[Entry]) -> None:
+    """Refuses another list of pictures than the store's.
+
+    Raises:
+        StoreError: naming the first difference.
+    """
+    count = 0
+    for part in _parts(entries):
+        stored = read_entries(group, slice(count, count + len(part)))
+        for number, (old, new) in enumerate(itertools.zip_longest(stored, _text_of(part)), count):
+            if old != new:
+                was = repr(old.path) if old else "not in it"
+                moved = " (elsewhere in its shard)" if old and old.path == new.path else ""
+                raise StoreError(f"the list is not the store's: entry {number} was {was}, now is {new.path!r}{moved}")
+        count += len(part)
+    if count < group["path"].shape[0]:
+        raise StoreError(f"the list is not the store's: it had {group['path'].shape[0]} pictures, now has {count}")
+
+
+def check_options(group: Group, attributes: Mapping[str, Any]) -> None:
+    """Refuses other options than those that the store was begun with.
+
+    Raises:
+        StoreError: naming every difference.
+    """
+    old, new = group.attrs["run"], attributes["run"]
+    differences = [
+        f"{name} was {old.get(name)!r}, now is {new.get(name)!r}"
+        for name in [*old, *(name for name in new if name not in old)]
+        if old.get(name) != new.get(name)
+    ]
+    if differences:
+        raise StoreError(f"the store was begun with other options: {'; '.join(differences)}; or choose another --out")
+
+
+def read_entries(group: Group, rows: slice) -> list[Entry]:
+    """Where those pictures are."""
+    columns = (group[name][rows].tolist() for name in ("path", "offset", "length"))
+    return [Entry(*fields) for fields in zip(*columns, strict=True)]
+
+
+def write_chunk(group: Group, start: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the rows of one chunk, its status last."""
+    rows = slice(start, start + len(arrays["status"]))
+    for name in [*(name for name in arrays if name != "status"), "status"]:
+        group[name][rows] = arrays[name]
+
+
+def chunks(group: Group) -> list[tuple[int, int]]:
+    """The first row and the row past the last of every chunk."""
+    n, chunk = group["status"].shape[0], group["status"].chunks[0]
+    return [(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+
+
+def is_whole(group: Group, start: int, stop: int) -> bool:
+    """Whether a chunk has been written, all of it, and its checksums hold."""
+    rows = slice(start, stop)
+    try:
+        status = group["status"][rows]
+        if (status == PENDING).any():
+            return False
+        classes = group["classes"][rows]
+        for name in ("probabilities", "logits", "maps", "geometry", "error"):
+            group[name][rows]
+    except Exception:  # each codec has its own error for a damaged chunk
+        return False
+    return bool(((classes[:, 0] >= 0) == (status == EXPLAINED)).all())
+
+
+def remove_leftovers(out: str) -> None:
+    """Removes the temporary files of a run that was killed while it wrote."""
+    if not is_url(out):
+        for path in Path(out).rglob("*.partial"):
+            path.unlink(missing_ok=True)
+
+
+def discard(out: str) -> None:
+    """Removes a store that came to nothing."""
+    if is_url(out):
+        system, path = fsspec.url_to_fs(out)
+        system.rm(path, recursive=True)
+    else:
+        shutil.rmtree(out)
+
+
+def _array(
+    group: Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    dtype: Any,  # noqa: ANN401
+    fill: Any,  # noqa: ANN401
+    dimensions: tuple[str, ...],
+    **attributes: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(max(1, side) for side in chunk),
+        dtype=dtype,
+        fill_value=fill,
+        dimension_names=dimensions,
+        compressors=(ZstdCodec(level=3), Crc32cCodec()),
+        attributes=attributes,
+    )
+
+
+def _parts(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    entries = iter(entries)
+    while part := list(itertools.islice(entries, LISTING_CHUNK)):
+        yield part
+
+
+def _columns(part: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    paths, offsets, lengths = zip(*_text_of(part), strict=True)
+    return np.asarray(paths, object), np.asarray(offsets, np.int64), np.asarray(lengths, np.int64)
+
+
+def _text_of(part: Sequence[Entry]) -> list[Entry]:
+    """A name that is not UTF-8 cannot be stored as it is; the picture will be recorded as one that is not there."""
+    return [entry._replace(path=os.fsencode(entry.path).decode("utf-8", "backslashreplace")) for entry in part]
