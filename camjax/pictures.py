@@ -5,8 +5,8 @@ Arrays: `(height, width, 3)` uint8 in [0, 255].
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -67,7 +67,7 @@ def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "height widt
         raise PictureError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
 
-def decode_picture(file: BinaryIO, name: str) -> UInt8[np.ndarray, "height width 3"]:
+def decode_picture(file: BufferedReader | BytesIO, name: str) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture from an open file, as `read_picture` does.
 
     Args:
@@ -132,7 +132,7 @@ def files_in(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Iter
             yield folder / entry.name
 
 
-def _open(name: str, file: BinaryIO) -> Image.Image:
+def _open(name: str, file: BufferedReader | BytesIO) -> Image.Image:
     """The picture's header, refused before any pixel is decoded where it claims too many."""
     try:
         known = Image.registered_extensions().values()  # AVIF is not in every build

@@ -3,7 +3,7 @@
 import io
 import os
 import time
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import fsspec
 import numpy as np
@@ -51,7 +51,7 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def _open(entry: Entry) -> BinaryIO:
+def _open(entry: Entry) -> io.BytesIO:
     for attempt in range(ATTEMPTS):
         try:
             return io.BytesIO(_bytes(entry))

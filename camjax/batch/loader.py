@@ -94,11 +94,10 @@ class Batches:
                 status[row], errors[row] = UNREADABLE, str(error)
         return Loaded(rows, pixels, geometry, status, errors)
 
-    def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[float, ...]]:
+    def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, " 6"]]:
         picture = read_entry_picture(entry)
         prepared = prepare(entry.path, picture, self.preprocess, self.kind, self.side)
-        height, width = picture.shape[:2]
-        return prepared.pixels, (height, width, *seen_box(prepared.geometry))
+        return prepared.pixels, np.asarray([*picture.shape[:2], *seen_box(prepared.geometry)], np.float32)
 
 
 def load(batches: Batches, workers: int) -> Generator[Loaded]:

@@ -11,7 +11,6 @@ from camjax.cam import upsample
 from camjax.errors import PictureError
 from camjax.explain import Explanation
 from camjax.geometry import Geometry
-from camjax.preprocess import Preprocess
 
 
 def read_entry(out: str, wanted: str) -> Explanation:
@@ -74,6 +73,5 @@ def _row(group: store.Group, out: str, wanted: str) -> int:
 
 def _geometry(group: store.Group, size: tuple[int, int]) -> Geometry:
     run = group.attrs["run"]
-    preprocess = Preprocess(**run["preprocess"])
-    side = run["input_size"]
-    return Geometry(run["geometry"], size, (side, side), preprocess.crop_pct, preprocess.interpolation)
+    side, preprocess = run["input_size"], run["preprocess"]
+    return Geometry(run["geometry"], size, (side, side), preprocess["crop_pct"], preprocess["interpolation"])

@@ -196,12 +196,15 @@ def is_whole(group: Group, start: int, stop: int) -> bool:
         status = group["status"][rows]
         if (status == PENDING).any():
             return False
-        classes = group["classes"][rows]
-        for name in ("probabilities", "logits", "maps", "geometry", "error"):
-            group[name][rows]
+        explained = status == EXPLAINED
+        group["error"][rows]
+        # A chunk's file that is gone reads as the array's fill value.
+        whole = [(group["classes"][rows][:, 0] >= 0) == explained]
+        for name in ("probabilities", "logits", "maps", "geometry"):
+            whole.append(not explained.any() or not np.isnan(group[name][rows][explained]).all())
     except Exception:  # each codec has its own error for a damaged chunk
         return False
-    return bool(((classes[:, 0] >= 0) == (status == EXPLAINED)).all())
+    return all(np.all(part) for part in whole)
 
 
 def remove_leftovers(out: str) -> None:

@@ -3,7 +3,6 @@
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -30,7 +29,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="camjax-writer")
         self._writing: deque[Future[None]] = deque()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Writer":
         return self
 
     def __exit__(

@@ -1,0 +1,60 @@
+"""Two processes with two devices each, as two hosts would be."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch_material import arrays, write_pictures
+
+from camjax.batch import hosts
+from camjax.errors import CamjaxError
+
+DRIVER = Path(__file__).with_name("driver.py")
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+
+
+def start(*arguments, **environment):
+    command = [sys.executable, DRIVER, *arguments]
+    environment = {**os.environ, **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_two_processes_fill_one_store(tmp_path):
+    folder = write_pictures(tmp_path / "in", 45)
+    coordinator = f"127.0.0.1:{free_port()}"
+    both = [
+        start(folder, tmp_path / "two.zarr", "--coordinator", coordinator, "--process", str(process), **TWO_DEVICES)
+        for process in range(2)
+    ]
+    outputs = [process.communicate(timeout=180) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    for (out, _), done in zip(outputs, (24, 21), strict=True):  # chunks of 8: process 0 has the 1st, 3rd and 5th
+        assert f"done={done}," in out
+        assert "explained=44, unreadable=1" in out
+    one = start(folder, tmp_path / "one.zarr", XLA_FLAGS="", JAX_PLATFORMS="cpu")
+    assert one.communicate(timeout=120)[1] == ""
+    two, one = arrays(tmp_path / "two.zarr"), arrays(tmp_path / "one.zarr")
+    for name in two:
+        if two[name].dtype.kind == "f":
+            # Each device has a batch of 2 where the one has 4: sums may come in another order.
+            np.testing.assert_allclose(two[name], one[name], rtol=2e-3 if name == "maps" else 1e-5, atol=1e-4)
+        else:
+            np.testing.assert_array_equal(two[name], one[name])
+
+
+def test_hosts_that_cannot_be_found():
+    with pytest.raises(CamjaxError, match="--coordinator also needs --num-processes"):
+        hosts.connect("127.0.0.1:1", None, 0)
+    with pytest.raises(CamjaxError, match="cannot be found") as caught:
+        hosts.connect(None, None, None)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,174 @@
+"""Going on with a store: after a kill at any moment, after damage, and not with other pictures or options."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch_material import arrays, assert_equal, png, write_pictures
+from toys import toy_model
+
+from camjax.batch import explain_to_store, plan, store
+from camjax.batch.store import StoreError
+
+DRIVER = Path(__file__).with_name("driver.py")
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+KILLS = 20
+
+
+def start(source, out, *options):
+    command = [sys.executable, DRIVER, source, out, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def run(folder, out, **options):
+    options = {"top_k": 3, "batch_size": 8, "workers": 0, "resume": True, **options}
+    return explain_to_store(toy_model(), [str(folder)], str(out), **options)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(plan, "CHUNK_PICTURES", 8)
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path):
+    folder = write_pictures(tmp_path / "in", 400)
+    whole = start(folder, tmp_path / "whole.zarr")
+    assert whole.communicate(timeout=120)[0].splitlines()[-1].startswith("Summary")
+    rng, killed, counts = random.Random(0), 0, []
+    while killed < KILLS:
+        with start(folder, tmp_path / "out.zarr") as process:
+            # Now and then while it still makes its list or its arrays, else after some of its batches.
+            for _ in range(rng.choice([1, 2, 3, 4, 5, 6])):
+                process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.03))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+        if (tmp_path / "out.zarr" / "status" / "zarr.json").exists():
+            counts.append(int((arrays(tmp_path / "out.zarr")["status"] != 0).sum()))
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] < 400  # the kills were in the middle of the work
+    assert start(folder, tmp_path / "out.zarr").communicate(timeout=120)[0].splitlines()[-1].startswith("Summary")
+    assert_equal(arrays(tmp_path / "out.zarr"), arrays(tmp_path / "whole.zarr"))
+    assert not list((tmp_path / "out.zarr").rglob("*.partial"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists a process's children in a file")
+def test_workers_end_with_the_run_that_was_killed(tmp_path):
+    folder = write_pictures(tmp_path / "in", 400)
+    with start(folder, tmp_path / "out.zarr", "--workers", "2") as process:
+        for _ in range(3):  # "ready" and two batches
+            process.stdout.readline()
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = [int(child) for thread in threads for child in thread.read_text().split()]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(children) >= 2
+    end = time.monotonic() + 30
+    while any(map(_lives, children)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _lives(process):
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_ctrl_c_leaves_whole_chunks(tmp_path):
+    folder = write_pictures(tmp_path / "in", 40)
+    run(folder, tmp_path / "whole.zarr")
+
+    def interrupt(done, *_):
+        if done == 24:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out.zarr", progress=interrupt)
+    done = int((arrays(tmp_path / "out.zarr")["status"] != 0).sum())
+    assert done == 24
+    assert run(folder, tmp_path / "out.zarr").done == 40 - done
+    assert_equal(arrays(tmp_path / "out.zarr"), arrays(tmp_path / "whole.zarr"))
+    assert run(folder, tmp_path / "out.zarr").done == 0
+
+
+def test_a_list_that_was_not_finished_is_begun_again(tmp_path, monkeypatch):
+    folder = write_pictures(tmp_path / "in", 9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "allocate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, tmp_path / "out.zarr")
+    assert run(folder, tmp_path / "out.zarr").done == 9
+
+
+@pytest.mark.parametrize("name", ["maps", "classes", "logits", "geometry", "status"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_damaged_chunks_are_made_again(tmp_path, name, damage):
+    folder = write_pictures(tmp_path / "in", 24)
+    run(folder, tmp_path / "out.zarr")
+    expected = arrays(tmp_path / "out.zarr")
+    inside = tmp_path / "out.zarr" / name / "c" / "1"
+    (chunk,) = [inside] if inside.is_file() else [path for path in inside.rglob("*") if path.is_file()]
+    data = bytearray(chunk.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 255
+        chunk.write_bytes(data)
+    elif damage == "cut":
+        chunk.write_bytes(data[: len(data) // 2])
+    else:
+        chunk.unlink()
+    assert run(folder, tmp_path / "out.zarr").done == 8
+    assert_equal(arrays(tmp_path / "out.zarr"), expected)
+
+
+def test_other_options_are_refused_by_name(tmp_path):
+    folder = write_pictures(tmp_path / "in", 9)
+    run(folder, tmp_path / "out.zarr")
+    before = arrays(tmp_path / "out.zarr")
+    for options, words in [
+        ({"top_k": 2}, "top_k was 3, now is 2"),
+        ({"maps": 16}, "maps was None, now is 16"),
+        ({"dtype": "bfloat16"}, "dtype was 'float32', now is 'bfloat16'"),
+        ({"geometry": "crop", "batch_size": 16}, "geometry was 'pad', now is 'crop'; batch_size was 8, now is 16"),
+        ({"input_size": 64}, "input_size was 32, now is 64"),
+    ]:
+        with pytest.raises(StoreError, match=words):
+            run(folder, tmp_path / "out.zarr", **options)
+    with pytest.raises(StoreError, match="weights was '.*', now is"):
+        explain_to_store(toy_model(seed=1), [folder], tmp_path / "out.zarr", top_k=3, resume=True)
+    assert_equal(arrays(tmp_path / "out.zarr"), before)
+    assert run(folder, tmp_path / "out.zarr", batch_size=None).done == 0
+
+
+def test_another_list_is_refused_with_the_first_difference(tmp_path):
+    folder = write_pictures(tmp_path / "in", 9)
+    run(folder, tmp_path / "out.zarr")
+    (folder / "009.png").write_bytes(png(9))
+    with pytest.raises(StoreError, match=r"entry 9 was not in it, now is '.*009\.png'"):
+        run(folder, tmp_path / "out.zarr")
+    (folder / "009.png").unlink()
+    (folder / "000.png").rename(folder / "0000.png")
+    with pytest.raises(StoreError, match=r"entry 0 was '.*/000\.png', now is '.*/0000\.png'"):
+        run(folder, tmp_path / "out.zarr")
+    (folder / "0000.png").rename(folder / "000.png")
+    (folder / "008.png").unlink()
+    with pytest.raises(StoreError, match="it had 9 pictures, now has 8"):
+        run(folder, tmp_path / "out.zarr")
+
+
+def test_a_moved_store_goes_on(tmp_path):
+    folder = write_pictures(tmp_path / "in", 9)
+    run(folder, tmp_path / "out.zarr")
+    shutil.move(tmp_path / "out.zarr", tmp_path / "moved.zarr")
+    assert run(folder, tmp_path / "moved.zarr").done == 0
+    assert np.isfinite(arrays(tmp_path / "moved.zarr")["logits"][0]).all()

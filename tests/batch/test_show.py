@@ -1,0 +1,72 @@
+"""Entries of a store, read again to be drawn."""
+
+import numpy as np
+import pytest
+from batch_material import png, write_pictures, write_shard
+from toys import toy_model
+
+from camjax import make_explainer
+from camjax.batch import explain_to_store, read_entry
+from camjax.batch.store import StoreError
+from camjax.errors import PictureError
+from camjax.geometry import to_input
+
+MODEL = toy_model()
+
+
+@pytest.fixture
+def store(tmp_path):
+    sources = [write_pictures(tmp_path / "in", 9), write_shard(tmp_path / "a.tar", {"x.png": png(1, 40, 20)})]
+    explain_to_store(MODEL, sources, tmp_path / "out.zarr", top_k=3, geometry="crop", batch_size=8, workers=0)
+    return tmp_path / "out.zarr"
+
+
+@pytest.mark.parametrize("wanted", ["3", "in/003.png", "9", "tar://x.png::a.tar"])
+def test_an_entry_is_the_explanation(store, tmp_path, wanted):
+    wanted = wanted.replace("in/", f"{tmp_path}/in/").replace("::", f"::{tmp_path}/")
+    entry = read_entry(str(store), wanted)
+    assert entry.picture.shape == ((23, 27, 3) if "3" in wanted else (40, 20, 3))
+    result = make_explainer(MODEL, top_k=3)(to_input(entry.geometry, entry.picture)[None])
+    np.testing.assert_array_equal(entry.classes, result.classes[0])
+    assert entry.labels == tuple(MODEL.labels[number] for number in entry.classes)
+    # The store's maps are float16: 11 bits of the largest value around each pixel.
+    np.testing.assert_allclose(entry.maps, result.maps[0], atol=2e-3 * np.abs(result.maps[0]).max())
+    heats = entry.heats()
+    assert heats.shape == (3, *entry.picture.shape[:2])
+    assert np.nanmax(heats) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [("10", "has no entry 10; its 10 entries"), ("-1", "has no entry '-1'"), ("none.png", "has no entry 'none.png'")],
+)
+def test_entries_that_are_not_there(store, wanted, words):
+    with pytest.raises(StoreError, match=words):
+        read_entry(str(store), wanted)
+
+
+def test_pictures_that_cannot_be_shown(store, tmp_path):
+    with pytest.raises(PictureError, match="entry 5 was not explained: .*005.png: is not a picture"):
+        read_entry(str(store), "5")
+    (tmp_path / "in" / "003.png").write_bytes(png(3, 50, 50))
+    with pytest.raises(PictureError, match="is another picture now"):
+        read_entry(str(store), "3")
+    (tmp_path / "in" / "003.png").unlink()
+    with pytest.raises(PictureError, match="no such file"):
+        read_entry(str(store), "3")
+
+
+def test_a_store_that_is_none(tmp_path):
+    for name in ("nothing.zarr", "file.zarr"):
+        (tmp_path / "file.zarr").write_text("")
+        with pytest.raises(StoreError, match="there is no Zarr store"):
+            read_entry(str(tmp_path / name), "0")
+
+
+def test_relative_paths_are_found_from_another_folder(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+    explain_to_store(MODEL, ["in"], "out.zarr", batch_size=8, workers=0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert read_entry("../out.zarr", "in/001.png").picture.shape == (21, 29, 3)
