@@ -95,6 +95,12 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
     except KeyboardInterrupt:
         errors.print(f"stopped; what is in {options.out} is whole, --resume goes on with it", highlight=False)
         return INTERRUPTED
+    except CamjaxError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        said = f"{place}{error.strerror or error}; what is in {options.out} is whole, --resume goes on with it"
+        raise CamjaxError(said) from error
     _print_summary(summary, options.out, console)
     return 0
 

@@ -7,7 +7,19 @@ import zarr
 from PIL import Image
 from toys import uint8_images
 
-ARRAYS = ("path", "offset", "length", "classes", "probabilities", "logits", "maps", "geometry", "error", "status", "label")
+ARRAYS = (
+    "path",
+    "offset",
+    "length",
+    "classes",
+    "probabilities",
+    "logits",
+    "maps",
+    "geometry",
+    "error",
+    "status",
+    "label",
+)
 
 
 def png(seed, height=20, width=30):

@@ -4,6 +4,7 @@ The processes find one another through JAX's distributed runtime; no array ever 
 """
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from camjax.errors import CamjaxError
@@ -27,6 +28,13 @@ def connect(coordinator: str | None, processes: int | None, process: int | None)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CamjaxError(f"the other processes cannot be found: {reason}; give --coordinator HOST:PORT") from error
+
+
+def first_says(well: bool) -> bool:
+    """Waits for process 0, and gives every process what that one says."""
+    if jax.process_count() == 1:
+        return well
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(well)))
 
 
 def meet(name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from camjax.batch import plan as plans
 from camjax.batch import store
-from camjax.batch.hosts import meet
+from camjax.batch.hosts import first_says, meet
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
 from camjax.batch.sources import list_entries
@@ -105,9 +105,14 @@ def explain_to_store(
     explainer = make_explainer(shared, top_k=top_k, size=maps, dtype=jnp.dtype(dtype))
     first = jax.process_index() == 0
     with locked(out) if first else contextlib.nullcontext():
+        problem = None
         if first:
-            _prepare(out, sources, plan, model, _map_size(explainer, plan.side(model)), resume)
-        meet("the store is listed")
+            try:
+                _prepare(out, sources, plan, model, _map_size(explainer, plan.side(model)), resume)
+            except (CamjaxError, OSError) as error:
+                problem = error
+        if not first_says(problem is None):
+            raise problem or CamjaxError("process 0 could not begin; its own error says why")
         group = store.open_store(out, mode="r+")
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
         own = store.chunks(group)[jax.process_index() :: jax.process_count()]

@@ -52,6 +52,22 @@ def test_two_processes_fill_one_store(tmp_path):
             np.testing.assert_array_equal(two[name], one[name])
 
 
+def test_what_stops_the_first_process_stops_the_other(tmp_path):
+    (tmp_path / "empty").mkdir()
+    coordinator = f"127.0.0.1:{free_port()}"
+    both = [
+        start(
+            tmp_path / "empty", tmp_path / "out.zarr", "--coordinator", coordinator, "--process", str(process),
+            **TWO_DEVICES,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert all(process.returncode for process in both)
+    assert "there is no picture in it" in errors[0]
+    assert "process 0 could not begin; its own error says why" in errors[1]
+
+
 def test_hosts_that_cannot_be_found():
     with pytest.raises(CamjaxError, match="--coordinator also needs --num-processes"):
         hosts.connect("127.0.0.1:1", None, 0)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
+import struct
 import warnings
+from pathlib import Path
 
 import fsspec
 import jax
@@ -12,9 +15,10 @@ import xarray
 import zarr
 from batch_material import arrays, assert_equal, png, write_pictures, write_shard
 from toys import toy_model
+from zarr.storage import _local
 
 from camjax import make_explainer
-from camjax.batch import explain_to_store, plan, store, writer
+from camjax.batch import explain_to_store, plan
 from camjax.batch.store import StoreError
 from camjax.errors import CamjaxError, PictureError
 from camjax.geometry import Geometry, seen_box, to_input
@@ -152,7 +156,7 @@ def test_a_store_in_a_bucket(tmp_path):
         run([folder], out)
     system = fsspec.filesystem("memory")
     system.pipe_file(f"/{tmp_path.name}/out.zarr.lock", b"{'host': 'other'}")
-    with pytest.raises(StoreError, match=r"another run has it \(\{'host': 'other'\}\); if that one died, remove memory"):
+    with pytest.raises(StoreError, match=r"another run has it \(\{'host': 'other'\}\); if that one died, remove"):
         run([folder], out, resume=True)
     system.rm_file(f"/{tmp_path.name}/out.zarr.lock")
     assert run([folder], out, resume=True).done == 0
@@ -171,9 +175,10 @@ def test_pictures_that_cannot_be_read(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     (folder / "self.png").symlink_to("self.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(png(2))  # not UTF-8, so no store can name it
     (tmp_path / "list.txt").write_text("in/gone.png\n")
     summary = run([folder, tmp_path / "list.txt"], tmp_path / "out.zarr")
-    assert (summary.explained, summary.unreadable) == (1, 6)
+    assert (summary.explained, summary.unreadable) == (1, 7)
     found = arrays(tmp_path / "out.zarr")
     reasons = dict(zip((path.rpartition("/")[2] for path in found["path"]), found["error"], strict=True))
     assert reasons.pop("a\nb.png") == ""
@@ -184,14 +189,13 @@ def test_pictures_that_cannot_be_read(tmp_path):
         "self.png": "cannot be read",
         "text.jpg": "not a picture",
         "gone.png": "no such file",
+        "\\xff.png": "no such file",
     }
     assert reasons.keys() == words.keys()
     assert all(word in reasons[name] for name, word in words.items())
 
 
 def _bmp_header(width, height):
-    import struct
-
     return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
@@ -256,24 +260,28 @@ def test_progress_counts_to_the_end(tmp_path):
     assert seen == [(8, 20, 1), (16, 20, 1), (20, 20, 1)]
 
 
-def test_a_full_disk_loses_nothing(tmp_path, small_chunks, monkeypatch):
+@pytest.mark.parametrize("room", [0, 3, 20, 28, 32, 45, 56])
+def test_a_full_disk_loses_nothing(tmp_path, small_chunks, monkeypatch, room):
+    """Zarr's own writing of files fails after so many of them: in the list, the empty arrays, or among the chunks."""
     folder = write_pictures(tmp_path / "in", 40)
     run([folder], tmp_path / "expected.zarr")
-    write, written = store.write_chunk, []
+    put, written = _local._put, []
 
-    def full(group, start, chunk):
-        if len(written) == 2:
-            group["classes"][start : start + 8] = chunk["classes"]  # some of the chunk is still written
-            raise OSError(28, "No space left on device", "out.zarr")
-        written.append(start)
-        write(group, start, chunk)
+    def limited(path, *arguments, **options):
+        if len(written) >= room:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        return put(path, *arguments, **options)
 
-    monkeypatch.setattr(writer, "write_chunk", full)
-    with pytest.raises(OSError, match="No space left"):
-        run([folder], tmp_path / "out.zarr")
-    assert arrays(tmp_path / "out.zarr")["status"].tolist() == [1] * 5 + [2] + [1] * 10 + [0] * 24
-    monkeypatch.setattr(writer, "write_chunk", write)
-    assert run([folder], tmp_path / "out.zarr", resume=True).done == 24
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_local, "_put", limited)
+        with pytest.raises(OSError, match="No space left"):
+            run([folder], tmp_path / "out.zarr")
+    done = 8 * len([path for path in written if path.parts[-3:-1] == ("status", "c")])
+    assert (done > 0) == (room >= 45)
+    if done:
+        assert int((arrays(tmp_path / "out.zarr")["status"] != 0).sum()) == done
+    assert run([folder], tmp_path / "out.zarr", resume=True).done == 40 - done
     assert_equal(arrays(tmp_path / "out.zarr"), arrays(tmp_path / "expected.zarr"))
 
 

@@ -46,7 +46,7 @@ def test_entries_that_are_not_there(store, wanted, words):
 
 
 def test_pictures_that_cannot_be_shown(store, tmp_path):
-    with pytest.raises(PictureError, match="entry 5 was not explained: .*005.png: is not a picture"):
+    with pytest.raises(PictureError, match=r"entry 5 was not explained: .*005\.png: is not a picture"):
         read_entry(str(store), "5")
     (tmp_path / "in" / "003.png").write_bytes(png(3, 50, 50))
     with pytest.raises(PictureError, match="is another picture now"):

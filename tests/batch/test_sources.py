@@ -24,7 +24,15 @@ def paths(*sources):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.png", "a.png", "deep/with space.jpg", "deep/Ünïcode.png", "deep/new\nline.png", ".hidden.png", "x.md"):
+    for name in (
+        "b.png",
+        "a.png",
+        "deep/with space.jpg",
+        "deep/Ünïcode.png",
+        "deep/new\nline.png",
+        ".hidden.png",
+        "x.md",
+    ):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(1))
