@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
-from camjax.batch.entries import Entry, read_entry_picture
+from camjax.batch.entries import Entry, SourceError, read_entry_picture
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
 from camjax.errors import PictureError
 from camjax.geometry import Kind, seen_box
@@ -28,7 +28,7 @@ AHEAD = 2
 """Batches that each worker has ready."""
 
 
-SHARED_BYTES = 2**20
+SHARED_BYTES = 2**17
 """What a worker hands over in shared memory; smaller arrays go through a pipe."""
 SHARED_FOLDER = "/dev/shm"
 
@@ -108,7 +108,7 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
         workers: processes; 0 reads in a thread of this one.
 
     Raises:
-        SourceError: the connection to where the pictures lie failed.
+        SourceError: the connection to where the pictures lie failed, or a worker was killed.
     """
     threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
     dataset = grain.MapDataset.source(batches).to_iter_dataset(threads)
@@ -125,6 +125,12 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
             # A copy frees the worker's memory now; JAX may hold on to what it is given until the process ends.
             yield Loaded(Rows(*rows), np.array(pixels, subok=False), *others)
             del pixels
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise SourceError(
+            "a process that reads pictures was killed, perhaps for want of memory; --resume with fewer --workers"
+        ) from error
     finally:
         iterator.close()
         del iterator

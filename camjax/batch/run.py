@@ -181,6 +181,7 @@ def _prepare(
             size = plan.batch_size or stored
             store.check_options(group, dataclasses.replace(plan, batch_size=size).attributes(model))
             store.check_list(group, list_entries(sources))
+            store.consolidate(group)
             return
     try:
         group, count = store.begin(out, list_entries(sources))

@@ -130,9 +130,15 @@ def allocate(
     names = np.asarray(labels, object)
     _array(group, "label", names.shape, names.shape, zarr.dtype.VariableLengthUTF8(), "", ("class",))[:] = names
     group.update_attributes({**attributes, "coordinates": "path label status error", "listed": True})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)  # that Zarr v3 does not yet define it; xarray wants it
-        zarr.consolidate_metadata(group.store)
+    consolidate(group)
+
+
+def consolidate(group: Group) -> None:
+    """Puts the metadata of all the arrays into one file, as xarray wants it, unless they are there."""
+    if group.metadata.consolidated_metadata is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZarrUserWarning)  # that Zarr v3 does not define it yet
+            zarr.consolidate_metadata(group.store)
 
 
 def check_list(group: Group, entries: Iterable[Entry]) -> None:

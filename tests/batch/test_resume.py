@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray
 from batch_material import arrays, assert_equal, png, write_pictures
 from toys import toy_model
 
@@ -21,10 +23,12 @@ DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 KILLS = 20
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's children in a file")
 
-def start(source, out, *options):
+
+def start(source, out, *options, stderr=None):
     command = [sys.executable, DRIVER, source, out, *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=ENVIRONMENT)
 
 
 def run(folder, out, **options):
@@ -60,14 +64,13 @@ def test_killed_at_random_moments_and_resumed(tmp_path):
     assert not list((tmp_path / "out.zarr").rglob("*.partial"))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists a process's children in a file")
+@linux
 def test_workers_end_with_the_run_that_was_killed(tmp_path):
     folder = write_pictures(tmp_path / "in", 400)
     with start(folder, tmp_path / "out.zarr", "--workers", "2") as process:
         for _ in range(3):  # "ready" and two batches
             process.stdout.readline()
-        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
-        children = [int(child) for thread in threads for child in thread.read_text().split()]
+        children = children_of(process)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert len(children) >= 2
@@ -75,6 +78,26 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path):
     while any(map(_lives, children)):
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@linux
+def test_a_killed_worker_ends_the_run(tmp_path):
+    folder = write_pictures(tmp_path / "in", 2000)
+    process = start(folder, tmp_path / "out.zarr", "--workers=1", "--batch-size=8", stderr=subprocess.PIPE)
+    for _ in range(3):
+        process.stdout.readline()
+    for child in children_of(process):
+        if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+            os.kill(child, signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "SourceError: a process that reads pictures was killed, perhaps for want of memory; --resume" in error
+    assert run(folder, tmp_path / "out.zarr", batch_size=None).explained == 1999
+
+
+def children_of(process):
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 def _lives(process):
@@ -102,13 +125,20 @@ def test_ctrl_c_leaves_whole_chunks(tmp_path):
     assert run(folder, tmp_path / "out.zarr").done == 0
 
 
-def test_a_list_that_was_not_finished_is_begun_again(tmp_path, monkeypatch):
+def test_a_list_that_was_not_finished_is_begun_again(tmp_path):
     folder = write_pictures(tmp_path / "in", 9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "allocate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(folder, tmp_path / "out.zarr")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "consolidate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, tmp_path / "out.zarr")
     assert run(folder, tmp_path / "out.zarr").done == 9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xarray.open_zarr(tmp_path / "out.zarr")
 
 
 @pytest.mark.parametrize("name", ["maps", "classes", "logits", "geometry", "status"])
