@@ -132,7 +132,7 @@ def _print_summary(summary: "Summary", out: str, console: Console) -> None:
         return
     speed = summary.done / summary.seconds
     waits = ", ".join(f"{what} {100 * seconds / summary.seconds:.0f} %" for what, seconds in summary.waited.items())
-    said = f"{summary.done} here and now, in {_duration(summary.seconds)}, {speed:.1f} pictures/s; waited for {waits}"
+    said = f"this run: {summary.done} in {_duration(summary.seconds)}, {speed:.1f} pictures/s; waited for {waits}"
     console.print(said, highlight=False, style="dim", soft_wrap=True)
 
 
