@@ -23,6 +23,7 @@ DTYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64")
 """By MXNet's number for the type."""
 
 MOST_DIMENSIONS = 32
+MOST_ELEMENTS = 2**56
 
 
 def read_mxnet_params(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -129,6 +130,7 @@ def _shape(cursor: _Cursor) -> tuple[int, ...]:
     if dimensions == 0 and version != V3:
         raise CheckpointError("holds an array that was never filled")
     shape = cursor.numbers("q" if modern else "I", dimensions)
-    if any(length < 0 for length in shape):
+    # NumPy refuses an empty array, too, whose other lengths are beyond all memory.
+    if any(length < 0 for length in shape) or math.prod(max(length, 1) for length in shape) > MOST_ELEMENTS:
         raise CheckpointError(f"holds an array of the shape {shape}")
     return shape
