@@ -112,13 +112,13 @@ def allocate(
         attributes: what made the store, to be compared when a run goes on.
     """
     n = group["path"].shape[0]
-    rank, half = ("picture", "rank"), (chunk, top_k)
-    _array(group, "classes", (n, top_k), half, "int32", -1, rank, long_name="number of the class, by falling rank")
-    _array(group, "probabilities", (n, top_k), half, "float32", np.nan, rank, long_name="softmax over all classes")
-    _array(group, "logits", (n, top_k), half, "float32", np.nan, rank)
+    rank, part = ("picture", "rank"), (chunk, top_k)
+    _array(group, "classes", (n, top_k), part, "int32", -1, rank, long_name="number of the class, by falling rank")
+    _array(group, "probabilities", (n, top_k), part, "float32", np.nan, rank, long_name="softmax over all classes")
+    _array(group, "logits", (n, top_k), part, "float32", np.nan, rank)
     maps = ("picture", "rank", "y", "x")
     _array(
-        group, "maps", (n, top_k, *map_size), (*half, *map_size), "float16", np.nan, maps,
+        group, "maps", (n, top_k, *map_size), (*part, *map_size), "float16", np.nan, maps,
         units="logit", long_name="class activation map, raw and signed",
     )  # fmt: skip
     _array(
