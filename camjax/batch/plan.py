@@ -21,7 +21,7 @@ CPU_BATCH = 32
 DEVICE_BATCH = 128
 """Pictures a batch for each GPU or TPU; not measured."""
 CHUNK_BYTES = 2**24
-"""Of the maps that are written at once, at most, and so of the work that a killed run loses."""
+"""Of the maps that are written at once, at most; a killed run loses the few chunks that are not written yet."""
 CHUNK_PICTURES = 1024
 
 VERSIONS = ("camjax", "jax", "jaxlib", "flax", "numpy", "pillow", "zarr")
