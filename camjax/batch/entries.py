@@ -1,7 +1,6 @@
 """One picture of a million: where it is, and reading it from there."""
 
 import io
-import os
 import time
 from typing import NamedTuple
 
@@ -78,4 +77,5 @@ def _bytes(entry: Entry) -> bytes:
         system, path = fsspec.url_to_fs(shard)
         return system.cat_file(path, entry.offset, entry.offset + entry.length)
     with open(shard, "rb") as file:
-        return os.pread(file.fileno(), entry.length, entry.offset)
+        file.seek(entry.offset)
+        return file.read(entry.length)

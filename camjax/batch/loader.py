@@ -27,7 +27,6 @@ from camjax.preprocess import Preprocess
 AHEAD = 2
 """Batches that each worker has ready."""
 
-
 SHARED_BYTES = 2**17
 """What a worker hands over in shared memory; smaller arrays go through a pipe."""
 SHARED_FOLDER = "/dev/shm"
@@ -86,13 +85,18 @@ class Batches:
         pixels = np.zeros((self.size, self.side, self.side, 3), np.uint8)
         geometry = np.full((self.size, 6), np.nan, np.float32)
         status, errors = np.full(self.size, PENDING, np.int8), [""] * self.size
-        for row, entry in enumerate(read_entries(_opened(self.store), slice(*rows))):
+        for row, entry in enumerate(read_entries(self._group, slice(*rows))):
             try:
                 pixels[row], geometry[row] = self._read(entry)
                 status[row] = EXPLAINED
             except PictureError as error:
                 status[row], errors[row] = UNREADABLE, str(error)
         return Loaded(rows, pixels, geometry, status, errors)
+
+    @functools.cached_property
+    def _group(self) -> Group:
+        """Opened where it is used, once in every worker."""
+        return open_store(self.store)
 
     def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, " 6"]]:
         picture = read_entry_picture(entry)
@@ -147,11 +151,6 @@ def _shared_from(batches: Batches, workers: int) -> int:
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(store: str) -> Group:
-    return open_store(store)
 
 
 def _start_worker(*_: Any) -> None:  # noqa: ANN401

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import struct
 import warnings
 from pathlib import Path
@@ -132,6 +133,13 @@ def test_reading_in_processes_or_not_is_the_same(tmp_path, small_chunks):
     run(sources, tmp_path / "threads.zarr")
     run(sources, tmp_path / "processes.zarr", workers=2)
     assert_equal(arrays(tmp_path / "processes.zarr"), arrays(tmp_path / "threads.zarr"))
+
+
+def test_a_store_that_was_removed_is_forgotten(tmp_path):
+    """A longer list at the same place, in the same process, as in a notebook."""
+    run([write_pictures(tmp_path / "in", 4)], tmp_path / "out.zarr")
+    shutil.rmtree(tmp_path / "out.zarr")
+    assert run([write_pictures(tmp_path / "in", 20)], tmp_path / "out.zarr").explained == 19
 
 
 def test_maps_of_another_size_and_dtype(tmp_path, one_device):
