@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from benchmarks.setting import Case
 from benchmarks.side import Program
 from benchmarks.sides_jax import Naive
-from camjax.inference import compiler_options
+from camjax.core.inference import compiler_options
 
 PRODUCT_SIDE = {"cpu": 1536, "gpu": 8192}
 COPIED_BYTES = {"cpu": 2**28, "gpu": 2**32}

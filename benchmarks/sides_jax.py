@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks.setting import Case, Setting
 from benchmarks.side import Outputs, Program
 from camjax import cam_fn, load_model, make_explainer
-from camjax.cam import normalize_maps, upsample
-from camjax.inference import compiler_options, for_inference, platform_of, pooled_features
-from camjax.preprocess import normalize_images
+from camjax.core.inference import compiler_options, for_inference, platform_of, pooled_features
+from camjax.core.maps import normalize_maps, upsample
+from camjax.images.preprocess import normalize_images
 
 MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 

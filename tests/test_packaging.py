@@ -21,7 +21,8 @@ def test_a_built_wheel_works_alone(tmp_path):
         assert "camjax/py.typed" in archive.namelist()
         archive.extractall(tmp_path / "site")
     program = (
-        "import camjax, camjax.cli, sys; print(camjax.__file__); sys.argv = ['camjax', 'models']; camjax.cli.main()"
+        "import camjax, sys; from camjax.cli.app import main; "
+        "print(camjax.__file__); sys.argv = ['camjax', 'models']; main()"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camjax.classifier import Classifier, LinearHead, Model
-from camjax.preprocess import Preprocess
+from camjax.core.model import Classifier, LinearHead, Model
+from camjax.images.preprocess import Preprocess
 
 
 def toy_model(channels=6, num_classes=9, seed=0, stride=4):

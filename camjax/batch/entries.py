@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from camjax.errors import CamjaxError, PictureError
-from camjax.pictures import decode_picture, read_picture
+from camjax.images.pictures import decode_picture, read_picture
 
 ATTEMPTS = 4
 """How often a remote file is asked for before the run stops; the waits between are 1, 2 and 4 seconds."""
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 
 def read_entry_picture(entry: Entry) -> UInt8[np.ndarray, "height width 3"]:
-    """Reads a picture; see `camjax.pictures.read_picture`.
+    """Reads a picture; see `camjax.images.pictures.read_picture`.
 
     Raises:
         PictureError: the picture is missing or damaged.

@@ -20,9 +20,9 @@ from jaxtyping import Float32, Int8, UInt8
 from camjax.batch.entries import Entry, SourceError, read_entry_picture
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
 from camjax.errors import PictureError
-from camjax.geometry import Kind, seen_box
-from camjax.pipeline import prepare
-from camjax.preprocess import Preprocess
+from camjax.explain.pipeline import prepare
+from camjax.images.geometry import Kind, seen_box
+from camjax.images.preprocess import Preprocess
 
 AHEAD = 2
 """Batches that each worker has ready."""

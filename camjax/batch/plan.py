@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from camjax.classifier import Model
+from camjax.core.model import Model
 from camjax.errors import CamjaxError
-from camjax.geometry import Kind
+from camjax.images.geometry import Kind
 
 CPU_BATCH = 32
 """Pictures a batch on CPU, by the figures in `benchmarks/README.md`."""

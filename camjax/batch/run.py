@@ -19,11 +19,11 @@ from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
 from camjax.batch.sources import list_entries
 from camjax.batch.writer import Writer
-from camjax.classifier import Model
+from camjax.core.model import Model
 from camjax.errors import CamjaxError, PictureError
-from camjax.explainer import Explainer, make_explainer
-from camjax.geometry import Kind
-from camjax.pipeline import answers
+from camjax.explain.explainer import Explainer, make_explainer
+from camjax.explain.pipeline import answers
+from camjax.images.geometry import Kind
 
 MAX_WORKERS = 32
 FEW = 256
@@ -81,7 +81,7 @@ def explain_to_store(
         out: the store, a path or an fsspec URL.
         top_k: how many classes.
         maps: side of the maps; None is the network's own resolution, to be upsampled when they are looked at.
-        geometry: how a picture becomes a square; see `camjax.geometry.Geometry`.
+        geometry: how a picture becomes a square; see `camjax.images.geometry.Geometry`.
         input_size: side of that square; None is the weights' own.
         dtype: what the network computes in, `"float32"` or `"bfloat16"`.
         batch_size: pictures a batch in each process, a multiple of its devices; None chooses.

@@ -7,10 +7,10 @@ import numpy as np
 
 from camjax.batch import store
 from camjax.batch.entries import is_url, read_entry_picture
-from camjax.cam import upsample
+from camjax.core.maps import upsample
 from camjax.errors import PictureError
-from camjax.explain import Explanation
-from camjax.geometry import Geometry
+from camjax.explain.explanation import Explanation
+from camjax.images.geometry import Geometry
 
 
 def read_entry(out: str, wanted: str) -> Explanation:

@@ -10,7 +10,7 @@ import fsspec
 from camjax.batch.entries import Entry, SourceError, is_url
 from camjax.batch.lists import LIST_SUFFIXES, read_list
 from camjax.errors import PictureError
-from camjax.pictures import PICTURE_SUFFIXES, files_in
+from camjax.images.pictures import PICTURE_SUFFIXES, files_in
 
 SHARD_SUFFIX = ".tar"
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")

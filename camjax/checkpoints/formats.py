@@ -12,8 +12,8 @@ import safetensors
 
 from camjax.checkpoints.damage import one_line_errors, printable, some_names
 from camjax.checkpoints.safetensors_files import read_safetensors
-from camjax.checkpoints.state_dicts import without_module_prefix
-from camjax.checkpoints.torch_files import read_torch
+from camjax.checkpoints.torch.files import read_torch
+from camjax.checkpoints.torch.state_dicts import without_module_prefix
 from camjax.errors import CheckpointError
 
 Tensors = dict[str, np.ndarray]

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any
 
 from camjax.errors import CheckpointError
+from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
 from camjax.models.registry import find_architecture
 from camjax.models.resnet import FAMILY as RESNET
 from camjax.models.resnet import ResNetConfig
-from camjax.preprocess import Preprocess
 
 PILLOW_FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers for its filters, which preprocessor configs hold."""

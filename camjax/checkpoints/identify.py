@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from camjax.checkpoints.conversion import convert
-from camjax.classifier import Params
+from camjax.core.model import Params
 from camjax.errors import CheckpointError
 from camjax.models.family import Architecture, KeyTable
 

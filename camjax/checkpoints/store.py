@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 from camjax.atomic import atomic_path
 from camjax.checkpoints.conversion import flatten, place
 from camjax.checkpoints.formats import read_checkpoint, read_safetensors_metadata
-from camjax.classifier import Model
+from camjax.core.model import Model
 from camjax.errors import CheckpointError
+from camjax.images.preprocess import Preprocess
 from camjax.models.registry import FAMILIES
-from camjax.preprocess import Preprocess
 
 METADATA_KEY = "camjax"
 VERSION = 1

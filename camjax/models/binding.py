@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from camjax.classifier import Classifier, LinearHead, Params, Stage
+from camjax.core.model import Classifier, LinearHead, Params, Stage
 from camjax.models.folding import fold
 from camjax.models.network import Network
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import nnx
 
-from camjax.classifier import Classifier
+from camjax.core.model import Classifier
 from camjax.models.binding import bind
 
 KeyTable = dict[str, str]

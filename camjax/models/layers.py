@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
 
-from camjax.precision import at_least_float32
+from camjax.core.precision import at_least_float32
 
 Padding = str | Sequence[tuple[int, int]]
 

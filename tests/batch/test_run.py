@@ -22,8 +22,8 @@ from camjax import make_explainer
 from camjax.batch import explain_to_store, plan
 from camjax.batch.store import StoreError
 from camjax.errors import CamjaxError, PictureError
-from camjax.geometry import Geometry, seen_box, to_input
-from camjax.pictures import read_picture
+from camjax.images.geometry import Geometry, seen_box, to_input
+from camjax.images.pictures import read_picture
 
 MODEL = toy_model()
 

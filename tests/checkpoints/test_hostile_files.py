@@ -12,9 +12,9 @@ import safetensors.numpy
 import torch
 from forged_checkpoints import Claim, pickled, write_both, write_legacy, write_zip
 
-from camjax.checkpoints import torch_files
 from camjax.checkpoints.formats import read_checkpoint, read_safetensors_metadata
-from camjax.checkpoints.torch_files import read_torch
+from camjax.checkpoints.torch import files as torch_files
+from camjax.checkpoints.torch.files import read_torch
 from camjax.errors import CheckpointError
 
 MEBIBYTE = 2**20

@@ -10,7 +10,7 @@ import torch
 from forged_checkpoints import Claim, pickled, write_both, write_legacy
 
 from camjax.checkpoints.formats import read_checkpoint
-from camjax.checkpoints.torch_files import read_torch
+from camjax.checkpoints.torch.files import read_torch
 from camjax.errors import CheckpointError
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from references import relative_error
 
 from camjax import LabelError, cam_fn, load_model, make_explainer
-from camjax.checkpoints.mxnet import checkpoint_files, read_layout
-from camjax.checkpoints.mxnet_params import V1, V2, V3, read_mxnet_params
+from camjax.checkpoints.mxnet.checkpoint import checkpoint_files, read_layout
+from camjax.checkpoints.mxnet.params import V1, V2, V3, read_mxnet_params
 from camjax.errors import CheckpointError
 
 DATA = Path(__file__).parents[1] / "data" / "mxnet"

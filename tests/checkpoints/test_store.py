@@ -11,10 +11,10 @@ from toys import toy_model
 
 from camjax.checkpoints.formats import read_safetensors_metadata
 from camjax.checkpoints.store import is_stored_model, load_stored_model, save_model
-from camjax.classifier import Model
+from camjax.core.model import Model
 from camjax.errors import CheckpointError
+from camjax.images.preprocess import Preprocess
 from camjax.models.registry import ARCHITECTURES
-from camjax.preprocess import Preprocess
 
 
 @pytest.fixture

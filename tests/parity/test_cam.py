@@ -16,8 +16,9 @@ from references import images, randomise, relative_error, state_dict, to_torch
 from torchcam.methods import CAM
 from toys import random_head
 
-from camjax.cam import cam_fn, normalize_maps, upsample
 from camjax.checkpoints.conversion import convert
+from camjax.core.maps import normalize_maps, upsample
+from camjax.methods.cam import cam_fn
 from camjax.models.registry import ARCHITECTURES
 
 SIZES = [

@@ -1,0 +1,184 @@
+"""`load_model`: from a name, a hub reference or a file to a model that is ready to explain."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from camjax.checkpoints.checksums import sha256_of
+from camjax.checkpoints.formats import read_checkpoint
+from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
+from camjax.checkpoints.hub_config import read_hub_config
+from camjax.checkpoints.identify import identify
+from camjax.checkpoints.manifest import WeightSource, find_source, manifest
+from camjax.checkpoints.mxnet import checkpoint as mxnet
+from camjax.checkpoints.packages import packaged_file
+from camjax.checkpoints.store import is_stored_model, load_stored_model
+from camjax.core.model import Model, Params
+from camjax.errors import CheckpointError
+from camjax.images.labels import LabelError, imagenet_labels, parse_labels
+from camjax.images.preprocess import Preprocess
+from camjax.models.family import Architecture
+from camjax.models.registry import ARCHITECTURES, find_architecture
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+RAW_RGB = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+"""MXNet's networks take red, green and blue from 0 to 255 and normalise them by themselves."""
+
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
+
+
+def load_model(
+    source: str | os.PathLike[str], *, architecture: str | None = None, labels: Sequence[str] | None = None
+) -> Model:
+    """Loads a pretrained classifier.
+
+    Args:
+        source: one of
+
+            - a name that `camjax models` lists: `"resnet50"`, `"resnet50.a1_in1k"`, `"microsoft/resnet-50"`,
+              `"efficientnet_lite0"`;
+            - `"hf-hub:owner/name"` or `"hf-hub:owner/name@revision"`: a repository of timm's or transformers' weights;
+            - a file: camjax's own, safetensors, or PyTorch's `.pth`, `.pt` or `.bin`;
+            - `"mxnet:PATH/PREFIX@EPOCH"`: an MXNet checkpoint of a ResNet v2, `PREFIX-symbol.json` and
+              `PREFIX-EPOCH.params`.
+        architecture: which network a file holds. Without it, keys and shapes tell.
+        labels: the classes' names; by default the file's or the repository's own, the `synset.txt` beside an MXNet
+            checkpoint, or ImageNet's for 1000 classes.
+
+    Returns:
+        The model; its parameters are float32 on JAX's default device.
+
+    Raises:
+        UnknownModelError: no such name or file.
+        CheckpointError: the file is damaged, or does not fit the network.
+        HubError: the hub could not be reached, or has no such file.
+        LabelError: there are not as many labels as classes.
+    """
+    text = os.fspath(source)
+    if text.startswith(PREFIX):
+        model = _from_hub(text, architecture)
+    elif text.startswith(mxnet.PREFIX):
+        model = _from_mxnet(text)
+    elif Path(text).is_file() or Path(text).suffix in WEIGHT_SUFFIXES:
+        model = _from_path(Path(text), architecture)
+    else:
+        model = _from_manifest(find_source(text))
+    return model if labels is None else dataclasses.replace(model, labels=_checked_labels(labels, model))
+
+
+def _from_manifest(source: WeightSource) -> Model:
+    origin = {"source": source.name, "licence": source.licence, "file": source.file}
+    if source.package:
+        path = packaged_file(source.package, source.file, source.sha256)
+        origin["package"] = source.package
+    else:
+        assert source.repository is not None  # the manifest's reader saw to it
+        path = fetch(source.repository, source.file, source.revision, sha256=source.sha256)
+        origin |= {"repository": source.repository, "revision": source.revision}
+    choice = [find_architecture(source.architecture)]
+    return _build(path, choice, source.name, _preprocess(source), (), origin, source.layout)
+
+
+def _from_hub(text: str, architecture: str | None) -> Model:
+    reference = parse_hub_reference(text)
+    repository, revision = reference.repository, reference.revision
+    config = read_hub_config(
+        fetch_json(repository, "config.json", revision), fetch_json(repository, "preprocessor_config.json", revision)
+    )
+    path = _fetch_weights(repository, revision)
+    origin = {"source": text, "repository": repository, "revision": revision, "file": path.name}
+    choice = _choice(architecture) if architecture or config.architecture is None else [config.architecture]
+    return _build(path, choice, text, config.preprocess, config.labels, origin)
+
+
+def _from_path(path: Path, architecture: str | None) -> Model:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if path.suffix == ".safetensors" and is_stored_model(path):
+        return load_stored_model(path)
+    return _build(path, _choice(architecture), path.stem, None, (), {"source": path.name, "file": path.name})
+
+
+def _from_mxnet(text: str) -> Model:
+    symbol, path = mxnet.checkpoint_files(text)
+    architecture, params = mxnet.read_mxnet(symbol, path)
+    synset = symbol.with_name("synset.txt")
+    labels = parse_labels(synset.read_text("utf-8")) if synset.is_file() else ()
+    origin = {"source": path.name, "file": path.name, "layout": "mxnet", "sha256": sha256_of(path)}
+    return _assemble(architecture, params, path.stem, RAW_RGB, labels, origin)
+
+
+def _build(
+    path: Path,
+    choice: Sequence[Architecture],
+    name: str,
+    preprocess: Preprocess | None,
+    labels: tuple[str, ...],
+    origin: dict[str, str],
+    layout: str | None = None,
+) -> Model:
+    """The model of a checkpoint whose network is one of `choice`; what is not known is the architecture's usual."""
+    try:
+        match, params = identify(read_checkpoint(path), choice, layout)
+    except CheckpointError as error:
+        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    origin = {**origin, "layout": match.layout, "sha256": sha256_of(path)}
+    preprocess = preprocess or _usual_preprocess(match.architecture.name)
+    return _assemble(match.architecture, params, name, preprocess, labels, origin)
+
+
+def _assemble(
+    architecture: Architecture,
+    params: Params,
+    name: str,
+    preprocess: Preprocess,
+    labels: tuple[str, ...],
+    origin: dict[str, str],
+) -> Model:
+    """The model of converted parameters."""
+    outline = architecture.family.outline(architecture.config)
+    described = {
+        "name": architecture.name,
+        "family": architecture.family.name,
+        "config": dataclasses.asdict(architecture.config),
+    }
+    model = Model(dataclasses.replace(outline, params=params), preprocess, (), name, described, origin)
+    return dataclasses.replace(model, labels=_checked_labels(labels or _default_labels(model), model))
+
+
+def _choice(architecture: str | None) -> list[Architecture]:
+    return list(ARCHITECTURES.values()) if architecture is None else [find_architecture(architecture)]
+
+
+def _fetch_weights(repository: str, revision: str) -> Path:
+    """The repository's weights: safetensors where it has them."""
+    for filename in HUB_FILES[:-1]:
+        with contextlib.suppress(MissingFileError):
+            return fetch(repository, filename, revision)
+    return fetch(repository, HUB_FILES[-1], revision)
+
+
+def _preprocess(source: WeightSource) -> Preprocess:
+    return Preprocess(source.input_size, source.crop_pct, source.interpolation, source.mean, source.std)
+
+
+def _usual_preprocess(architecture: str) -> Preprocess:
+    """What the manifest says of the architecture's first weights; ImageNet's usual where it says nothing."""
+    return next((_preprocess(source) for source in manifest() if source.architecture == architecture), Preprocess())
+
+
+def _default_labels(model: Model) -> tuple[str, ...]:
+    count = _class_count(model)
+    return imagenet_labels() if count == 1000 else tuple(f"class {number}" for number in range(count))
+
+
+def _checked_labels(labels: Sequence[str], model: Model) -> tuple[str, ...]:
+    if len(labels) != _class_count(model):
+        raise LabelError(f"there are {len(labels)} labels, but {model.name} has {_class_count(model)} classes")
+    return tuple(labels)
+
+
+def _class_count(model: Model) -> int:
+    return int(model.classifier.linear_head(model.params).kernel.shape[1])

@@ -1,0 +1,1 @@
+"""MXNet checkpoints of a ResNet v2, read without MXNet."""

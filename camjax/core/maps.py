@@ -1,0 +1,54 @@
+"""Maps: how they are resized and scaled.
+
+Arrays are `(..., h, w)`, of any float dtype, in any unit.
+"""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from camjax.core.precision import at_least_float32
+
+Interpolation = Literal["bicubic-pytorch", "bicubic", "bilinear", "nearest"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+Size = int | tuple[int, int]
+
+
+def upsample(
+    maps: Float[Array, "*batch h w"], size: Size, interpolation: Interpolation = "bicubic-pytorch"
+) -> Float[Array, "*batch height width"]:
+    """Resizes maps with half-pixel centres and no antialiasing, in float32.
+
+    It is two small matrix products, one an axis (`jax.image.resize`). Bicubic overshoots: the result can leave the
+    range of the input by up to about a fifth of it.
+
+    Args:
+        maps: any float dtype; the last two axes are resized.
+        size: `(height, width)`, or one number for both.
+        interpolation: `"bicubic-pytorch"` is PyTorch's and OpenCV's (a = -0.75, border pixels repeated), `"bicubic"`
+            Pillow's and TensorFlow's (a = -0.5, weights renormalised at the border), `"bilinear"`, or `"nearest"`.
+
+    Raises:
+        ValueError: a size is not positive, or an unknown interpolation.
+    """
+    height, width = size if isinstance(size, tuple) else (size, size)
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be positive, not {height} x {width}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
+    # In bfloat16 the interpolation weights themselves would be rounded to three digits.
+    maps = maps.astype(at_least_float32(maps.dtype))
+    return jax.image.resize(maps, (*maps.shape[:-2], height, width), interpolation, antialias=False)
+
+
+def normalize_maps(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
+    """ReLU, then each map scaled to [0, 1] by its own minimum and maximum; a constant map gives zeros."""
+    maps = jax.nn.relu(maps)
+    low = maps.min((-2, -1), keepdims=True)
+    spread = maps.max((-2, -1), keepdims=True) - low
+    # The inner `where` keeps the division, and so its gradient, finite.
+    return jnp.where(spread > 0, (maps - low) / jnp.where(spread > 0, spread, 1), 0)

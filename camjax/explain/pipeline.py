@@ -1,0 +1,94 @@
+"""From pictures to a network's answers, batch after batch: what explaining one picture and a million share."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from camjax.errors import PictureError
+from camjax.explain.explainer import Explainer
+from camjax.images.geometry import Geometry, Kind, to_input
+from camjax.images.preprocess import Preprocess
+from camjax.methods.cam import CamResult
+
+T = TypeVar("T")
+
+
+class Prepared(NamedTuple):
+    """A picture that is ready for the network.
+
+    Attributes:
+        picture: as read, uint8 in [0, 255].
+        geometry: how it became the network's input.
+        pixels: that input.
+    """
+
+    picture: UInt8[np.ndarray, "height width 3"]
+    geometry: Geometry
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+def prepare(
+    name: str, picture: UInt8[np.ndarray, "height width 3"], preprocess: Preprocess, kind: Kind, side: int
+) -> Prepared:
+    """Makes a network's input of a picture.
+
+    Args:
+        name: what errors call it.
+        picture: as read.
+        preprocess: the weights'.
+        kind: how it becomes a square.
+        side: of that square, in pixels.
+
+    Raises:
+        PictureError: it is so long and narrow that it would not fit into memory on its way.
+    """
+    geometry = Geometry(kind, picture.shape[:2], (side, side), preprocess.crop_pct, preprocess.interpolation)
+    try:
+        return Prepared(picture, geometry, to_input(geometry, picture))
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+
+
+def stack(pixels: Sequence[UInt8[np.ndarray, "h w 3"]], rows: int) -> UInt8[np.ndarray, "rows h w 3"]:
+    """A batch of that many rows; the last picture fills a short one up, so that no second program is compiled."""
+    return np.stack([*pixels, *[pixels[-1]] * (rows - len(pixels))])
+
+
+def answers(
+    explainer: Explainer,
+    batches: Iterable[tuple[T, UInt8[np.ndarray, "b h w 3"]]],
+    *,
+    classes: Int[np.ndarray, " k"] | None = None,
+    place: Callable[[np.ndarray], Any] = lambda pixels: pixels,
+    ahead: int = 1,
+) -> Iterator[tuple[T, CamResult]]:
+    """Runs batches through the compiled program; the next are under way while one's answer is fetched and used.
+
+    Args:
+        explainer: from `make_explainer`.
+        batches: the pixels of each, and whatever is to come back beside its answer.
+        classes: explain these instead of the top ones.
+        place: puts pixels onto the devices.
+        ahead: how many batches are under way besides.
+
+    Yields:
+        What came beside the pixels, and the answer as NumPy arrays, in the order of the batches.
+    """
+    running: deque[tuple[T, CamResult]] = deque()
+    for beside, pixels in batches:
+        result = explainer(place(pixels), classes)
+        for leaf in result:
+            leaf.copy_to_host_async()
+        running.append((beside, result))
+        if len(running) > ahead:
+            yield _fetched(*running.popleft())
+    while running:
+        yield _fetched(*running.popleft())
+
+
+def _fetched(beside: T, result: CamResult) -> tuple[T, CamResult]:
+    return beside, jax.tree.map(np.asarray, result)

@@ -1,0 +1,1 @@
+"""Pictures: reading, geometry, preprocessing, the names of classes, figures. Nothing here knows a network."""

@@ -1,0 +1,159 @@
+"""Class activation maps: from a network's last features and its linear head to the top classes and where they are.
+
+Zhou et al. 2016 ("Learning Deep Features for Discriminative Localization"): where a network ends in global average
+pooling and a linear layer, the layer's column for a class, applied at every pixel instead of to the mean, is a map
+whose mean (plus the bias) is the class's logit.
+
+Arrays: features are `(..., h, w, c)`, maps `(..., k, height, width)`. Everything here runs in float32 at the highest
+matrix-product precision, so that the identity above holds on any device; next to the network it costs nothing.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, Int
+
+from camjax.core.maps import Interpolation, Size, normalize_maps, upsample
+from camjax.core.precision import at_least_float32
+
+
+class CamResult(NamedTuple):
+    """What `cam_fn` returns, a pytree of arrays.
+
+    Attributes:
+        logits: `(..., n)` float32.
+        classes: `(..., k)` int32, by falling probability, or as asked for.
+        probabilities: `(..., k)` float32, the softmax over all n classes at those k.
+        maps: `(..., k, height, width)` float32, signed and in units of the logit, or in [0, 1] if normalized.
+    """
+
+    logits: Float[Array, "*batch n"]
+    classes: Int[Array, "*batch k"]
+    probabilities: Float[Array, "*batch k"]
+    maps: Float[Array, "*batch k height width"]
+
+
+@functools.partial(jax.jit, static_argnames=("top_k", "size", "interpolation", "normalize"))
+def cam_fn(
+    features: Float[Array, "*batch h w c"],
+    kernel: Float[Array, "c n"],
+    bias: Float[Array, " n"] | None = None,
+    *,
+    classes: Int[Array, "*some k"] | Sequence[Any] | None = None,
+    top_k: int = 5,
+    size: Size | None = None,
+    interpolation: Interpolation = "bicubic-pytorch",
+    normalize: bool = False,
+) -> CamResult:
+    """The top classes of each image and a class activation map for each (Zhou et al. 2016).
+
+    Compiled once for each combination of shapes and options; pure and differentiable; any number of leading batch
+    dimensions, mapped with `jax.vmap`, whose sharding passes through. Only the k wanted columns of the head are applied
+    to the pixels, never all n.
+
+    Raw maps are signed and share one unit, the logit, so they compare between classes and between images:
+    `maps.mean((-2, -1)) + bias[classes] == logits[classes]` at network resolution. Normalised maps each have their own
+    scale and do not compare.
+
+    Args:
+        features: what global average pooling reads, any float dtype; computed on in float32.
+        kernel: the linear head's, one column a class.
+        bias: the head's; None is no bias. It is in the logits, not in the maps.
+        classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`, integers. A
+            class that does not exist gives NaN.
+        top_k: how many classes; not used where `classes` is given.
+        size: `(height, width)` or one side of the maps; None leaves them at the features' resolution.
+        interpolation: see `camjax.upsample`.
+        normalize: ReLU, then scale each map to [0, 1] after the resize; a constant map is all zeros.
+
+    Returns:
+        Logits, classes, probabilities and maps.
+
+    Raises:
+        ValueError: ranks or channels do not fit, `top_k` is not in 1..n, a size is not positive, or an unknown
+            interpolation.
+    """
+    classes = None if classes is None else jnp.asarray(classes)
+    _check(features, kernel, bias, classes, top_k)
+
+    def explain_batch(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> CamResult:
+        def explain(features: Array, classes: Array | None) -> CamResult:
+            return _explain_image(features, kernel, bias, classes, top_k, size, interpolation, normalize)
+
+        batch = features.shape[:-3]
+        if classes is not None:
+            classes = jnp.broadcast_to(classes.astype(jnp.int32), (*batch, classes.shape[-1]))
+        for _ in batch:
+            explain = jax.vmap(explain)
+        return explain(features, classes)
+
+    return _automatic(explain_batch, features)(features, kernel, bias, classes)
+
+
+def _explain_image(
+    features: Float[Array, "h w c"],
+    kernel: Float[Array, "c n"],
+    bias: Float[Array, " n"] | None,
+    classes: Int[Array, " k"] | None,
+    top_k: int,
+    size: Size | None,
+    interpolation: Interpolation,
+    normalize: bool,
+) -> CamResult:
+    """One image's explanation; see `cam_fn`."""
+    dtype = at_least_float32(features.dtype)
+    features, kernel = features.astype(dtype), kernel.astype(dtype)
+    logits = jnp.dot(features.mean((0, 1)), kernel, precision=lax.Precision.HIGHEST)
+    if bias is not None:
+        logits = logits + bias.astype(dtype)
+    if classes is None:
+        # A sort, since XLA gathers a sharded batch onto every device for lax.top_k.
+        classes = jnp.argsort(logits, descending=True, stable=True)[:top_k].astype(jnp.int32)
+    probabilities = jax.nn.softmax(logits).at[classes].get(mode="fill", fill_value=jnp.nan)
+    columns = kernel.at[:, classes].get(mode="fill", fill_value=jnp.nan)
+    maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)
+    if size is not None:
+        maps = upsample(maps, size, interpolation)
+    if normalize:
+        maps = normalize_maps(maps)
+    return CamResult(logits, classes, probabilities, maps)
+
+
+def _automatic(explain: Callable[..., CamResult], features: Array) -> Callable[..., CamResult]:
+    """Lets XLA place the intermediate arrays where a mesh has explicit axes, which a gather by class cannot follow.
+
+    The results are sharded as the features are along their batch axes.
+    """
+    sharding = jax.typeof(features).sharding
+    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return explain
+    axes = jax.sharding.PartitionSpec(*sharding.spec[: features.ndim - 3])  # type: ignore[no-untyped-call]
+    batch: Any = jax.sharding.NamedSharding(sharding.mesh, axes)
+    return jax.sharding.auto_axes(explain, out_sharding=CamResult(batch, batch, batch, batch))
+
+
+def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None, top_k: int) -> None:
+    """Raises a ValueError that names the shapes, unless they fit together."""
+    if features.ndim < 3:
+        raise ValueError(f"features must be (..., h, w, c), not of shape {features.shape}")
+    if kernel.ndim != 2:
+        raise ValueError(f"kernel must be (c, n), not of shape {kernel.shape}")
+    channels, count = kernel.shape
+    if features.shape[-1] != channels:
+        raise ValueError(
+            f"features {features.shape} have {features.shape[-1]} channels, kernel {kernel.shape} {channels}"
+        )
+    if bias is not None and bias.shape != (count,):
+        raise ValueError(f"bias must be of shape ({count},) for kernel {kernel.shape}, not {bias.shape}")
+    if classes is not None:
+        batch = features.shape[:-3]
+        if not jnp.issubdtype(classes.dtype, jnp.integer):
+            raise ValueError(f"classes must be integers, not {classes.dtype}")
+        if classes.ndim != 1 and classes.shape[:-1] != batch:
+            raise ValueError(f"classes {classes.shape} must be (k,) or (*{batch}, k) for features {features.shape}")
+    elif not 1 <= top_k <= count:
+        raise ValueError(f"top_k must be in 1..{count}, the classes of kernel {kernel.shape}, not {top_k}")

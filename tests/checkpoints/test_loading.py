@@ -1,0 +1,144 @@
+"""`load_model` from files of every kind, each compared with the network that wrote it."""
+
+import dataclasses
+import functools
+import os
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+import transformers
+from references import images, randomise, relative_error, to_torch
+
+from camjax import CheckpointError, LabelError, UnknownModelError, imagenet_labels, load_model
+from camjax.images.preprocess import Preprocess
+
+TOLERANCE = 1e-5  # float32, sums in another order
+
+
+@functools.cache
+def resnet18(num_classes=1000):
+    return randomise(torchvision.models.resnet18(num_classes=num_classes))
+
+
+def assert_same(model, module):
+    pixels = images(1, 65, 97)
+    with torch.no_grad():
+        expected = module(to_torch(pixels))
+    logits = model.head(model.params, model.features(model.params, jnp.asarray(pixels)))
+    assert relative_error(logits, getattr(expected, "logits", expected)) < TOLERANCE
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_pth_zip_and_older(tmp_path, zipped, wrapper):
+    state = {f"module.{key}": value for key, value in resnet18().state_dict().items()}
+    state = resnet18().state_dict() if wrapper is None else {wrapper: state, "epoch": 3}
+    path = tmp_path / "checkpoint.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    model = load_model(path)
+    assert_same(model, resnet18())
+    assert model.architecture["name"] == "resnet18"
+    assert model.labels == imagenet_labels()
+    assert model.preprocess == Preprocess()
+    assert model.origin["layout"] == "torchvision"
+
+
+def test_safetensors_of_timm(tmp_path):
+    module = randomise(timm.create_model("resnet34", num_classes=5))
+    safetensors.torch.save_file(module.state_dict(), tmp_path / "model.safetensors")
+    model = load_model(tmp_path / "model.safetensors", labels=["a", "b", "c", "d", "e"])
+    assert_same(model, module)
+    assert (model.architecture["name"], model.labels[4]) == ("resnet34", "e")
+
+
+def test_safetensors_of_transformers(tmp_path):
+    module = randomise(
+        transformers.ResNetForImageClassification(
+            transformers.ResNetConfig(
+                hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=3
+            )
+        )
+    )
+    module.save_pretrained(tmp_path)
+    model = load_model(tmp_path / "model.safetensors")
+    assert_same(model, module)
+    assert model.origin["layout"] == "transformers"
+    assert model.labels == ("class 0", "class 1", "class 2")
+
+
+def test_efficientnet_of_timm(tmp_path):
+    module = randomise(timm.create_model("tf_efficientnet_lite0"))
+    torch.save(module.state_dict(), tmp_path / "lite0.pth")
+    model = load_model(tmp_path / "lite0.pth")
+    assert_same(model, module)
+    assert model.preprocess == load_model("efficientnet_lite0").preprocess
+
+
+def test_half_precision_weights_are_float32_here(tmp_path):
+    state = {
+        key: value.half() if value.is_floating_point() else value for key, value in resnet18(4).state_dict().items()
+    }
+    safetensors.torch.save_file(state, tmp_path / "half.safetensors")
+    model = load_model(tmp_path / "half.safetensors")
+    np.testing.assert_array_equal(model.params["fc"]["kernel"], state["fc.weight"].float().T)
+
+
+def test_labels_must_be_as_many_as_classes(tmp_path):
+    torch.save(resnet18(4).state_dict(), tmp_path / "four.pth")
+    with pytest.raises(LabelError, match="there are 2 labels, but four has 4 classes"):
+        load_model(tmp_path / "four.pth", labels=["a", "b"])
+
+
+def test_a_given_architecture_is_held_to(tmp_path):
+    torch.save(resnet18(4).state_dict(), tmp_path / "four.pth")
+    with pytest.raises(CheckpointError, match=r"four\.pth: taken for resnet34, .* 80 missing: layer1\.2\.bn1\.bias"):
+        load_model(tmp_path / "four.pth", architecture="resnet34")
+    with pytest.raises(UnknownModelError, match="did you mean resnet"):
+        load_model(tmp_path / "four.pth", architecture="resnet19")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("layer3.1.bn2.running_mean"), "1 missing: layer3.1.bn2.running_mean"),
+        (lambda state: state.update({"layer3.1.bn2.extra": torch.ones(2)}), "1 extra: layer3.1.bn2.extra"),
+        (lambda state: state.update({"conv1.weight": torch.ones(64, 3, 3, 3)}), "1 misshaped: conv1.weight"),
+    ],
+)
+def test_what_does_not_fit_is_listed(tmp_path, change, words):
+    state = dict(resnet18(4).state_dict())
+    change(state)
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=re.escape(words)) as caught:
+        load_model(tmp_path / "model.pth")
+    assert str(caught.value).startswith(str(tmp_path / "model.pth"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hostile_file_runs_nothing(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"fc.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="system"):
+        load_model(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["resnet5O", "no/such/model", "efficientnet_lite"])
+def test_unknown_names(name):
+    with pytest.raises(UnknownModelError, match=re.escape(repr(name))):
+        load_model(name)
+
+
+def test_models_are_frozen():
+    model = load_model("efficientnet_lite0")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.name = "other"

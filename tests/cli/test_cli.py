@@ -1,0 +1,211 @@
+"""The command line from outside: what it writes, prints and refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from toys import uint8_images
+
+from camjax.cli import app as cli
+from camjax.cli import commands
+from camjax.images.geometry import Geometry, to_input
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cat_and_coffee.jpg"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs `camjax ARGUMENTS` in an empty folder; returns the exit status and both outputs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["camjax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        output = capsys.readouterr()
+        return caught.value.code or 0, output.out, output.err
+
+    return call
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_one_picture(run, tmp_path):
+    status, out, err = run("explain", EXAMPLE, "--top-k", 4, "--json", "a.json", "--npz", "a.npz")
+    assert (status, err) == (0, "")
+    assert visible(tmp_path) == ["a.json", "a.npz", "cat_and_coffee.cam.png"]
+    document = json.loads((tmp_path / "a.json").read_text())
+    entry = document["pictures"][0]
+    assert document["model"]["name"] == "efficientnet_lite0"
+    assert len(document["model"]["origin"]["sha256"]) == 64
+    assert len(entry["classes"]) == 4
+    arrays = np.load(tmp_path / "a.npz")
+    assert arrays["maps"].shape == (1, 4, 224, 224)
+    np.testing.assert_array_equal(arrays["classes"][0], [c["class"] for c in entry["classes"]])
+    np.testing.assert_allclose(arrays["probabilities"][0], [c["probability"] for c in entry["classes"]], rtol=1e-6)
+    for one in entry["classes"]:
+        assert one["label"].split(",")[0] in out
+        assert f"{one['probability']:.3f}" in out
+    with Image.open(tmp_path / "cat_and_coffee.cam.png") as drawing:
+        assert drawing.width > 1000
+
+
+def test_arrays_equal_the_library(run, tmp_path):
+    from camjax import load_model, make_explainer
+
+    model = load_model("efficientnet_lite0")
+    run("explain", EXAMPLE, "--classes", "tabby,967", "--geometry", "crop", "--npz", "a.npz")
+    picture = np.asarray(Image.open(EXAMPLE).convert("RGB"))
+    geometry = Geometry("crop", picture.shape[:2], (224, 224), 0.875, "bicubic")
+    result = make_explainer(model)(to_input(geometry, picture)[None], np.asarray([281, 967]))
+    arrays = np.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(arrays["classes"], [[281, 967]])
+    np.testing.assert_allclose(arrays["maps"], result.maps, rtol=1e-5, atol=1e-5)
+
+
+def test_folders_several_pictures_and_bad_ones(run, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.png", "b c.png", "deep/a.png"):
+        Image.fromarray(uint8_images(1, 50, 70)[0]).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"nothing")
+    status, out, err = run("explain", "in", "--out", "figures", "-k", 1, "--size", 64)
+    assert status == 2
+    assert visible(tmp_path / "figures") == ["a-2.cam.png", "a.cam.png", "b c.cam.png"]
+    assert "bad.jpg: is not a picture" in err
+    assert "3 explained, 1 left out" in err
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("size", "words"), [((3_000_000, 1), "too long"), ((10_000, 9_000), "megapixels")])
+def test_a_picture_that_is_too_large_or_too_narrow_is_named(run, tmp_path, size, words):
+    Image.new("1", size).save(tmp_path / "a.png")
+    status, _, err = run("explain", "a.png")
+    assert status == 2
+    assert err.startswith("camjax: a.png: ")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def in_its_own_process(folder, *arguments):
+    """`camjax ARGUMENTS` where a process's own state matters: warnings, and JAX's cache, which opens once."""
+    program = "from camjax.cli.app import main; main()"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache")}
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+
+
+def test_compiled_programs_are_kept(tmp_path):
+    in_its_own_process(tmp_path, "explain", EXAMPLE, "-o", "x.png", "--size", 96)
+    assert list((tmp_path / ".cache" / "camjax" / "xla").iterdir())
+
+
+def test_pdf_and_options(run, tmp_path):
+    status, _, err = run(
+        "explain", EXAMPLE, "-o", "fig.pdf", "--colormap", "hsv", "--opacity", 0.4, "--dtype", "bfloat16", "-k", 8
+    )
+    assert (status, err) == (0, "")
+    assert (tmp_path / "fig.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["explain", "missing.jpg"], "missing.jpg: there is no such file"),
+        (["explain", EXAMPLE, "--model", "resnet5"], "resnet50"),
+        (["explain", EXAMPLE, "--model", "missing.safetensors"], "missing.safetensors"),
+        (["explain", EXAMPLE, "--classes", "tabbi"], "did you mean tabby"),
+        (["explain", EXAMPLE, "--colormap", "infreno"], "did you mean inferno"),
+        (["explain", EXAMPLE, "--top-k", "2000"], "more than the 1000 classes"),
+        (["explain", EXAMPLE, "--out", "a.gif"], ".png"),
+        (["explain", EXAMPLE, EXAMPLE.parent / "README.md", "--out", "a.png"], "one file"),
+        (["explain", EXAMPLE, "--opacity", "2"], "opacity"),
+        (["explain", EXAMPLE, "--geometry", "stretch"], "stretch"),
+        (["convert", "missing.pth", "--out", "a.safetensors"], "missing.pth"),
+        (["convert", "efficientnet_lite0", "--out", "."], "is a folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(run, tmp_path, arguments, words):
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert words in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in out + err
+    assert visible(tmp_path) == []
+
+
+def test_convert_and_load_again(run, tmp_path):
+    status, out, _ = run("convert", "efficientnet_lite0", "--out", "sub/model.safetensors")
+    assert status == 0
+    assert "1000 classes" in out
+    run("explain", EXAMPLE, "--npz", "name.npz", "-o", "x.png")
+    run("explain", EXAMPLE, "--npz", "file.npz", "-o", "x.png", "--model", "sub/model.safetensors")
+    first, second = np.load(tmp_path / "name.npz"), np.load(tmp_path / "file.npz")
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_labels_of_ones_own(run, tmp_path):
+    (tmp_path / "names.txt").write_text("".join(f"thing {number}\n" for number in range(1000)))
+    status, out, _ = run("explain", EXAMPLE, "--labels", "names.txt", "--classes", "thing 967", "-o", "x.png")
+    assert status == 0
+    assert "thing 967" in out
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    status, _, err = run("explain", EXAMPLE, "--labels", "names.txt")
+    assert status == 2
+    assert "2 labels" in err
+
+
+def test_nan_weights_are_warned_of(tmp_path):
+    from camjax import load_model, save_model
+
+    save_model(load_model("efficientnet_lite0"), tmp_path / "model.safetensors")
+    from camjax.checkpoints.formats import read_safetensors_metadata
+
+    metadata = read_safetensors_metadata(tmp_path / "model.safetensors")
+    tensors = {name: np.array(tensor) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    tensors["fc.bias"][3] = np.nan
+    save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
+    done = in_its_own_process(tmp_path, "explain", EXAMPLE, "-m", "model.safetensors", "-o", "x.png")
+    assert "warning: " in done.stderr
+    assert "fc.bias" in done.stderr
+
+
+def test_models_lists_every_name(run):
+    from camjax.checkpoints.manifest import manifest
+
+    status, out, _ = run("models")
+    assert status == 0
+    assert all(source.name in out for source in manifest())
+
+
+@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["convert"]])
+def test_help(run, command):
+    status, out, err = run(*command, "--help")
+    assert (status, err) == (0, "")
+    assert "--help" in out
+    assert "hf-hub:OWNER/NAME@REVISION" in " ".join(out.replace("│", " ").split()) or command in ([], ["models"])
+
+
+def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device", "figure.png")
+
+    monkeypatch.setattr(commands, "write_figure", full)
+    status, _, err = run("explain", EXAMPLE)
+    assert status == 2
+    assert err.strip() == "camjax: figure.png: No space left on device"

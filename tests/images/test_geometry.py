@@ -1,0 +1,190 @@
+"""Pictures to inputs as torchvision and timm do it, and maps back to where things were."""
+
+import numpy as np
+import pytest
+import torchvision.transforms as T  # noqa: N812  (its name everywhere)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from timm.data import create_transform
+from toys import uint8_images
+
+from camjax.errors import PictureError
+from camjax.images.geometry import KINDS, Geometry, seen_box, to_input, to_picture
+
+SIZES = [(300, 451), (451, 300), (333, 333), (97, 640), (1000, 61), (224, 224), (31, 57)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("crop_pct", "interpolation"), [(0.875, "bilinear"), (0.95, "bicubic"), (1.0, "bicubic"), (0.965, "bilinear")]
+)
+def test_crop_equals_torchvision_and_timm_to_the_bit(size, crop_pct, interpolation):
+    picture = uint8_images(1, *size)[0]
+    ours = to_input(Geometry("crop", size, (224, 224), crop_pct, interpolation), picture)
+    mode = T.InterpolationMode(interpolation)
+    torchvision = T.Compose([T.Resize(int(224 / crop_pct), mode, antialias=True), T.CenterCrop(224)])
+    np.testing.assert_array_equal(ours, np.asarray(torchvision(Image.fromarray(picture))))
+    timm = create_transform((3, 224, 224), interpolation=interpolation, crop_pct=crop_pct, mean=(0,) * 3, std=(1,) * 3)
+    tensor = timm(Image.fromarray(picture))
+    np.testing.assert_array_equal(ours, np.round(tensor.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(300, 451), (451, 300), (97, 640), (31, 57)])
+@pytest.mark.parametrize("side", [(96, 160), (160, 96)])
+def test_crop_to_an_input_that_is_not_square_equals_timm(size, side):
+    picture = uint8_images(1, *size)[0]
+    timm = create_transform((3, *side), interpolation="bicubic", crop_pct=0.9, mean=(0,) * 3, std=(1,) * 3)
+    expected = np.round(timm(Image.fromarray(picture)).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    np.testing.assert_array_equal(to_input(Geometry("crop", size, side, 0.9), picture), expected)
+
+
+@pytest.mark.parametrize("size", [(61, 140), (140, 140), (140, 61)])
+@pytest.mark.parametrize("side", [(48, 48), (40, 56), (224, 224)])
+def test_pad_equals_resizing_the_whole_square(size, side):
+    picture = uint8_images(1, *size)[0]
+    length = max(size)
+    square = np.zeros((length, length, 3), np.uint8)
+    top, left = (length - size[0]) // 2, (length - size[1]) // 2
+    square[top : top + size[0], left : left + size[1]] = picture
+    expected = np.asarray(Image.fromarray(square).resize(side[::-1], Image.Resampling.BICUBIC))
+    # Pillow rounds and clips between its passes, horizontal first; an upright picture goes vertically first. On noise
+    # this is more than rounding at a few pixels.
+    difference = np.abs(to_input(Geometry("pad", size, side), picture).astype(int) - expected)
+    assert difference.max() == 0 if size[0] <= size[1] else (difference > 1).mean() <= 0.02
+    turned = to_input(Geometry("pad", size[::-1], side[::-1]), picture.transpose(1, 0, 2))
+    if size[0] != size[1]:
+        np.testing.assert_array_equal(to_input(Geometry("pad", size, side), picture), turned.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_a_thread_is_padded_without_its_square(size):
+    # The square alone would be 14 GB.
+    assert to_input(Geometry("pad", size, (64, 64)), np.zeros((*size, 3), np.uint8)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["pad", "crop"])
+def test_too_long_and_narrow_is_one_error(kind):
+    size = (1, 3_000_000)
+    picture = np.full((*size, 3), 9, np.uint8)
+    with pytest.raises(PictureError, match="3000000 x 1 pixels is too long and narrow"):
+        to_input(Geometry(kind, size, (224, 224)), picture)
+    assert (to_input(Geometry("squash", size, (224, 224)), picture) == 9).all()
+
+
+def test_pad_is_black_and_centred():
+    picture = np.full((10, 31, 3), 200, np.uint8)
+    padded = to_input(Geometry("pad", (10, 31), (31, 31)), picture)
+    rows = np.flatnonzero((padded == 200).all((1, 2)))
+    assert (rows[0], rows[-1], len(rows)) == (10, 19, 10)
+    assert (padded[:10] == 0).all()
+    assert (padded[20:] == 0).all()
+
+
+def test_squash_is_pillows_resize():
+    picture = uint8_images(1, 60, 33)[0]
+    expected = Image.fromarray(picture).resize((40, 28), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(to_input(Geometry("squash", (60, 33), (28, 40)), picture), np.asarray(expected))
+
+
+def blob(size, centre, spread):
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    return np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * spread**2))
+
+
+def centroid(heat):
+    heat = np.nan_to_num(heat)
+    y, x = np.mgrid[: heat.shape[0], : heat.shape[1]] + 0.5
+    return np.asarray([(heat * y).sum(), (heat * x).sum()]) / heat.sum()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(KINDS), st.integers(40, 400), st.integers(40, 400), st.sampled_from([48, 63, 96]))
+def test_round_trip_keeps_things_where_they_were(kind, height, width, side):
+    geometry = Geometry(kind, (height, width), (side, side))
+    spread = min(height, width) / 12
+    centre = (height * 0.47, width * 0.52)
+    picture = np.repeat((blob((height, width), centre, spread) * 255).astype(np.uint8)[..., None], 3, -1)
+    heat = to_picture(geometry, to_input(geometry, picture)[..., 0].astype(np.float32))
+    assert heat.shape == (height, width)
+    pixel = max(height, width) / side
+    # A quarter of an input pixel; half of it lost to rounding to uint8 and to crop's whole-pixel corner.
+    np.testing.assert_allclose(
+        centroid(np.maximum(heat, 4) - 4), centroid(np.maximum(picture[..., 0], 4.0) - 4), atol=pixel / 2
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(KINDS), st.integers(1, 300), st.integers(1, 300), st.sampled_from([(32, 32), (48, 80)]))
+def test_any_size_goes_there_and_back(kind, height, width, side):
+    geometry = Geometry(kind, (height, width), side)
+    pixels = to_input(geometry, np.full((height, width, 3), 77, np.uint8))
+    assert pixels.shape == (*side, 3)
+    heat = to_picture(geometry, np.full((2, *side), 1.5, np.float32))
+    assert heat.shape == (2, height, width)
+    seen = ~np.isnan(heat)
+    np.testing.assert_allclose(heat[seen], 1.5, rtol=1e-6)
+    assert seen.all() if kind != "crop" else seen.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(301, 500), (500, 301), (777, 640), (1000, 333)])
+def test_a_ramp_lies_where_it_was_to_a_hundredth_of_a_pixel(kind, size):
+    geometry = Geometry(kind, size, (96, 96))
+    top, left, bottom, right = seen_box(geometry)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    rows, columns = (
+        (np.arange(96) + 0.5) / 96 * (bottom - top) + top,
+        (np.arange(96) + 0.5) / 96 * (right - left) + left,
+    )
+    ramps = np.stack([np.repeat(rows[:, None], 96, 1), np.repeat(columns[None], 96, 0)]).astype(np.float32)
+    placed = to_picture(geometry, ramps)
+    # Enlarging by bicubic keeps a ramp; its border, 3 pixels of the map wide, does not.
+    rim = 3 * max(bottom - top, right - left) / 96
+    inside = (y > top + rim) & (y < bottom - rim) & (x > left + rim) & (x < right - rim)
+    for ramp, expected in zip(placed, (y, x), strict=True):
+        np.testing.assert_allclose(ramp[inside], expected[inside], atol=0.01)
+
+
+@pytest.mark.parametrize("size", [(300, 500), (500, 300), (301, 477), (611, 333), (389, 517), (29, 41)])
+def test_crop_marks_what_was_not_seen(size):
+    geometry = Geometry("crop", size, (224, 224))
+    heat = to_picture(geometry, np.ones((224, 224), np.float32))
+    top, left, bottom, right = seen_box(geometry)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    np.testing.assert_array_equal(~np.isnan(heat), inside)
+    # 0.875 of the shorter side, as a square.
+    np.testing.assert_allclose([bottom - top, right - left], min(size) * 0.875, rtol=0.01)
+
+
+def test_height_and_width_are_not_swapped():
+    geometry = Geometry("pad", (100, 200), (64, 64))
+    heat = np.zeros((64, 64), np.float32)
+    heat[40, 10] = 1
+    peak = np.unravel_index(np.argmax(to_picture(geometry, heat)), (100, 200))
+    # Row 40.5 of 64 in a square of 200 whose first 50 rows are padding; column 10.5 of 64.
+    np.testing.assert_allclose(peak, (40.5 / 64 * 200 - 50, 10.5 / 64 * 200), atol=1.6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fit", (3, 3), (4, 4)), "fit"),
+        (("pad", (0, 3), (4, 4)), "positive"),
+        (("crop", (3, 3), (4, 4), 1.5), "crop_pct"),
+        (("crop", (3, 3), (4, 4), 0.9, "lanczos"), "lanczos"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_wrong_geometries(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Geometry(*arguments)
+
+
+def test_wrong_arrays():
+    geometry = Geometry("pad", (5, 6), (4, 4))
+    with pytest.raises(ValueError, match=r"\(6, 5\)"):
+        to_input(geometry, np.zeros((6, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"\(5, 6\)"):
+        to_picture(geometry, np.zeros((5, 6), np.float32))

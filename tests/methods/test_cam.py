@@ -1,0 +1,222 @@
+"""`cam_fn`'s invariants, options, errors and transformations."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import random_head
+
+from camjax.core.maps import INTERPOLATIONS, normalize_maps, upsample
+from camjax.methods.cam import cam_fn
+
+SIDES = st.integers(1, 9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 3), max_size=2), SIDES, SIDES, st.integers(1, 8), st.integers(1, 6), st.integers(0, 99))
+def test_mean_of_raw_map_and_bias_is_the_logit(batch, height, width, channels, top_k, seed):
+    features, kernel, bias = random_head(*batch, height, width, channels, num_classes=6, seed=seed)
+    result = cam_fn(features, kernel, bias, top_k=top_k)
+    means = result.maps.mean((-2, -1)) + bias[result.classes]
+    logits = jnp.take_along_axis(result.logits, result.classes, -1)
+    # float32 sums of up to 81 x 8 products of order 1.
+    np.testing.assert_allclose(means, logits, atol=2e-5)
+
+
+def test_maps_and_probabilities_by_hand():
+    features, kernel, bias = random_head(3, 4, 5, 6)
+    result = cam_fn(features, kernel, bias, top_k=2)
+    f, w, b = (np.asarray(array, np.float64) for array in (features, kernel, bias))
+    logits = f.mean((1, 2)) @ w + b
+    classes = np.argsort(-logits, axis=-1)[:, :2]
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    np.testing.assert_array_equal(result.classes, classes)
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-5, atol=1e-6)
+    softmax = exponentials / exponentials.sum(-1, keepdims=True)
+    np.testing.assert_allclose(result.probabilities, np.take_along_axis(softmax, classes, -1), rtol=1e-5)
+    every = np.einsum("bhwc,cn->bnhw", f, w)
+    np.testing.assert_allclose(result.maps, every[np.arange(3)[:, None], classes], rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_wanted_columns_touch_the_pixels():
+    features, kernel, bias = random_head(7, 7, 64, num_classes=1000)
+    text = cam_fn.lower(features, kernel, bias, top_k=3).as_text()
+    assert "7x7x1000" not in text
+    assert "1000x7x7" not in text
+    assert "3x7x7" in text or "7x7x3" in text
+
+
+def test_one_image_a_batch_and_two_batch_axes_agree():
+    features, kernel, bias = random_head(2, 3, 5, 4, 6)
+    call = functools.partial(cam_fn, top_k=4, size=(11, 8), normalize=True)
+    whole = call(features, kernel, bias)
+    by_vmap = jax.vmap(lambda image: call(image, kernel, bias))(features.reshape(6, 5, 4, 6))
+    one = call(features[1, 2], kernel, bias)
+    assert whole.maps.shape == (2, 3, 4, 11, 8)
+    for all_, mapped, single in zip(whole, by_vmap, one, strict=True):
+        np.testing.assert_allclose(all_.reshape(mapped.shape), mapped, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(all_[1, 2], single, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [[4, 0, 4], [[4, 0, 1], [12, 11, 10]]])
+def test_given_classes_keep_their_order(classes):
+    features, kernel, bias = random_head(2, 5, 4, 6)
+    result = cam_fn(features, kernel, bias, classes=jnp.asarray(classes))
+    wanted = np.broadcast_to(classes, (2, 3))
+    every = cam_fn(features, kernel, bias, classes=jnp.arange(13))
+    np.testing.assert_array_equal(result.classes, wanted)
+    np.testing.assert_allclose(result.maps, np.asarray(every.maps)[np.arange(2)[:, None], wanted], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(result.probabilities, np.take_along_axis(every.probabilities, wanted, -1), rtol=1e-6)
+
+
+def test_classes_may_be_a_list():
+    features, kernel, bias = random_head(2, 5, 4, 6)
+    assert cam_fn(features, kernel, bias, classes=[3, 1]).classes.tolist() == [[3, 1], [3, 1]]
+
+
+def test_equal_logits_come_in_the_order_of_their_classes():
+    result = cam_fn(jnp.ones((3, 3, 4)), jnp.ones((4, 7)), jnp.asarray([0.0, 1, 0, 1, 0, 1, 0]), top_k=5)
+    assert result.classes.tolist() == [1, 3, 5, 0, 2]
+
+
+def test_an_empty_batch_and_all_classes():
+    features, kernel, bias = random_head(0, 3, 4, 6)
+    result = cam_fn(features, kernel, bias, top_k=13, size=8)
+    assert [leaf.shape for leaf in result] == [(0, 13), (0, 13), (0, 13), (0, 13, 8, 8)]
+
+
+def test_a_class_that_does_not_exist_is_nan_not_another_class():
+    result = cam_fn(*random_head(5, 4, 6), classes=jnp.asarray([3, 13]))
+    assert np.isfinite(result.maps[0]).all()
+    assert np.isnan(result.maps[1]).all()
+    assert np.isnan(result.probabilities[1])
+
+
+def test_bias_is_optional():
+    features, kernel, bias = random_head(5, 4, 6)
+    np.testing.assert_allclose(
+        cam_fn(features, kernel).logits, cam_fn(features, kernel, bias).logits - bias, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_bfloat16_features_are_mapped_in_float32():
+    features, kernel, bias = random_head(7, 7, 32)
+    rounded = features.astype(jnp.bfloat16)
+    result = cam_fn(rounded, kernel, bias, size=(56, 40))
+    exact = cam_fn(rounded.astype(jnp.float32), kernel, bias, size=(56, 40))
+    assert result.maps.dtype == jnp.float32
+    np.testing.assert_array_equal(result.maps, exact.maps)
+
+
+def test_bfloat16_maps_are_resized_in_float32():
+    maps = random_head(7, 7, 3)[0].astype(jnp.bfloat16).transpose(2, 0, 1)
+    resized = upsample(maps, (56, 40))
+    assert resized.dtype == jnp.float32
+    np.testing.assert_array_equal(resized, upsample(maps.astype(jnp.float32), (56, 40)))
+
+
+@pytest.mark.parametrize("method", INTERPOLATIONS)
+def test_every_method_keeps_a_constant_and_the_shape(method):
+    resized = upsample(jnp.full((2, 3, 5), -1.75), (13, 7), method)
+    assert resized.shape == (2, 13, 7)
+    np.testing.assert_allclose(resized, -1.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 7.5])
+def test_a_constant_map_normalises_to_zeros(value):
+    constant = jnp.full((2, 4, 5), value)
+    assert not np.any(normalize_maps(constant))
+    assert np.isfinite(jax.grad(lambda x: normalize_maps(x).sum())(constant)).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 999), st.floats(1e-3, 1e3))
+def test_normalised_maps_span_zero_to_one(seed, scale):
+    maps = jnp.asarray(np.random.default_rng(seed).normal(size=(3, 6, 5)) * scale, jnp.float32)
+    normal = np.asarray(normalize_maps(maps))
+    np.testing.assert_allclose(normal.max((1, 2)), 1)
+    np.testing.assert_allclose(normal.min((1, 2)), 0)
+    assert (normal[np.asarray(maps) < 0] == 0).all()
+
+
+def test_normalisation_comes_after_the_resize():
+    features, kernel, bias = random_head(4, 4, 3)
+    result = cam_fn(features, kernel, bias, size=64, normalize=True)
+    raw = cam_fn(features, kernel, bias, size=64)
+    np.testing.assert_allclose(result.maps, normalize_maps(raw.maps), atol=1e-6)
+    np.testing.assert_allclose(result.maps.max((-2, -1)), 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"size": (9, 13)}, {"size": 12, "normalize": True}, {"interpolation": "bilinear"}]
+)
+def test_gradients_are_finite_and_right(options):
+    features, kernel, bias = random_head(3, 4, 5)
+    weights = jax.random.normal(jax.random.key(1), cam_fn(features, kernel, bias, **options).maps.shape)
+
+    def loss(features, kernel):
+        result = cam_fn(features, kernel, bias, **options)
+        return (result.maps * weights).sum() + result.probabilities[0]
+
+    gradients = jax.grad(loss, argnums=(0, 1))(features, kernel)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    direction = jax.random.normal(jax.random.key(2), features.shape)
+    step = 1e-2
+    slope = (loss(features + step * direction, kernel) - loss(features - step * direction, kernel)) / (2 * step)
+    # A central difference in float32 with a step of 1e-2 holds two to three digits.
+    np.testing.assert_allclose(jnp.vdot(gradients[0], direction), slope, rtol=2e-2, atol=2e-2)
+
+
+def test_no_recompilation_for_the_same_shapes():
+    cam_fn.clear_cache()
+    for seed in range(3):
+        cam_fn(*random_head(2, 7, 7, 16, seed=seed), top_k=3, size=(28, 28))
+    assert cam_fn._cache_size() == 1
+
+
+@pytest.mark.parametrize("axes", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+@pytest.mark.parametrize("classes", [None, np.asarray([[1, 2]] * 8)])
+def test_sharding_of_the_batch_passes_through(classes, axes):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axes,))
+    spec = jax.sharding.PartitionSpec
+    rows = jax.sharding.NamedSharding(mesh, spec("data"))
+    everywhere = jax.sharding.NamedSharding(mesh, spec())
+    features, kernel, bias = random_head(8, 7, 6, 5)
+    placed = jax.device_put(features, rows), *jax.device_put((kernel, bias), everywhere)
+    expected = cam_fn(features, kernel, bias, classes=classes, size=(14, 12))
+    classes = None if classes is None else jax.device_put(jnp.asarray(classes), rows)
+    result = cam_fn(*placed, classes=classes, size=(14, 12))
+    for ours, single in zip(result, expected, strict=True):
+        assert ours.sharding.is_equivalent_to(rows, ours.ndim)
+        np.testing.assert_allclose(ours, single, rtol=1e-6, atol=1e-6)
+    text = cam_fn.lower(*placed, classes=classes, size=(14, 12)).compile().as_text()
+    assert "all-gather" not in text
+    assert "all-reduce" not in text
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"features": jnp.zeros((4, 6))}, ["(..., h, w, c)", "(4, 6)"]),
+        ({"features": jnp.zeros((3, 4, 7))}, ["(3, 4, 7)", "channels", "(6, 13)"]),
+        ({"kernel": jnp.zeros(6)}, ["(c, n)", "(6,)"]),
+        ({"bias": jnp.zeros(12)}, ["(13,)", "(12,)"]),
+        ({"top_k": 14}, ["1..13", "14"]),
+        ({"top_k": 0}, ["1..13", "0"]),
+        ({"size": (0, 5)}, ["0 x 5"]),
+        ({"size": 8, "interpolation": "lanczos3"}, ["lanczos3", "bilinear"]),
+        ({"classes": jnp.zeros(3)}, ["integers", "float32"]),
+        ({"classes": jnp.zeros((4, 3), int), "features": jnp.zeros((2, 3, 4, 6))}, ["(4, 3)", "(2, 3, 4, 6)"]),
+    ],
+)
+def test_wrong_arguments_name_their_shapes(change, words):
+    features, kernel, bias = random_head(3, 4, 6)
+    arguments = {"features": features, "kernel": kernel, "bias": bias, **change}
+    with pytest.raises(ValueError, match=".*".join(re.escape(word) for word in words)):
+        cam_fn(arguments.pop("features"), arguments.pop("kernel"), arguments.pop("bias"), **arguments)
