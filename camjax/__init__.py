@@ -17,28 +17,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from camjax.checkpoints.loading import load_model
     from camjax.checkpoints.store import save_model
-    from camjax.core.inference import for_inference
+    from camjax.core.adapters.equinox import from_equinox
+    from camjax.core.adapters.function import from_function
+    from camjax.core.adapters.linen import from_linen
+    from camjax.core.adapters.nnx import from_nnx
+    from camjax.core.layers import layers
     from camjax.core.maps import normalize_maps, upsample
-    from camjax.core.model import Classifier, LinearHead, Model
-    from camjax.errors import CamjaxError, CheckpointError, HubError, PictureError, UnknownModelError
-    from camjax.explain.explainer import make_explainer
+    from camjax.core.model import LinearHead, Model, TokenGrid
+    from camjax.core.names import tap
+    from camjax.core.result import CamResult
+    from camjax.errors import CamjaxError, CheckpointError, HubError, LayerError, PictureError, UnknownModelError
+    from camjax.explain.explainer import Explainer, make_explainer
     from camjax.images.labels import LabelError, imagenet_labels
     from camjax.images.preprocess import Preprocess, normalize_images
-    from camjax.methods.cam import CamResult, cam_fn
-    from camjax.models.binding import bind
+    from camjax.methods.cam import cam_fn
+    from camjax.methods.registry import MethodError
 
 _PLACES = {
     "camjax.checkpoints.loading": ("load_model",),
     "camjax.checkpoints.store": ("save_model",),
-    "camjax.core.inference": ("for_inference",),
+    "camjax.core.adapters.equinox": ("from_equinox",),
+    "camjax.core.adapters.function": ("from_function",),
+    "camjax.core.adapters.linen": ("from_linen",),
+    "camjax.core.adapters.nnx": ("from_nnx",),
+    "camjax.core.layers": ("layers",),
     "camjax.core.maps": ("normalize_maps", "upsample"),
-    "camjax.core.model": ("Classifier", "LinearHead", "Model"),
-    "camjax.errors": ("CamjaxError", "CheckpointError", "HubError", "PictureError", "UnknownModelError"),
-    "camjax.explain.explainer": ("make_explainer",),
+    "camjax.core.model": ("LinearHead", "Model", "TokenGrid"),
+    "camjax.core.names": ("tap",),
+    "camjax.core.result": ("CamResult",),
+    "camjax.errors": ("CamjaxError", "CheckpointError", "HubError", "LayerError", "PictureError", "UnknownModelError"),
+    "camjax.explain.explainer": ("Explainer", "make_explainer"),
     "camjax.images.labels": ("LabelError", "imagenet_labels"),
     "camjax.images.preprocess": ("Preprocess", "normalize_images"),
-    "camjax.methods.cam": ("CamResult", "cam_fn"),
-    "camjax.models.binding": ("bind",),
+    "camjax.methods.cam": ("cam_fn",),
+    "camjax.methods.registry": ("MethodError",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -46,23 +58,30 @@ __all__ = [
     "CamResult",
     "CamjaxError",
     "CheckpointError",
-    "Classifier",
+    "Explainer",
     "HubError",
     "LabelError",
+    "LayerError",
     "LinearHead",
+    "MethodError",
     "Model",
     "PictureError",
     "Preprocess",
+    "TokenGrid",
     "UnknownModelError",
-    "bind",
     "cam_fn",
-    "for_inference",
+    "from_equinox",
+    "from_function",
+    "from_linen",
+    "from_nnx",
     "imagenet_labels",
+    "layers",
     "load_model",
     "make_explainer",
     "normalize_images",
     "normalize_maps",
     "save_model",
+    "tap",
     "upsample",
 ]
 

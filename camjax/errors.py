@@ -19,3 +19,7 @@ class HubError(CamjaxError, OSError):
 
 class PictureError(CamjaxError, ValueError):
     """A picture cannot be read."""
+
+
+class LayerError(CamjaxError, LookupError):
+    """A network has no layer of that name, or the layer cannot be used as asked."""

@@ -28,10 +28,10 @@ geometry = Geometry("pad", picture.shape[:2], (224, 224))
 pixels = to_input(geometry, picture)
 
 # 3. Run the network up to the features that global average pooling reads (relu1_output there): 7 x 7 x 2048.
-features = model.features(model.params, normalize_images(pixels[None], model.preprocess))[model.classifier.pooled]
+features = model.features(model.params, normalize_images(pixels[None], model.preprocess))[model.layer]
 
 # 4. Take the head's weights (fc1_weight there), the top 8 classes, and apply their weights to every pixel.
-kernel, bias = model.classifier.linear_head(model.params)
+kernel, bias = model.head(model.params)
 logits, classes, probabilities, maps = cam_fn(features, kernel, bias, top_k=8, size=(224, 224))
 
 # 5. Lay each map over the whole picture and scale it from its lowest to its highest value.

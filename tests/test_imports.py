@@ -30,7 +30,8 @@ def test_imports_run_one_way(path):
     for name in imported(path):
         package, *inner = name.split(".")
         assert package not in {"torch", "torchvision", "timm", "transformers", "cv2"}
-        assert package != "flax" or part == "models"
+        assert package != "flax" or part == "models" or path.stem in {"nnx", "linen"}
+        assert package != "equinox" or path.stem == "equinox"
         assert package != "matplotlib" or path.name == "figures.py"
         if package == "camjax" and inner and part != "__init__":
             assert LEVEL[inner[0]] <= LEVEL[part], f"{part} imports {name}, which stands above it"
@@ -50,6 +51,6 @@ def test_importing_camjax_loads_neither_torch_nor_matplotlib():
 
 
 def test_public_names_are_documented_and_few():
-    assert len(camjax.__all__) <= 25
+    assert len(camjax.__all__) <= 30
     for name in camjax.__all__:
         assert getattr(camjax, name).__doc__, name

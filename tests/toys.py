@@ -1,10 +1,11 @@
-"""A five-line classifier that knows nothing of camjax's networks, and small inputs for it."""
+"""A five-line network that knows nothing of camjax's own, and small inputs for it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from camjax.core.model import Classifier, LinearHead, Model
+from camjax.core.model import Model
+from camjax.core.names import named_array
 from camjax.images.preprocess import Preprocess
 
 
@@ -17,17 +18,15 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
         "bias": jax.random.normal(keys[2], (num_classes,)),
     }
 
-    def features(params, images):
+    def forward(params, images):
         b, h, w, c = images.shape
-        cells = images.reshape(b, h // stride, stride, w // stride, stride, c).mean((2, 4))
-        return {"cells": cells, "last": jax.nn.relu(cells @ params["mix"].astype(images.dtype))}
+        cells = named_array(images.reshape(b, h // stride, stride, w // stride, stride, c).mean((2, 4)), "cells")
+        last = named_array(jax.nn.relu(cells @ params["mix"].astype(images.dtype)), "last")
+        return last.astype(jnp.float32).mean((1, 2)) @ params["kernel"] + params["bias"][None, :]
 
-    def head(params, features):
-        return features["last"].astype(jnp.float32).mean((1, 2)) @ params["kernel"] + params["bias"][None, :]
-
-    classifier = Classifier(params, features, head, "last", lambda p: LinearHead(p["kernel"], p["bias"]))
     labels = tuple(f"class {number}" for number in range(num_classes))
-    return Model(classifier, Preprocess(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)), labels, name="toy")
+    preprocess = Preprocess(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+    return Model(params, forward, preprocess, labels, name="toy")
 
 
 def random_head(*shape, num_classes=13, seed=0):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -104,8 +105,8 @@ def shared_by_devices(model: Model) -> tuple[Model, Callable[[np.ndarray], Any]]
         return model, lambda pixels: pixels
     mesh = Mesh(np.asarray(devices), ("data",))
     everywhere, rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in [(), ("data",)])  # type: ignore[no-untyped-call]
-    classifier = dataclasses.replace(model.classifier, params=jax.device_put(model.params, everywhere))
-    return dataclasses.replace(model, classifier=classifier), lambda pixels: jax.device_put(pixels, rows)
+    params = jax.device_put(model.params, everywhere)
+    return dataclasses.replace(model, params=params), lambda pixels: jax.device_put(pixels, rows)
 
 
 def _digest(model: Model) -> str:
@@ -113,6 +114,7 @@ def _digest(model: Model) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(model.params):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        leaf = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from camjax.batch.loader import Loaded
 from camjax.batch.store import EXPLAINED, Group, write_chunk
-from camjax.methods.cam import CamResult
+from camjax.core.result import CamResult
 
 WAITING = 2
 """Chunks that may wait for the disk; beyond that the run waits."""

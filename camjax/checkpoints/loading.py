@@ -6,6 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
 from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.formats import read_checkpoint
 from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
@@ -144,7 +147,9 @@ def _assemble(
         "family": architecture.family.name,
         "config": dataclasses.asdict(architecture.config),
     }
-    model = Model(dataclasses.replace(outline, params=params), preprocess, (), name, described, origin)
+    model = dataclasses.replace(
+        outline, params=params, preprocess=preprocess, name=name, architecture=described, origin=origin
+    )
     return dataclasses.replace(model, labels=_checked_labels(labels or _default_labels(model), model))
 
 
@@ -181,4 +186,5 @@ def _checked_labels(labels: Sequence[str], model: Model) -> tuple[str, ...]:
 
 
 def _class_count(model: Model) -> int:
-    return int(model.classifier.linear_head(model.params).kernel.shape[1])
+    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
+    return int(jax.eval_shape(model.forward, model.params, images).shape[-1])

@@ -78,9 +78,16 @@ def load_stored_model(path: str | os.PathLike[str]) -> Model:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is not a whole camjax file: its description is damaged ({error!r})") from error
-    classifier = family.outline(config)
-    classifier = dataclasses.replace(classifier, params=place(tensors, classifier.params))
-    return Model(classifier, preprocess, labels, name, architecture, origin)
+    outline = family.outline(config)
+    return dataclasses.replace(
+        outline,
+        params=place(tensors, outline.params),
+        preprocess=preprocess,
+        labels=labels,
+        name=name,
+        architecture=architecture,
+        origin=origin,
+    )
 
 
 def _config(kind: type, fields: dict[str, Any], tensors: int) -> Any:  # noqa: ANN401

@@ -1,8 +1,10 @@
-"""A classifier made ready for inference, and how its batches and programs are run on each kind of device."""
+"""A model made ready for inference, and how its batches and programs are run on each kind of device."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
-from camjax.core.model import Classifier, Params
+from camjax.core.model import Model, Params
+from camjax.core.names import tap
 
 Step = Callable[[Array], Array]
 
@@ -22,31 +25,74 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 """Eigen's matrix products instead of YNNPACK's, which are slower at most of these shapes (`benchmarks/README.md`)."""
 
 
-def for_inference(classifier: Classifier, *, dtype: DTypeLike = jnp.float32, platform: str | None = None) -> Classifier:
-    """The same classifier, faster: normalisations folded, convolutions computed as suits the platform.
+def for_inference(
+    model: Model, *, dtype: DTypeLike = jnp.float32, platform: str | None = None, abstract: bool = False
+) -> Model:
+    """The same network, faster: normalisations folded, convolutions computed as suits the platform.
 
     Its parameters are another tree, of the folded network; train, differentiate and store the one you came with. Logits
-    and features differ by rounding. A classifier that camjax did not bind only has its convolution kernels cast.
+    and features differ by rounding, and the layers that folding removes have no name. A convolution that can be
+    computed in several ways has a kernel for each; an explainer keeps only those that its programs read.
 
     Args:
-        classifier: any.
-        dtype: what the network is to compute in, `float32` or `bfloat16`.
+        model: one of camjax's own; any other comes back as it is.
+        dtype: what the network is to compute in, `float32` or `bfloat16`. The head stays float32.
         platform: `"cpu"`, `"gpu"` or `"tpu"`; None is where the parameters are.
-
-    Returns:
-        A classifier whose parameters lie where they did. The head stays float32.
+        abstract: give shapes for parameters; nothing is computed.
     """
-    if classifier.prepare is None:
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim == 4 else leaf, classifier.params)
-        return Classifier(params, classifier.features, classifier.head, classifier.pooled, classifier.linear_head)
-    return classifier.prepare(classifier.params, dtype, platform or platform_of(classifier.params))
+    if model.prepare is None:
+        return model
+    made: list[Model] = []
+    prepare, where = model.prepare, platform or platform_of(model.params)
+
+    def prepared(params: Params) -> Params:
+        made.append(prepare(params, dtype, where))
+        return made[0].params
+
+    params = jax.eval_shape(prepared, model.params) if abstract else jax.jit(prepared)(model.params)
+    kept: dict[str, Any] = {
+        "preprocess": model.preprocess,
+        "labels": model.labels,
+        "name": model.name,
+        "tokens": model.tokens,
+    }
+    return dataclasses.replace(made[0], params=params, **kept)
+
+
+def cast(params: Params, dtype: DTypeLike) -> Params:
+    """The parameters with their floats, and nothing else, in another dtype."""
+
+    def convert(leaf: Any) -> Any:  # noqa: ANN401
+        kind = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+        return jnp.asarray(leaf, dtype) if jnp.issubdtype(kind, jnp.floating) else leaf
+
+    return jax.tree.map(convert, params)
+
+
+def read_leaves(program: Any, leaves: int) -> tuple[int, ...]:  # noqa: ANN401
+    """Which of its first arguments a program reads, so that only those need be made and kept.
+
+    Args:
+        program: a closed jaxpr.
+        leaves: how many of its arguments to ask of.
+    """
+    needed = {id(atom) for atom in program.jaxpr.outvars}
+    for equation in reversed(program.jaxpr.eqns):
+        if equation.effects or any(id(atom) in needed for atom in equation.outvars):
+            needed.update(map(id, equation.invars))
+    return tuple(
+        number
+        for number, atom in enumerate(program.jaxpr.invars[:leaves])
+        if id(atom) in needed or jnp.issubdtype(atom.aval.dtype, jax.dtypes.extended)  # a key has no placeholder
+    )
 
 
 def platform_of(params: Params) -> str:
     """`"cpu"`, `"gpu"` or `"tpu"`: where the parameters are, or would go."""
-    leaf = jax.tree.leaves(params)[0]
-    placed = isinstance(leaf, Array) and not isinstance(leaf, Tracer)
-    return next(iter(leaf.devices())).platform if placed else jax.default_backend()
+    for leaf in jax.tree.leaves(params):
+        if isinstance(leaf, Array) and not isinstance(leaf, Tracer):
+            return next(iter(leaf.devices())).platform
+    return jax.default_backend()
 
 
 @functools.cache
@@ -61,30 +107,35 @@ def compiler_options(platform: str) -> dict[str, str]:
     return CPU_OPTIONS
 
 
-def pooled_features(
-    classifier: Classifier,
-    params: Params,
-    images: Shaped[Array, "b h w 3"],
+def features_of(
+    model: Model,
+    layer: str,
+    images: Shaped[Array, "b h w c"],
     *,
     normalise: Callable[[Array], Array] = lambda images: images,
     in_parts: bool,
-) -> Float[Array, "b h2 w2 c"]:
-    """The features that global average pooling reads.
+) -> Float[Array, "..."]:
+    """A layer's features.
 
     Args:
-        classifier: from `for_inference`.
-        params: its parameters.
+        model: from `ready`.
+        layer: its name.
         images: as `normalise` takes them.
         normalise: makes the network's input of images, each by itself.
         in_parts: takes a large batch through the network a few images at a time, so that what lies between its layers
             stays in a CPU's caches. Not for a sharded batch, whose parts would lie on one device each.
     """
-    if not (in_parts and classifier.stages):
-        return classifier.features(params, normalise(images))[classifier.pooled]
-    names = [stage.name for stage in classifier.stages]
-    stages = classifier.stages[: names.index(classifier.pooled) + 1]
-    steps: list[Step] = [normalise, *(functools.partial(stage.apply, params) for stage in stages)]
+    names = [stage.name for stage in model.stages]
+    if not (in_parts and layer in names):
+        return tap(model.forward, read=[layer])(model.params, normalise(images))[1][layer]
+    stages = model.stages[: names.index(layer) + 1]
+    steps: list[Step] = [normalise, *(functools.partial(stage.apply, model.params) for stage in stages)]
     return _in_parts(list(zip(steps, _parts(steps, images), strict=True)), images)
+
+
+def is_sharded(images: Any) -> bool:  # noqa: ANN401
+    """Whether a batch lies on several devices."""
+    return isinstance(images, jax.Array) and len(images.devices()) > 1
 
 
 def _in_parts(steps: Sequence[tuple[Step, int]], x: Shaped[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:

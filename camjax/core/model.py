@@ -1,8 +1,14 @@
-"""The contract everything hangs on: a classifier is plain parameters and two pure functions.
+"""The contract everything hangs on: a network is plain parameters and one pure function, whose inner arrays have names.
 
-CAM, rendering and batch code know only this, so a network written in NNX, Linen, Equinox or bare JAX fits alike:
+CAM methods, metrics and batch code know only this, so a network written in NNX, Linen, Equinox or bare JAX fits alike:
 
-    classifier = Classifier(params, features, head, pooled="layer4", linear_head=lambda p: LinearHead(p["w"], p["b"]))
+    def forward(params, images):
+        x = checkpoint_name(jax.nn.relu(convolve(images, params["kernel"])), "features")
+        return x.mean((1, 2)) @ params["head"]
+
+    model = Model(params, forward)
+
+The adapters (`camjax.from_nnx` and its siblings) make a `Model` of a network as its user has it, all layers named.
 """
 
 import dataclasses
@@ -13,10 +19,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from camjax.core.names import Arrays, named_arrays, tap
+from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
 
-Params = dict[str, Any]
-"""A nested dict of arrays."""
+Params = Any
+"""Any pytree of arrays."""
+
+Forward = Callable[[Params, Array], Array]
+"""`forward(params, images) -> logits`, pure: normalised images `(b, h, w, 3)` in, `(b, n)` out."""
 
 
 class LinearHead(NamedTuple):
@@ -24,18 +35,58 @@ class LinearHead(NamedTuple):
 
     Attributes:
         kernel: `(c, n)`, one column a class.
-        bias: `(n,)`.
+        bias: `(n,)`, or None.
     """
 
     kernel: Float[Array, "c n"]
-    bias: Float[Array, " n"]
+    bias: Float[Array, " n"] | None
 
 
-class Stage(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class TokenGrid:
+    """How a network's tokens `(b, n, c)` lie on its image.
+
+    Attributes:
+        prefix: tokens before the grid that belong to no place: the class token, registers.
+        patch: (height, width) of the pixels of one token; the grid then has as many rows and columns as fit.
+        shape: (rows, columns) of the grid, where it does not follow from the patch.
+    """
+
+    prefix: int = 0
+    patch: tuple[int, int] | None = None
+    shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.patch is None) == (self.shape is None):
+            raise ValueError("a TokenGrid needs either patch=(height, width) or shape=(rows, columns)")
+
+    def place(self, tokens: Float[Array, "b n c"], image_size: tuple[int, int]) -> Float[Array, "b h w c"]:
+        """The tokens as a grid, row by row; those of the prefix are left out.
+
+        Args:
+            tokens: a layer's.
+            image_size: (height, width) of the images.
+
+        Raises:
+            LayerError: there are not as many tokens as the grid has places.
+        """
+        rows, columns = self.shape or tuple(
+            side // patch for side, patch in zip(image_size, self.patch or (1, 1), strict=True)
+        )
+        if tokens.shape[1] != self.prefix + rows * columns:
+            raise LayerError(
+                f"{tokens.shape[1]} tokens are not {self.prefix} and a grid of {rows} x {columns}; give the model's "
+                "tokens=TokenGrid(prefix, patch or shape)"
+            )
+        return tokens[:, self.prefix :].reshape(len(tokens), rows, columns, tokens.shape[2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
     """One step of a network.
 
     Attributes:
-        name: of its features.
+        name: of what it gives.
         apply: `apply(params, x) -> (b, h2, w2, c2)` from the features of the stage before, or from the images.
     """
 
@@ -44,60 +95,61 @@ class Stage(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Classifier:
-    """An image classifier with a globally pooled linear head.
-
-    Attributes:
-        params: nested dict of arrays.
-        features: `features(params, images) -> {name: (b, h, w, c)}` from normalised NHWC images. Pure: under
-            `jax.jit`, what the caller does not use is not computed.
-        head: `head(params, features) -> logits (b, n)`.
-        pooled: the name of the features that global average pooling and the linear head read.
-        linear_head: `linear_head(params) -> LinearHead`.
-        stages: what `features` does, step by step, where the network tells; a large batch can then go in parts.
-        prepare: `prepare(params, dtype, platform)` gives a faster equal of this classifier; see
-            `camjax.core.inference.for_inference`. Whoever replaces `features` replaces or removes these two as well.
-    """
-
-    params: Params
-    features: Callable[[Params, Array], dict[str, Array]]
-    head: Callable[[Params, dict[str, Array]], Array]
-    pooled: str
-    linear_head: Callable[[Params], LinearHead]
-    stages: tuple[Stage, ...] = ()
-    prepare: Callable[[Params, DTypeLike, str], "Classifier"] | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A classifier with what its weights were trained with.
+    """A network, with what its weights were trained with.
 
     Attributes:
-        classifier: parameters and functions.
+        params: any pytree of arrays.
+        forward: `forward(params, images) -> logits` from normalised NHWC images; pure. What it gives may have another
+            shape than `(b, n)`, as long as the batch comes first: a `target` then says what is explained.
         preprocess: how a picture becomes the network's input.
         labels: the classes' names in the order of the logits.
         name: what it is called in tables and files.
+        layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
+        head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
+            not trusted, before CAM relies on it; None looks for it among the parameters.
+        tokens: how tokens become a grid, where the network has tokens.
+        stages: what the network does up to `layer`, step by step, where it tells; a large batch can then go in parts.
+        prepare: `prepare(params, dtype, platform)` gives a faster equal of this model; see `camjax.core.inference`.
+            Whoever replaces `forward` replaces or removes these two as well.
         architecture: the family and configuration that camjax's own weight file is rebuilt from; empty for a network
             that is not camjax's.
         origin: where the weights came from: source, file, sha256, licence, as far as known.
     """
 
-    classifier: Classifier
+    params: Params
+    forward: Forward
     preprocess: Preprocess = dataclasses.field(default_factory=Preprocess)
     labels: tuple[str, ...] = ()
     name: str = "model"
+    layer: str | None = None
+    head: Callable[[Params], LinearHead] | None = None
+    tokens: TokenGrid | None = None
+    stages: tuple[Stage, ...] = ()
+    prepare: Callable[[Params, DTypeLike, str], "Model"] | None = None
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
-    def params(self) -> Params:
-        """The classifier's parameters."""
-        return self.classifier.params
+    def features(self, params: Params, images: Float[Array, "b h w c"]) -> Arrays:
+        """Every named layer's array, in the order in which they are computed.
 
-    def features(self, params: Params, images: Array) -> dict[str, Array]:
-        """The classifier's features; see `Classifier`."""
-        return self.classifier.features(params, images)
+        Under `jax.jit`, what the caller does not use is not computed.
 
-    def head(self, params: Params, features: dict[str, Array]) -> Array:
-        """The classifier's logits; see `Classifier`."""
-        return self.classifier.head(params, features)
+        Args:
+            params: this model's, or others like them.
+            images: normalised, of any size that the network takes.
+        """
+        names = named_arrays(self.forward, params, images)
+        arrays = tap(self.forward, read=names)(params, images)[1]
+        return {name: arrays[name] for name in names}
+
+    def image_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
+        """The shape of a batch of images as the weights were trained with."""
+        height, width = image_size(self.preprocess)
+        return batch, height, width, 3
+
+
+def image_size(preprocess: Preprocess) -> tuple[int, int]:
+    """(height, width) of a network's input."""
+    size = preprocess.input_size
+    return size if isinstance(size, tuple) else (size, size)

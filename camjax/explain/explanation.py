@@ -12,12 +12,12 @@ from jaxtyping import Float32, Int32, UInt8
 
 from camjax.core.maps import Interpolation
 from camjax.core.model import Model
+from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explainer import make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
 from camjax.images.geometry import Geometry, Kind, to_picture
 from camjax.images.pictures import read_picture
-from camjax.methods.cam import CamResult
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer
 from camjax.images.geometry import Geometry, Kind, to_input
 from camjax.images.preprocess import Preprocess
-from camjax.methods.cam import CamResult
 
 T = TypeVar("T")
 

@@ -9,41 +9,28 @@ matrix-product precision, so that the identity above holds on any device; next t
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from camjax.core.maps import Interpolation, Size, normalize_maps, upsample
+from camjax.core.maps import Interpolation, Size, checked_size, finish
 from camjax.core.precision import at_least_float32
+from camjax.core.result import CamResult
+from camjax.core.sharding import with_automatic_axes
+from camjax.methods.classes import as_classes, at_classes, top_classes
 
 
-class CamResult(NamedTuple):
-    """What `cam_fn` returns, a pytree of arrays.
-
-    Attributes:
-        logits: `(..., n)` float32.
-        classes: `(..., k)` int32, by falling probability, or as asked for.
-        probabilities: `(..., k)` float32, the softmax over all n classes at those k.
-        maps: `(..., k, height, width)` float32, signed and in units of the logit, or in [0, 1] if normalized.
-    """
-
-    logits: Float[Array, "*batch n"]
-    classes: Int[Array, "*batch k"]
-    probabilities: Float[Array, "*batch k"]
-    maps: Float[Array, "*batch k height width"]
-
-
-@functools.partial(jax.jit, static_argnames=("top_k", "size", "interpolation", "normalize"))
 def cam_fn(
     features: Float[Array, "*batch h w c"],
     kernel: Float[Array, "c n"],
     bias: Float[Array, " n"] | None = None,
     *,
-    classes: Int[Array, "*some k"] | Sequence[Any] | None = None,
+    classes: Int[Array | np.ndarray, "*some k"] | Sequence[Any] | None = None,
     top_k: int = 5,
     size: Size | None = None,
     interpolation: Interpolation = "bicubic-pytorch",
@@ -77,21 +64,38 @@ def cam_fn(
         ValueError: ranks or channels do not fit, `top_k` is not in 1..n, a size is not positive, or an unknown
             interpolation.
     """
-    classes = None if classes is None else jnp.asarray(classes)
+    classes = None if classes is None else as_classes(classes)
     _check(features, kernel, bias, classes, top_k)
+    size = None if size is None else checked_size(size)
+    return _cam(features, kernel, bias, classes, top_k, size, interpolation, normalize)
+
+
+@functools.partial(jax.jit, static_argnames=("top_k", "size", "interpolation", "normalize"))
+def _cam(
+    features: Float[Array, "*batch h w c"],
+    kernel: Float[Array, "c n"],
+    bias: Float[Array, " n"] | None,
+    classes: Int[Array, "*some k"] | None,
+    top_k: int,
+    size: tuple[int, int] | None,
+    interpolation: Interpolation,
+    normalize: bool,
+) -> CamResult:
+    """`cam_fn`, its arguments checked."""
 
     def explain_batch(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> CamResult:
         def explain(features: Array, classes: Array | None) -> CamResult:
-            return _explain_image(features, kernel, bias, classes, top_k, size, interpolation, normalize)
+            result = _explain_image(features, kernel, bias, classes, top_k)
+            return result._replace(maps=finish(result.maps, size, interpolation, normalize))
 
         batch = features.shape[:-3]
         if classes is not None:
-            classes = jnp.broadcast_to(classes.astype(jnp.int32), (*batch, classes.shape[-1]))
+            classes = jnp.broadcast_to(classes, (*batch, classes.shape[-1]))
         for _ in batch:
             explain = jax.vmap(explain)
         return explain(features, classes)
 
-    return _automatic(explain_batch, features)(features, kernel, bias, classes)
+    return with_automatic_axes(explain_batch, features, features.ndim - 3)(features, kernel, bias, classes)
 
 
 def _explain_image(
@@ -100,40 +104,17 @@ def _explain_image(
     bias: Float[Array, " n"] | None,
     classes: Int[Array, " k"] | None,
     top_k: int,
-    size: Size | None,
-    interpolation: Interpolation,
-    normalize: bool,
 ) -> CamResult:
-    """One image's explanation; see `cam_fn`."""
+    """One image's explanation, its maps as large as the features; see `cam_fn`."""
     dtype = at_least_float32(features.dtype)
     features, kernel = features.astype(dtype), kernel.astype(dtype)
     logits = jnp.dot(features.mean((0, 1)), kernel, precision=lax.Precision.HIGHEST)
     if bias is not None:
         logits = logits + bias.astype(dtype)
-    if classes is None:
-        # A sort, since XLA gathers a sharded batch onto every device for lax.top_k.
-        classes = jnp.argsort(logits, descending=True, stable=True)[:top_k].astype(jnp.int32)
-    probabilities = jax.nn.softmax(logits).at[classes].get(mode="fill", fill_value=jnp.nan)
-    columns = kernel.at[:, classes].get(mode="fill", fill_value=jnp.nan)
+    classes = top_classes(logits, top_k) if classes is None else classes
+    columns = at_classes(kernel, classes)
     maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)
-    if size is not None:
-        maps = upsample(maps, size, interpolation)
-    if normalize:
-        maps = normalize_maps(maps)
-    return CamResult(logits, classes, probabilities, maps)
-
-
-def _automatic(explain: Callable[..., CamResult], features: Array) -> Callable[..., CamResult]:
-    """Lets XLA place the intermediate arrays where a mesh has explicit axes, which a gather by class cannot follow.
-
-    The results are sharded as the features are along their batch axes.
-    """
-    sharding = jax.typeof(features).sharding
-    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
-        return explain
-    axes = jax.sharding.PartitionSpec(*sharding.spec[: features.ndim - 3])  # type: ignore[no-untyped-call]
-    batch: Any = jax.sharding.NamedSharding(sharding.mesh, axes)
-    return jax.sharding.auto_axes(explain, out_sharding=CamResult(batch, batch, batch, batch))
+    return CamResult(logits, classes, at_classes(jax.nn.softmax(logits), classes), maps)
 
 
 def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None, top_k: int) -> None:
@@ -151,8 +132,6 @@ def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | 
         raise ValueError(f"bias must be of shape ({count},) for kernel {kernel.shape}, not {bias.shape}")
     if classes is not None:
         batch = features.shape[:-3]
-        if not jnp.issubdtype(classes.dtype, jnp.integer):
-            raise ValueError(f"classes must be integers, not {classes.dtype}")
         if classes.ndim != 1 and classes.shape[:-1] != batch:
             raise ValueError(f"classes {classes.shape} must be (k,) or (*{batch}, k) for features {features.shape}")
     elif not 1 <= top_k <= count:

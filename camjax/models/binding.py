@@ -1,4 +1,4 @@
-"""From a Flax NNX module to the contract: pure functions over a plain dict of arrays."""
+"""From one of camjax's own networks to the contract: its layers by name, its head, and the faster form of it."""
 
 import dataclasses
 from typing import Any
@@ -7,56 +7,67 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from camjax.core.model import Classifier, LinearHead, Params, Stage
-from camjax.models.folding import fold
+from camjax.core.adapters.nnx import NNXForward, merge, string_keys, tagged
+from camjax.core.model import LinearHead, Model, Params, Stage
+from camjax.models.folding import fold, keeps_its_name
 from camjax.models.network import Network
 
 
-def bind(module: Any) -> Classifier:  # noqa: ANN401
-    """Splits a module once into a static graph and a nested dict of arrays.
-
-    The functions merge the two again inside the caller's `jax.jit`, where it costs nothing at run time: a compiled
-    call hands over the dict, and Python never walks the module's graph again.
+def bind(network: Network) -> Model:
+    """A model of a network, as `camjax.from_nnx` makes one, which can also be computed by stages and made faster.
 
     Args:
-        module: an NNX module with the methods `features(images)` and `head(features)`, and the attributes `pooled`
-            (the features that global average pooling reads) and `linear` (its head's layer, with `kernel` and `bias`).
-            One of camjax's own, a `Network`, can also be computed by stages and made ready for inference.
+        network: in evaluation mode; its parameters may be shapes (`jax.ShapeDtypeStruct`).
 
     Returns:
-        The classifier. Parameter names are strings, also where the module holds a list.
+        The model. Parameter names are strings, also where the network holds a list.
     """
-    graph, state = nnx.split(module)
-    pooled, linear = module.pooled, module.linear
-
-    def merge(params: Params) -> Any:  # noqa: ANN401
-        return nnx.merge(graph, nnx.restore_int_paths(params))
-
-    def features(params: Params, images: Array) -> dict[str, Array]:
-        return merge(params).features(images)
-
-    def head(params: Params, features: dict[str, Array]) -> Array:
-        return merge(params).head(features)
-
-    def linear_head(params: Params) -> LinearHead:
-        return LinearHead(params[linear]["kernel"], params[linear]["bias"])
-
-    def prepare(params: Params, dtype: DTypeLike, platform: str) -> Classifier:
-        def folded(params: Params) -> nnx.Module:
-            network = merge(params)
-            fold(network, dtype=dtype, platform=platform)
-            return network
-
-        return bind(nnx.jit(folded)(params))
-
-    def stage(name: str) -> Stage:
-        return Stage(name, lambda params, x: merge(params).stage(name, x))
-
-    classifier = Classifier(_string_keys(nnx.to_pure_dict(state)), features, head, pooled, linear_head)
-    if not isinstance(module, Network):
-        return classifier
-    return dataclasses.replace(classifier, stages=tuple(map(stage, module.stages)), prepare=prepare)
+    return _bind(network, tagged(network))
 
 
-def _string_keys(tree: dict[Any, Any]) -> Params:
-    return {str(name): _string_keys(leaf) if isinstance(leaf, dict) else leaf for name, leaf in tree.items()}
+def _bind(network: Network, named: nnx.Module) -> Model:
+    graph, state = nnx.split(named)
+    return Model(
+        string_keys(nnx.to_pure_dict(state)),
+        NNXForward(graph),
+        layer=network.layer,
+        head=NamedHead(network.linear),
+        stages=tuple(Stage(name, StageForward(graph, name)) for name in network.stages),
+        prepare=Preparation(nnx.graphdef(network)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedHead:
+    """The head of a network whose last layer has that name."""
+
+    name: str
+
+    def __call__(self, params: Params) -> LinearHead:
+        """Its kernel and bias."""
+        return LinearHead(params[self.name]["kernel"], params[self.name]["bias"])
+
+
+@dataclasses.dataclass(frozen=True)
+class StageForward:
+    """One stage of a network that was split once."""
+
+    graph: Any
+    name: str
+
+    def __call__(self, params: Params, x: Array) -> Array:
+        """The stage's features."""
+        return merge(self.graph, params).stage(self.name, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """Makes a network ready for inference; see `camjax.core.inference`. Pure over the parameters."""
+
+    graph: Any
+
+    def __call__(self, params: Params, dtype: DTypeLike, platform: str) -> Model:
+        """The folded network's model. The layers that folding removes have no name in it."""
+        network = merge(self.graph, params)
+        fold(network, dtype=dtype, platform=platform)
+        return dataclasses.replace(_bind(network, tagged(network, keeps_its_name)), prepare=None)

@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear
+from camjax.models.layers import Activation, BatchNorm, Chain, Conv, Linear
 from camjax.models.network import Network
 
 EPS = 1e-3
@@ -50,52 +50,61 @@ class InvertedBottleneck(nnx.Module):
         self, inputs: int, outputs: int, *, kernel_size: int, stride: int, expansion: int, rngs: nnx.Rngs
     ) -> None:
         inner = inputs * expansion
-        self.expand = None if expansion == 1 else ConvNorm(inputs, inner, 1, rngs=rngs)
-        self.depthwise = ConvNorm(inputs * expansion, inner, kernel_size, stride=stride, groups=inner, rngs=rngs)
+        self.expand = None if expansion == 1 else ConvNorm(inputs, inner, 1, activation=jax.nn.relu6, rngs=rngs)
+        self.depthwise = ConvNorm(
+            inner, inner, kernel_size, stride=stride, groups=inner, activation=jax.nn.relu6, rngs=rngs
+        )
         self.project = ConvNorm(inner, outputs, 1, rngs=rngs)
         self.residual = stride == 1 and inputs == outputs
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The block's features."""
-        y = x if self.expand is None else jax.nn.relu6(self.expand(x))
-        y = jax.nn.relu6(self.depthwise(y))
-        y = self.project(y)
+        y = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
         return x + y if self.residual else y
 
 
 class ConvNorm(nnx.Module):
-    """A convolution with TensorFlow's padding, and its normalisation."""
+    """A convolution with TensorFlow's padding, its normalisation, and an activation where one follows."""
 
     norms = types.MappingProxyType({"conv": "bn"})
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation | None = None,
+        rngs: nnx.Rngs,
     ) -> None:
         self.conv = Conv(inputs, outputs, size, stride=stride, padding="SAME", groups=groups, rngs=rngs)
-        self.bn = BatchNorm(outputs, eps=EPS)
+        self.bn = BatchNorm(outputs, eps=EPS, activation=activation)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """The normalised features, before any activation."""
+        """The normalised features."""
         return self.bn(self.conv(x))
 
 
 class EfficientNetLite(Network):
     """The network.
 
-    Its features: `stem` (stride 2), `stage1` to `stage7` (each stage's output, which has no ReLU; strides 2, 4, 8, 16,
-    16, 32 and 32) and `head` (after the last convolution and its ReLU6; stride 32).
+    Its stages: `stem` (stride 2), `stage1` to `stage7` (each one's output, which has no ReLU; strides 2, 4, 8, 16, 16,
+    32 and 32) and `last` (after the last convolution and its ReLU6; stride 32).
 
     Args:
         config: its stages.
         rngs: for the initial weights.
     """
 
-    pooled = "head"
+    layer = "last"
 
     def __init__(self, config: EfficientNetLiteConfig, *, rngs: nnx.Rngs) -> None:
-        self.stem = ConvNorm(3, config.stem_width, 3, stride=2, rngs=rngs)
+        self.stem = ConvNorm(3, config.stem_width, 3, stride=2, activation=jax.nn.relu6, rngs=rngs)
         numbered = tuple(f"stage{number}" for number in range(1, len(config.depths) + 1))
-        self.stages = ("stem", *numbered, "head")
+        self.stages = ("stem", *numbered, "last")
         inputs = config.stem_width
         for stage, (name, depth) in enumerate(zip(numbered, config.depths, strict=True)):
             blocks = []
@@ -110,19 +119,9 @@ class EfficientNetLite(Network):
                 )
                 blocks.append(block)
                 inputs = config.widths[stage]
-            setattr(self, name, nnx.List(blocks))
-        self.last = ConvNorm(inputs, config.head_width, 1, rngs=rngs)
+            setattr(self, name, Chain(blocks))
+        self.last = ConvNorm(inputs, config.head_width, 1, activation=jax.nn.relu6, rngs=rngs)
         self.fc = Linear(config.head_width, config.num_classes, rngs=rngs)
-
-    def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """One stage's features; see `Network.stage`."""
-        if name == "stem":
-            return jax.nn.relu6(self.stem(x))
-        if name == "head":
-            return jax.nn.relu6(self.last(x))
-        for block in getattr(self, name):
-            x = block(x)
-        return x
 
 
 def timm_keys(config: EfficientNetLiteConfig) -> KeyTable:

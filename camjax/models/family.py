@@ -7,8 +7,9 @@ from typing import Any
 
 from flax import nnx
 
-from camjax.core.model import Classifier
+from camjax.core.model import Model
 from camjax.models.binding import bind
+from camjax.models.network import Network
 
 KeyTable = dict[str, str]
 """Module names in a checkpoint, and the names of the same modules here."""
@@ -28,21 +29,21 @@ class Family:
 
     name: str
     config: type
-    module: Callable[..., nnx.Module]
+    module: Callable[..., Network]
     head: str
     layouts: Mapping[str, Callable[[Any], KeyTable]]
 
-    def initialise(self, config: Any, *, seed: int = 0) -> Classifier:  # noqa: ANN401
-        """A classifier with random weights."""
+    def initialise(self, config: Any, *, seed: int = 0) -> Model:  # noqa: ANN401
+        """A model with random weights."""
         return bind(self.module(config, rngs=nnx.Rngs(seed)))
 
-    def outline(self, config: Any) -> Classifier:  # noqa: ANN401
-        """The same classifier with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
+    def outline(self, config: Any) -> Model:  # noqa: ANN401
+        """The same model with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
         return _outline(self.module, config)
 
 
 @functools.lru_cache(maxsize=32)
-def _outline(module: Callable[..., nnx.Module], config: Any) -> Classifier:  # noqa: ANN401
+def _outline(module: Callable[..., Network], config: Any) -> Model:  # noqa: ANN401
     return bind(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
 
 

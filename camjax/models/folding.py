@@ -5,7 +5,9 @@ its offset becomes a bias. What is left is convolution + bias + residual + ReLU:
 cuDNN call for; on a CPU, one pass over what a matrix product has written.
 """
 
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 from flax import nnx
 from jax import Array
@@ -13,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from camjax.models.convolution import ALGORITHMS, Shape, choose, suits_winograd, winograd_kernel
-from camjax.models.layers import BatchNorm, Conv, channelwise
+from camjax.models.layers import BatchNorm, Chain, Conv, channelwise
 
 
 class InferenceConv(nnx.Module):
@@ -47,12 +49,19 @@ class InferenceConv(nnx.Module):
         return y if self.bias is None else y + channelwise(self.bias[...], y)
 
 
-class Identity(nnx.Module):
-    """Where a normalisation was."""
+class Folded(nnx.Module):
+    """Where a normalisation was: what it gave is what the convolution before it gives now.
+
+    Args:
+        norm: the normalisation.
+    """
+
+    def __init__(self, norm: BatchNorm) -> None:
+        self.activation = norm.activation
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The features, unchanged."""
-        return x
+        """The features, unchanged but for the normalisation's activation."""
+        return x if self.activation is None else self.activation(x)
 
 
 def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
@@ -66,11 +75,38 @@ def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
         dtype: what the network is to compute in.
         platform: `"cpu"`, `"gpu"` or `"tpu"`.
     """
-    modules = [node for _, node in nnx.iter_graph(network) if isinstance(node, nnx.Module)]
-    for module in modules:
-        norms: Mapping[str, str] = getattr(module, "norms", {})
-        for name, conv in [(name, child) for name, child in vars(module).items() if isinstance(child, Conv)]:
-            norm = getattr(module, norms[name]) if name in norms else None
-            setattr(module, name, InferenceConv(conv, norm, dtype=dtype, platform=platform))
+    for module in [node for _, node in nnx.iter_graph(network) if isinstance(node, nnx.Module)]:
+        norms = _norms(module)
+        for name, conv in [(name, child) for name, child in nnx.iter_children(module) if isinstance(child, Conv)]:
+            norm = _get(module, norms[name]) if name in norms else None
+            _set(module, name, InferenceConv(conv, norm, dtype=dtype, platform=platform))
             if norm is not None:
-                setattr(module, norms[name], Identity())
+                _set(module, norms[name], Folded(norm))
+
+
+def keeps_its_name(module: nnx.Module) -> bool:
+    """Whether a module of a folded network gives what it gave before: a convolution with its normalisation does not."""
+    return not (isinstance(module, InferenceConv) and module.bias is not None)
+
+
+def _norms(module: nnx.Module) -> Mapping[Any, Any]:
+    """The children that are normalisations of a convolution, by the convolution's name or place."""
+    if isinstance(module, Chain):
+        pairs = enumerate(itertools.pairwise(module))
+        return {place: place + 1 for place, pair in pairs if _is_pair(*pair)}
+    return getattr(module, "norms", {})
+
+
+def _is_pair(first: object, second: object) -> bool:
+    return isinstance(first, Conv) and isinstance(second, BatchNorm)
+
+
+def _get(module: Any, name: Any) -> Any:  # noqa: ANN401
+    return module[name] if isinstance(name, int) else getattr(module, name)
+
+
+def _set(module: Any, name: Any, child: nnx.Module) -> None:  # noqa: ANN401
+    if isinstance(name, int):
+        module[name] = child
+    else:
+        setattr(module, name, child)

@@ -1,4 +1,4 @@
-"""The three layers every network here is made of, in inference form.
+"""The layers every network here is made of.
 
 Conventions: images and features are NHWC, convolution kernels HWIO. Parameters are float32; computation follows the
 dtype of the input, so one set of parameters serves float32 and bfloat16.
@@ -6,7 +6,8 @@ dtype of the input, so one set of parameters serves float32 and bfloat16.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxtyping import Float
 from camjax.core.precision import at_least_float32
 
 Padding = str | Sequence[tuple[int, int]]
+Activation = Callable[[Array], Array]
 
 
 class Conv(nnx.Module):
@@ -65,29 +67,54 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation with its running statistics (Ioffe & Szegedy 2015), as at inference.
+    """Batch normalisation (Ioffe & Szegedy 2015) by its running statistics, or, after `module.train()`, by the batch's.
 
     Args:
         channels: size of the last axis.
         eps: added to the variance: 1e-5 in PyTorch's networks, 1e-3 in TensorFlow's.
+        activation: applied to the result, where a checkpoint's own layer does both.
+        momentum: of the running statistics in training: what they keep at every step.
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, activation: Activation | None = None, momentum: float = 0.9
+    ) -> None:
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.var = nnx.BatchStat(jnp.ones(channels))
         self.eps = eps
+        self.activation = activation
+        self.momentum = momentum
+        self.use_running_average = True
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The normalised features, in the dtype of `x`."""
-        factor, offset = self.factor_and_offset()
-        return x * channelwise(factor, x) + channelwise(offset, x)
+        if self.use_running_average:
+            factor, offset = self.factor_and_offset()
+        else:
+            factor, offset = self._by_the_batch(x)
+        y = x * channelwise(factor, x) + channelwise(offset, x)
+        return y if self.activation is None else self.activation(y)
 
     def factor_and_offset(self) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """The normalisation as one multiply-add a pixel, in the parameters' own precision."""
-        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
-        return factor, self.bias[...] - self.mean[...] * factor
+        return self._factor_and_offset(self.mean[...], self.var[...])
+
+    def _factor_and_offset(
+        self, mean: Float[Array, " c"], var: Float[Array, " c"]
+    ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        factor = self.scale[...] * lax.rsqrt(var + self.eps)
+        return factor, self.bias[...] - mean * factor
+
+    def _by_the_batch(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+        """Normalises by the batch's biased variance and remembers the unbiased one, as PyTorch does."""
+        values = x.astype(self.mean.dtype)
+        mean, var = values.mean((0, 1, 2)), values.var((0, 1, 2))
+        count = math.prod(x.shape[:3])
+        for statistic, found in ((self.mean, mean), (self.var, var * (count / max(count - 1, 1)))):
+            statistic[...] = self.momentum * statistic[...] + (1 - self.momentum) * lax.stop_gradient(found)
+        return self._factor_and_offset(mean, var)
 
 
 class Linear(nnx.Module):
@@ -107,6 +134,25 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b n"]:
         """The logits, float32."""
         return x.astype(self.kernel.dtype) @ self.kernel[...] + self.bias[...][None, :]
+
+
+class Chain(nnx.List[Any]):
+    """Layers in a row, each named by its place in it, as PyTorch's `Sequential`.
+
+    A convolution's normalisation stands right behind it.
+
+    Args:
+        layers: in order.
+    """
+
+    def __init__(self, layers: Sequence[nnx.Module]) -> None:
+        super().__init__(layers)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """What the last of them gives."""
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def channelwise(vector: Float[Array, " c"], x: Float[Array, "b h w c"]) -> Float[Array, "1 1 1 c"]:

@@ -1,7 +1,7 @@
 """ResNet (He et al. 2015), Wide ResNet and ResNeXt from one definition, with torchvision's and timm's names.
 
-Bottleneck v1.5: the stride sits on the 3x3 convolution. Module names are torchvision's, except that a projection
-shortcut is `downsample.conv` and `downsample.bn` instead of `downsample.0` and `downsample.1`.
+Bottleneck v1.5: the stride sits on the 3x3 convolution. Every module has torchvision's name (`layer3.2.conv2`); `stem`
+is what leaves the max-pool.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from camjax.core.names import named_array
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
+from camjax.models.layers import BatchNorm, Chain, Conv, Linear, max_pool
 from camjax.models.network import Network
 
 
@@ -44,20 +45,6 @@ class ResNetConfig:
     def expansion(self) -> int:
         """Channels that leave a block, per channel of its stage's width."""
         return 4 if self.bottleneck else 1
-
-
-class Downsample(nnx.Module):
-    """The projection shortcut: a strided 1x1 convolution and its normalisation."""
-
-    norms = types.MappingProxyType({"conv": "bn"})
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int, rngs: nnx.Rngs) -> None:
-        self.conv = Conv(inputs, outputs, 1, stride=stride, rngs=rngs)
-        self.bn = BatchNorm(outputs)
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """The projected features."""
-        return self.bn(self.conv(x))
 
 
 class BasicBlock(nnx.Module):
@@ -103,15 +90,15 @@ class Bottleneck(nnx.Module):
         return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def shortcut(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> Downsample | None:
-    """A projection where the shapes differ, else None: the identity."""
+def shortcut(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> nnx.Module | None:
+    """A projection (a strided 1x1 convolution, normalised) where the shapes differ, else None: the identity."""
     if stride == 1 and inputs == outputs:
         return None
-    return Downsample(inputs, outputs, stride=stride, rngs=rngs)
+    return Chain([Conv(inputs, outputs, 1, stride=stride, rngs=rngs), BatchNorm(outputs)])
 
 
 class ResNet(Network):
-    """The network. Its features: `stem` (after the max-pool, stride 4) and `layer1` to `layer4` (strides 4, 8, 16, 32).
+    """The network. Its stages: `stem` (after the max-pool, stride 4) and `layer1` to `layer4` (strides 4, 8, 16, 32).
 
     Each is what leaves its last ReLU.
 
@@ -121,7 +108,7 @@ class ResNet(Network):
     """
 
     stages = ("stem", "layer1", "layer2", "layer3", "layer4")
-    pooled = "layer4"
+    layer = "layer4"
     norms = types.MappingProxyType({"conv1": "bn1"})
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
@@ -135,16 +122,14 @@ class ResNet(Network):
                 stride = 2 if stage > 1 and index == 0 else 1
                 blocks.append(block(inputs, width, stride=stride, config=config, rngs=rngs))
                 inputs = width * config.expansion
-            setattr(self, f"layer{stage}", nnx.List(blocks))
+            setattr(self, f"layer{stage}", Chain(blocks))
         self.fc = Linear(inputs, config.num_classes, rngs=rngs)
 
     def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """One stage's features; see `Network.stage`."""
         if name == "stem":
-            return max_pool(jax.nn.relu(self.bn1(self.conv1(x))), 3, stride=2)
-        for block in getattr(self, name):
-            x = block(x)
-        return x
+            return named_array(max_pool(jax.nn.relu(self.bn1(self.conv1(x))), 3, stride=2), "stem")
+        return super().stage(name, x)
 
 
 def torchvision_keys(config: ResNetConfig) -> KeyTable:
@@ -155,8 +140,8 @@ def torchvision_keys(config: ResNetConfig) -> KeyTable:
             table[f"{block}.conv{layer}"] = f"{block}.conv{layer}"
             table[f"{block}.bn{layer}"] = f"{block}.bn{layer}"
         if projected:
-            table[f"{block}.downsample.0"] = f"{block}.downsample.conv"
-            table[f"{block}.downsample.1"] = f"{block}.downsample.bn"
+            table[f"{block}.downsample.0"] = f"{block}.downsample.0"
+            table[f"{block}.downsample.1"] = f"{block}.downsample.1"
     return table
 
 
@@ -174,8 +159,8 @@ def transformers_keys(config: ResNetConfig) -> KeyTable:
             table[f"{theirs}.layer.{layer - 1}.convolution"] = f"{block}.conv{layer}"
             table[f"{theirs}.layer.{layer - 1}.normalization"] = f"{block}.bn{layer}"
         if projected:
-            table[f"{theirs}.shortcut.convolution"] = f"{block}.downsample.conv"
-            table[f"{theirs}.shortcut.normalization"] = f"{block}.downsample.bn"
+            table[f"{theirs}.shortcut.convolution"] = f"{block}.downsample.0"
+            table[f"{theirs}.shortcut.normalization"] = f"{block}.downsample.1"
     return table
 
 

@@ -14,8 +14,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from camjax.core.names import named_array
 from camjax.models.family import Architecture, Family, KeyTable
-from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
+from camjax.models.layers import BatchNorm, Chain, Conv, Linear, max_pool
 from camjax.models.network import Network
 
 
@@ -61,21 +62,22 @@ class PreActivationBlock(nnx.Module):
     ) -> None:
         outputs = width * config.expansion
         first = 1 if config.bottleneck else 3
-        self.bn1 = BatchNorm(inputs, eps=config.eps)
+        norm = functools.partial(BatchNorm, eps=config.eps, activation=jax.nn.relu)
+        self.bn1 = norm(inputs)
         self.conv1 = Conv(inputs, width, first, stride=1 if config.bottleneck else stride, rngs=rngs)
-        self.bn2 = BatchNorm(width, eps=config.eps)
+        self.bn2 = norm(width)
         self.conv2 = Conv(width, width, 3, stride=stride if config.bottleneck else 1, rngs=rngs)
-        self.bn3 = BatchNorm(width, eps=config.eps) if config.bottleneck else None
+        self.bn3 = norm(width) if config.bottleneck else None
         self.conv3 = Conv(width, outputs, 1, rngs=rngs) if config.bottleneck else None
         self.downsample = Conv(inputs, outputs, 1, stride=stride, rngs=rngs) if projected else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The block's features, before any normalisation."""
-        activated = jax.nn.relu(self.bn1(x))
-        y = jax.nn.relu(self.bn2(self.conv1(activated)))
+        activated = self.bn1(x)
+        y = self.bn2(self.conv1(activated))
         y = self.conv2(y)
         if self.bn3 is not None and self.conv3 is not None:
-            y = self.conv3(jax.nn.relu(self.bn3(y)))
+            y = self.conv3(self.bn3(y))
         return y + (x if self.downsample is None else self.downsample(activated))
 
 
@@ -91,13 +93,14 @@ class ResNetV2(Network):
     """
 
     stages = ("stem", "layer1", "layer2", "layer3", "layer4", "norm")
-    pooled = "norm"
+    layer = "norm"
     norms = types.MappingProxyType({"conv1": "bn1"})
 
     def __init__(self, config: ResNetV2Config, *, rngs: nnx.Rngs) -> None:
         self.bn_data = BatchNorm(3, eps=config.eps) if config.input_norm else None
         self.conv1 = Conv(3, config.stem_width, 7, stride=2, rngs=rngs)
-        self.bn1 = BatchNorm(config.stem_width, eps=config.eps) if config.stem_norm else None
+        stem_norm = BatchNorm(config.stem_width, eps=config.eps, activation=jax.nn.relu)
+        self.bn1 = stem_norm if config.stem_norm else None
         inputs = config.stem_width
         for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
             blocks = []
@@ -108,20 +111,17 @@ class ResNetV2(Network):
                     PreActivationBlock(inputs, width, stride=stride, projected=projected, config=config, rngs=rngs)
                 )
                 inputs = width * config.expansion
-            setattr(self, f"layer{stage}", nnx.List(blocks))
-        self.norm = BatchNorm(inputs, eps=config.eps)
+            setattr(self, f"layer{stage}", Chain(blocks))
+        self.norm = BatchNorm(inputs, eps=config.eps, activation=jax.nn.relu)
         self.fc = Linear(inputs, config.num_classes, rngs=rngs)
 
     def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """One stage's features; see `Network.stage`."""
         if name == "stem":
             x = self.conv1(x if self.bn_data is None else self.bn_data(x))
-            return max_pool(x if self.bn1 is None else jax.nn.relu(self.bn1(x)), 3, stride=2)
-        if name == "norm":
-            return jax.nn.relu(self.norm(x))
-        for block in getattr(self, name):
-            x = block(x)
-        return x
+            x = max_pool(x if self.bn1 is None else self.bn1(x), 3, stride=2)
+            return named_array(x, "stem")
+        return super().stage(name, x)
 
 
 def timm_keys(config: ResNetV2Config) -> KeyTable:

@@ -297,7 +297,7 @@ def test_auto_sizes(monkeypatch):
 
 def test_a_model_of_ones_own_is_known_by_its_weights():
     params = {**MODEL.params, "bias": MODEL.params["bias"] + 1}
-    other = dataclasses.replace(MODEL, classifier=dataclasses.replace(MODEL.classifier, params=params))
+    other = dataclasses.replace(MODEL, params=params)
     attributes = [plan.Plan().attributes(model)["run"] for model in (MODEL, MODEL, other)]
     assert attributes[0] == attributes[1]
     assert attributes[0]["weights"] != attributes[2]["weights"]

@@ -40,7 +40,7 @@ def test_features_softmax_classes_and_maps_are_mxnets():
     model = load_model(f"mxnet:{PREFIX}@0")
     data = EXPECTED["data_nchw_0_255"].transpose(0, 2, 3, 1)
     features = jax.jit(model.features)(model.params, jnp.asarray(data, jnp.float32))["norm"]
-    result = cam_fn(features, *model.classifier.linear_head(model.params), top_k=8)
+    result = cam_fn(features, *model.head(model.params), top_k=8)
     assert relative_error(features, EXPECTED["features_nchw"].transpose(0, 2, 3, 1)) < TOLERANCE
     assert relative_error(jax.nn.softmax(result.logits), EXPECTED["softmax"]) < TOLERANCE
     np.testing.assert_array_equal(result.classes, EXPECTED["top8"])

@@ -1,4 +1,4 @@
-"""Classifiers made ready for inference equal those they were made from.
+"""Models made ready for inference equal those they were made from.
 
 Tolerance: relative error 1e-5 in float32; the deepest network shows 4e-6 (Winograd's sums, and kernels scaled before
 instead of after the convolution).
@@ -16,15 +16,14 @@ from references import images, relative_error
 from toys import toy_model
 
 from camjax.core import inference
-from camjax.core.inference import for_inference, pooled_features
-from camjax.core.model import Model
+from camjax.core.inference import features_of, for_inference
 from camjax.explain.explainer import make_explainer
 from camjax.models.registry import ARCHITECTURES
 
 TOLERANCE = 1e-5
 
 
-def randomised(classifier, seed=0):
+def randomised(model, seed=0):
     """Random statistics and affine parameters in every normalisation."""
     rng = np.random.default_rng(seed)
     draws = {
@@ -38,40 +37,39 @@ def randomised(classifier, seed=0):
         name = path[-1].key
         return jnp.asarray(draws[name](leaf.shape), jnp.float32) if name in draws else leaf
 
-    return dataclasses.replace(classifier, params=jax.tree_util.tree_map_with_path(draw, classifier.params))
+    return dataclasses.replace(model, params=jax.tree_util.tree_map_with_path(draw, model.params))
 
 
-def classifier_of(name, **changes):
+def model_of(name, **changes):
     architecture = ARCHITECTURES[name]
     return randomised(architecture.family.initialise(dataclasses.replace(architecture.config, **changes)))
 
 
-def assert_same_features(ready, classifier, x):
-    expected = jax.jit(classifier.features)(classifier.params, x)
+def assert_same_features(ready, model, x):
+    expected = jax.jit(model.features)(model.params, x)
     ours = jax.jit(ready.features)(ready.params, x)
-    assert ours.keys() == expected.keys()
-    for name, features in expected.items():
-        assert relative_error(ours[name], features) < TOLERANCE, name
-    logits = classifier.head(classifier.params, expected)
-    assert relative_error(ready.head(ready.params, ours), logits) < TOLERANCE
+    assert {stage.name for stage in model.stages} <= ours.keys() < expected.keys()
+    for name, features in ours.items():
+        assert relative_error(features, expected[name]) < TOLERANCE, name
+    assert relative_error(ready.forward(ready.params, x), model.forward(model.params, x)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_every_architecture(name):
     # At its own width, where it is not the same layers once more.
     narrow = {"widths": (16, 32, 64, 128)} if name.endswith(("101", "152")) else {}
-    classifier = classifier_of(name, num_classes=10, **narrow)
-    assert_same_features(for_inference(classifier), classifier, jnp.asarray(images(1, 51, 70)))
+    model = model_of(name, num_classes=10, **narrow)
+    assert_same_features(for_inference(model), model, jnp.asarray(images(1, 51, 70)))
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 @pytest.mark.parametrize("name", ["resnet50", "resnetv2_18", "efficientnet_lite0"])
 def test_what_other_platforms_compute(name, platform):
-    classifier = classifier_of(name, num_classes=10)
-    ready = for_inference(classifier, platform=platform)
-    assert_same_features(ready, classifier, jnp.asarray(images(2, 40, 33)))
+    model = model_of(name, num_classes=10)
+    ready = for_inference(model, platform=platform)
+    assert_same_features(ready, model, jnp.asarray(images(2, 40, 33)))
     count = jax.jit(ready.features).lower(ready.params, jnp.zeros((1, 32, 32, 3))).as_text().count("convolution(")
-    assert count == sum(leaf.ndim == 4 for leaf in jax.tree.leaves(classifier.params))
+    assert count == sum(leaf.ndim == 4 for leaf in jax.tree.leaves(model.params))
 
 
 def test_resnets_have_no_normalisation_left_and_pre_activation_keeps_what_it_must():
@@ -79,65 +77,67 @@ def test_resnets_have_no_normalisation_left_and_pre_activation_keeps_what_it_mus
         paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         return sum(path[-1] == "var" for path in paths)
 
-    kept = {name: normalisations(for_inference(classifier_of(name)).params) for name in ("resnet18", "resnetv2_18")}
+    kept = {name: normalisations(for_inference(model_of(name)).params) for name in ("resnet18", "resnetv2_18")}
     assert kept == {"resnet18": 0, "resnetv2_18": 9}  # the first of each of 8 blocks, and the last
 
 
-def test_the_classifier_it_was_made_from_is_unchanged():
-    classifier = classifier_of("resnet18", widths=(8, 8, 8, 8))
-    before = jax.tree.map(np.array, classifier.params)
-    for_inference(classifier)
-    jax.tree.map(np.testing.assert_array_equal, before, classifier.params)
+def test_the_model_it_was_made_from_is_unchanged():
+    model = model_of("resnet18", widths=(8, 8, 8, 8))
+    before = jax.tree.map(np.array, model.params)
+    for_inference(model)
+    jax.tree.map(np.testing.assert_array_equal, before, model.params)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
 def test_gradients_pass_through_the_folding(name, platform):
-    classifier = classifier_of(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
+    model = model_of(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
     x = jnp.asarray(images(2, 40, 33))
 
-    def energy(classifier, params):
-        return (classifier.features(params, x)[classifier.pooled] ** 2).sum()
+    def energy(model, params):
+        return (model.features(params, x)[model.layer] ** 2).sum()
 
     def folded(params):
-        ready = for_inference(dataclasses.replace(classifier, params=params), platform=platform)
+        ready = for_inference(dataclasses.replace(model, params=params), platform=platform)
         return energy(ready, ready.params)
 
-    ours = jax.jit(jax.grad(folded))(classifier.params)
-    expected = jax.jit(jax.grad(functools.partial(energy, classifier)))(classifier.params)
+    ours = jax.jit(jax.grad(folded))(model.params)
+    expected = jax.jit(jax.grad(functools.partial(energy, model)))(model.params)
     flat = [jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (ours, expected)]
     assert float(jnp.linalg.norm(flat[1])) > 1
     assert relative_error(*flat) < 1e-4  # gradients of sums of squares add more rounding
 
 
 def test_parameters_given_anew_are_the_ones_used():
-    classifier = classifier_of("resnet18", widths=(8, 8, 8, 8))
-    doubled = dataclasses.replace(classifier, params=jax.tree.map(lambda leaf: 2 * leaf, classifier.params))
+    model = model_of("resnet18", widths=(8, 8, 8, 8))
+    doubled = dataclasses.replace(model, params=jax.tree.map(lambda leaf: 2 * leaf, model.params))
     assert_same_features(for_inference(doubled), doubled, jnp.asarray(images(1, 40, 40)))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_bfloat16_holds_kernels_and_biases_in_it_and_the_head_in_float32(platform):
-    classifier = classifier_of("resnet18", widths=(16, 32, 64, 128), num_classes=10)
-    ready = for_inference(classifier, dtype=jnp.bfloat16, platform=platform)
+    model = model_of("resnet18", widths=(16, 32, 64, 128), num_classes=10)
+    ready = for_inference(model, dtype=jnp.bfloat16, platform=platform)
     dtypes = {path[0].key: leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(ready.params)}
     assert dtypes.pop("fc") == jnp.float32
     assert set(dtypes.values()) == {jnp.dtype(jnp.bfloat16)}
     x = jnp.asarray(images(2, 64, 64))
     ours = jax.jit(ready.features)(ready.params, x.astype(jnp.bfloat16))["layer4"]
-    exact = jax.jit(classifier.features)(classifier.params, x)["layer4"]
+    exact = jax.jit(model.features)(model.params, x)["layer4"]
     assert ours.dtype == jnp.bfloat16
     assert relative_error(ours.astype(jnp.float32), exact) < 0.03  # 8 bits, eighteen layers of them
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 6, 7])
 def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
-    ready = for_inference(classifier_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
+    ready = for_inference(model_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
     x = jnp.asarray(images(batch, 32, 48))
 
     def run(in_parts):
-        program = jax.jit(lambda params, x: pooled_features(ready, params, x, in_parts=in_parts))
-        return program.lower(ready.params, x).compile()
+        def features(params, x):
+            return features_of(dataclasses.replace(ready, params=params), "layer4", x, in_parts=in_parts)
+
+        return jax.jit(features).lower(ready.params, x).compile()
 
     whole = run(False)
     monkeypatch.setattr(inference, "CACHE_BYTES", 4 * 32 * 48 * 3)  # one of the pictures, the largest arrays
@@ -147,9 +147,9 @@ def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
 
 
 def test_pictures_are_normalised_part_by_part():
-    ready = for_inference(classifier_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
+    ready = for_inference(model_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
     x = jnp.asarray(images(16, 32, 32))
-    halves = pooled_features(ready, ready.params, 2 * x, normalise=lambda x: x / 2, in_parts=True)
+    halves = features_of(ready, "layer4", 2 * x, normalise=lambda x: x / 2, in_parts=True)
     np.testing.assert_allclose(halves, ready.features(ready.params, x)["layer4"], rtol=1e-4, atol=1e-6)
 
 
@@ -161,17 +161,15 @@ def test_parts_divide_the_batch(batch, most, rows):
     assert inference._rows(batch, most) == rows
 
 
-def test_a_classifier_of_ones_own_is_left_as_it_is():
-    classifier = toy_model().classifier
-    ready = for_inference(classifier, dtype=jnp.bfloat16)
-    assert ready.features is classifier.features
-    assert {leaf.dtype for leaf in jax.tree.leaves(ready.params)} == {jnp.dtype(jnp.float32)}
+def test_a_network_of_ones_own_is_left_as_it_is():
+    model = toy_model()
+    assert for_inference(model, dtype=jnp.bfloat16) is model
 
 
 def test_a_sharded_batch_is_not_gathered():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    explainer = make_explainer(Model(classifier_of("resnet18", widths=(16, 16, 16, 16), num_classes=10)), top_k=2)
+    explainer = make_explainer(model_of("resnet18", widths=(16, 16, 16, 16), num_classes=10), top_k=2)
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     result = explainer(jax.device_put(pictures, rows))
     assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
@@ -181,6 +179,6 @@ def test_a_sharded_batch_is_not_gathered():
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_convolution_bias_residual_and_relu_are_one_cudnn_call(dtype):
-    ready = for_inference(classifier_of("resnet50"), dtype=dtype)
+    ready = for_inference(model_of("resnet50"), dtype=dtype)
     text = jax.jit(ready.features).lower(ready.params, jnp.zeros((8, 224, 224, 3), dtype)).compile().as_text()
     assert len(re.findall(r"__cudnn\$convBiasActivationForward", text)) == 53

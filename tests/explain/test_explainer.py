@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from toys import toy_model, uint8_images
 
-from camjax.core.model import Model
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.cam import cam_fn
@@ -28,11 +27,12 @@ def test_equals_the_steps_one_by_one():
     result = make_explainer(model, top_k=4)(pictures)
     scaled = (pictures / 255.0 - np.asarray(model.preprocess.mean)) / np.asarray(model.preprocess.std)
     features = model.features(model.params, jnp.asarray(scaled, jnp.float32))
-    kernel, bias = model.classifier.linear_head(model.params)
+    kernel, bias = model.params["kernel"], model.params["bias"]
     expected = cam_fn(features["last"], kernel, bias, top_k=4, size=(32, 24))
     np.testing.assert_array_equal(result.classes, expected.classes)
     np.testing.assert_allclose(result.maps, expected.maps, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(result.logits, model.head(model.params, features), rtol=1e-4, atol=1e-5)
+    logits = model.forward(model.params, jnp.asarray(scaled, jnp.float32))
+    np.testing.assert_allclose(result.logits, logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "shape"), [("input", (32, 24)), (None, (8, 6)), (10, (10, 10)), ((5, 17), (5, 17))])
@@ -42,7 +42,7 @@ def test_sizes(size, shape):
 
 
 def test_inside_a_program_of_ones_own():
-    explainer = make_explainer(Model(small_resnet()), top_k=2)
+    explainer = make_explainer(small_resnet(), top_k=2)
     pictures = uint8_images(4, 64, 64)
     expected = explainer(pictures)
     jitted = jax.jit(lambda pictures: explainer(pictures).maps)(pictures)
@@ -62,25 +62,24 @@ def test_given_classes():
 def test_no_recompilation_and_no_constants():
     traces = []
     model = toy_model()
-    features = model.classifier.features
 
     def counted(params, images):
         traces.append(images.shape)
         assert isinstance(params["mix"], jax.core.Tracer), "a parameter is a constant of the program"
-        return features(params, images)
+        return model.forward(params, images)
 
-    classifier = dataclasses.replace(model.classifier, features=counted)
-    explainer = make_explainer(dataclasses.replace(model, classifier=classifier))
+    explainer = make_explainer(dataclasses.replace(model, forward=counted))
+    explainer(uint8_images(2, 32, 24))
+    traces.clear()
     for seed in range(3):
         explainer(uint8_images(2, 32, 24, seed=seed))
-    assert len(traces) == 1
+    assert not traces
     explainer(uint8_images(1, 32, 24))
-    assert len(traces) == 2
+    assert traces == [(1, 32, 24, 3)]
 
 
 def test_bfloat16_is_near_and_its_maps_are_float32():
-    classifier = small_resnet()
-    model = Model(classifier)
+    model = small_resnet()
     pictures = uint8_images(2, 64, 64)
     exact = make_explainer(model)(pictures)
     rounded = make_explainer(model, dtype=jnp.bfloat16)(pictures, exact.classes)
@@ -101,14 +100,14 @@ def test_sharded_batch_stays_sharded():
 
 
 def test_one_layer_keeps_no_other_alive():
-    classifier = small_resnet()
+    model = small_resnet()
 
     def convolutions(name):
-        program = jax.jit(lambda params, images: classifier.features(params, images)[name])
-        return program.lower(classifier.params, jnp.zeros((1, 32, 32, 3))).compile().as_text().count(" convolution(")
+        program = jax.jit(lambda params, images: model.features(params, images)[name])
+        return program.lower(model.params, jnp.zeros((1, 32, 32, 3))).compile().as_text().count(" convolution(")
 
-    counts = [convolutions(name) for name in ("stem", "layer1", "layer2", "layer3", "layer4")]
-    assert counts == [1, 5, 10, 15, 20]
+    names = ("conv1", "stem", "layer1", "layer2", "layer3.0.conv1", "layer3.0", "layer3", "layer4")
+    assert [convolutions(name) for name in names] == [1, 1, 5, 10, 11, 13, 15, 20]
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ def resnet18():
     module = randomise(torchvision.models.resnet18(num_classes=20))
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, num_classes=20)
-    classifier = architecture.family.outline(config)
-    params = convert(state_dict(module), architecture.family.layouts["torchvision"](config), classifier.params)
+    model = architecture.family.outline(config)
+    params = convert(state_dict(module), architecture.family.layouts["torchvision"](config), model.params)
     pixels = images(2, 96, 160)
-    features = classifier.features(params, jnp.asarray(pixels))["layer4"]
-    return module, to_torch(pixels), features, classifier.linear_head(params)
+    features = model.features(params, jnp.asarray(pixels))["layer4"]
+    return module, to_torch(pixels), features, model.head(params)
 
 
 @pytest.mark.parametrize(("inner", "outer"), SIZES)

@@ -19,9 +19,9 @@ TOLERANCE = 1e-5  # float32, sums in another order; seen: 1e-6
 def pair():
     module = randomise(timm.create_model("tf_efficientnet_lite0"))
     architecture = ARCHITECTURES["efficientnet_lite0"]
-    classifier = architecture.family.outline(architecture.config)
+    model = architecture.family.outline(architecture.config)
     table = architecture.family.layouts["timm"](architecture.config)
-    return dataclasses.replace(classifier, params=convert(state_dict(module), table, classifier.params)), module
+    return dataclasses.replace(model, params=convert(state_dict(module), table, model.params)), module
 
 
 def torch_features(module, pixels):
@@ -37,18 +37,18 @@ def torch_features(module, pixels):
 
 @pytest.mark.parametrize("size", [(64, 64), (63, 97), (224, 150)])
 def test_random_weights_equal_timm(pair, size):
-    classifier, module = pair
+    model, module = pair
     pixels = images(2, *size)
-    features = jax.jit(classifier.features)(classifier.params, pixels)
+    features = jax.jit(model.features)(model.params, pixels)
     expected_logits, expected = torch_features(module, pixels)
     assert features.keys() == expected.keys()
     for name, feature in expected.items():
         assert relative_error(features[name], feature) < TOLERANCE, name
-    assert relative_error(classifier.head(classifier.params, features), expected_logits) < TOLERANCE
+    assert relative_error(model.forward(model.params, pixels), expected_logits) < TOLERANCE
 
 
 def test_parameter_count_is_timms(pair):
-    classifier, module = pair
+    model, module = pair
     buffers = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
-    counted = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(classifier.params))
+    counted = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(model.params))
     assert counted == sum(value.numel() for value in buffers.values())

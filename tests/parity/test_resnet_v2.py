@@ -27,9 +27,9 @@ def pair(name, **narrow):
         expansion = config.expansion
         widths = tuple(width // expansion for width in narrow["channels"])
         config = dataclasses.replace(config, widths=widths, num_classes=narrow["num_classes"])
-    classifier = architecture.family.outline(config)
-    params = convert(state_dict(module), architecture.family.layouts["timm"](config), classifier.params)
-    return dataclasses.replace(classifier, params=params), module
+    model = architecture.family.outline(config)
+    params = convert(state_dict(module), architecture.family.layouts["timm"](config), model.params)
+    return dataclasses.replace(model, params=params), module
 
 
 def torch_features(module, pixels):
@@ -43,13 +43,13 @@ def torch_features(module, pixels):
         return module(to_torch(pixels)), {name: to_nhwc(feature) for name, feature in found.items()}
 
 
-def assert_same(classifier, module, pixels):
-    features = jax.jit(classifier.features)(classifier.params, pixels)
+def assert_same(model, module, pixels):
+    features = jax.jit(model.features)(model.params, pixels)
     logits, expected = torch_features(module, pixels)
     assert features.keys() == expected.keys()
     for name, feature in expected.items():
         assert relative_error(features[name], feature) < TOLERANCE, name
-    assert relative_error(classifier.head(classifier.params, features), logits) < TOLERANCE
+    assert relative_error(model.forward(model.params, pixels), logits) < TOLERANCE
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97)])

@@ -1,0 +1,128 @@
+"""A Flax NNX module as a model, every module in it named by its path (`layer3.2.conv2`)."""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax
+from flax import nnx
+from jax import Array
+
+from camjax.core.adapters.about import About, joined, named
+from camjax.core.layers import check_model
+from camjax.core.model import Model, Params
+
+TRAINING = {"use_running_average": False, "deterministic": False}
+"""The attributes by which NNX's layers train, and their values then."""
+
+_NAME = "_camjax_name"
+
+
+@dataclasses.dataclass(frozen=True)
+class NNXForward:
+    """`forward(params, images)` of a module that was split once; equal where the modules' graphs are.
+
+    Inside `jax.jit` the two are merged again while tracing, which costs nothing at run time: a compiled call hands
+    over the dict, and Python never walks the module's graph again.
+
+    Attributes:
+        graph: the static half of the module.
+    """
+
+    graph: Any
+
+    def __call__(self, params: Params, images: Array) -> Array:
+        """The logits."""
+        return merge(self.graph, params)(images)
+
+
+def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:
+    """A model of an NNX module that takes normalised NHWC images and gives logits.
+
+    Args:
+        module: in evaluation mode; it stays as it is.
+        about: what the module does not say; see `camjax.Model`.
+
+    Returns:
+        The model; its parameters are a nested dict, by the names of the module's attributes.
+
+    Raises:
+        ValueError: a normalisation or dropout is in training mode, the module changes itself when it is called, or it
+            gives something else than one array with the batch first.
+        LayerError: none of its layers lies on the image, or it has its channels first.
+    """
+    _check_evaluation(module)
+    graph, state = nnx.split(tagged(module))
+    model = Model(string_keys(nnx.to_pure_dict(state)), NNXForward(graph), **about)
+    _check_unchanged(model, graph)
+    check_model(model)
+    return model
+
+
+def merge(graph: Any, params: Params) -> Any:  # noqa: ANN401
+    """The module of a graph and a dict of arrays."""
+    return nnx.merge(graph, nnx.restore_int_paths(params))
+
+
+def string_keys(tree: dict[Any, Any]) -> Params:
+    """The same nested dict with strings for keys, also where a module holds a list."""
+    return {str(name): string_keys(leaf) if isinstance(leaf, dict) else leaf for name, leaf in tree.items()}
+
+
+def tagged(module: nnx.Module, keep: Callable[[nnx.Module], bool] = lambda _: True) -> nnx.Module:
+    """A copy of a module in which what each module gives is named by the module's path.
+
+    Args:
+        module: stays as it is; the copy shares its arrays.
+        keep: tells which modules have a name.
+    """
+    copy = nnx.merge(*nnx.split(module))
+    for path, inner in list(nnx.iter_modules(copy)):
+        if path and callable(inner) and keep(inner):
+            setattr(inner, _NAME, joined(path))
+            inner.__class__ = _tagged_class(type(inner))
+    return copy
+
+
+@functools.cache
+def _tagged_class(kind: Any) -> type[nnx.Module]:  # noqa: ANN401
+    """The same class, whose calls give named arrays; cached, so that equal modules have equal graphs."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return named(getattr(self, _NAME), kind.__call__(self, *args, **kwargs))
+
+    members = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return types.new_class(kind.__name__, (kind,), {}, lambda namespace: namespace.update(members))
+
+
+def _check_evaluation(module: nnx.Module) -> None:
+    for path, inner in nnx.iter_modules(module):
+        for attribute, value in TRAINING.items():
+            if getattr(inner, attribute, None) is value:
+                raise ValueError(
+                    f"{joined(path) or type(module).__name__} ({type(inner).__name__}) is in training mode "
+                    f"({attribute}={value}); call module.eval() first"
+                )
+
+
+def _check_unchanged(model: Model, graph: Any) -> None:  # noqa: ANN401
+    """A normalisation of one's own may train without any flag: then it changes its statistics when it is called."""
+    changed: list[str] = []
+
+    def call(params: Params, images: Array) -> Array:
+        module = merge(graph, params)
+        before = dict(nnx.to_flat_state(nnx.state(module)))
+        values = {path: variable.get_value() for path, variable in before.items()}
+        result = module(images)
+        after = dict(nnx.to_flat_state(nnx.state(module)))
+        changed.extend(joined(path) for path, value in values.items() if after[path].get_value() is not value)
+        return result
+
+    jax.eval_shape(call, model.params, jax.ShapeDtypeStruct(model.image_shape(2), "float32"))  # type: ignore[no-untyped-call]
+    if changed:
+        raise ValueError(
+            f"{model.name} changes {', '.join(changed[:3])} when it is called; switch it to evaluation, such as by "
+            "module.eval()"
+        )

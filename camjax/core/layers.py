@@ -1,0 +1,120 @@
+"""A model's layers: their names, shapes and which of them lie on the image."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from camjax.core.model import Model
+from camjax.core.names import named_arrays
+from camjax.errors import LayerError
+
+SAY_HOW = "say how they lie on the image: tokens=TokenGrid(prefix=1, patch=(16, 16))"
+
+
+def layers(model: Model, image_shape: Sequence[int] | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Every named layer with its shape and dtype, in the order in which they are computed. Nothing is computed.
+
+    Args:
+        model: any.
+        image_shape: `(height, width)`, `(height, width, channels)` or `(batch, height, width, channels)`; None is one
+            image of the size that the weights were trained with.
+
+    Raises:
+        ValueError: the shape is none of these.
+    """
+    shape = model.image_shape() if image_shape is None else tuple(image_shape)
+    shape = {2: (1, *shape, 3), 3: (1, *shape), 4: shape}.get(len(shape), ())
+    if not shape:
+        raise ValueError(f"image_shape is (height, width), with channels and a batch before it or not: {image_shape}")
+    return named_arrays(model.forward, model.params, jax.ShapeDtypeStruct(shape, jnp.float32))  # type: ignore[no-untyped-call]
+
+
+def default_layer(model: Model, image_shape: Sequence[int] | None = None) -> str:
+    """The layer that is explained where nobody asks for another: the model's own, or the last with a spatial extent.
+
+    Args:
+        model: any.
+        image_shape: as for `layers`.
+
+    Raises:
+        LayerError: no layer has one.
+    """
+    if model.layer is not None:
+        return model.layer
+    found = layers(model, image_shape)
+    spatial = [name for name, value in found.items() if has_extent(model, value)]
+    if spatial:
+        return spatial[-1]
+    tokens = [name for name, value in found.items() if value.ndim == 3]
+    if tokens and model.tokens is None:
+        raise LayerError(
+            f"the layers of {model.name} are tokens, such as {tokens[-1]!r} {found[tokens[-1]].shape}; {SAY_HOW}"
+        )
+    if not found:
+        raise LayerError(f"{model.name} names none of its arrays; use jax.ad_checkpoint.checkpoint_name in its forward")
+    raise LayerError(f"no layer of {model.name} has a spatial extent at images of {image_shape or model.image_shape()}")
+
+
+def has_extent(model: Model, value: jax.ShapeDtypeStruct) -> bool:
+    """Whether a layer lies on the image with more than one place."""
+    if value.ndim == 3:
+        return model.tokens is not None and value.shape[1] > model.tokens.prefix + 1
+    return value.ndim == 4 and value.shape[1] * value.shape[2] > 1
+
+
+def on_grid(model: Model, layer: str, array: Array, size: tuple[int, int]) -> Float[Array, "b h w c"]:
+    """A layer's array with its places in rows and columns.
+
+    Args:
+        model: whose layer it is.
+        layer: its name, for errors.
+        array: `(b, h, w, c)`, or tokens `(b, n, c)`.
+        size: (height, width) of the images.
+
+    Raises:
+        LayerError: it is neither, or the model does not say how its tokens lie.
+    """
+    if array.ndim == 4:
+        return array
+    if array.ndim == 3 and model.tokens is not None:
+        return model.tokens.place(array, size)
+    if array.ndim == 3:
+        raise LayerError(f"layer {layer!r} of {model.name} has tokens, {array.shape}; {SAY_HOW}")
+    raise LayerError(f"layer {layer!r} of {model.name} is {array.shape}, which does not lie on the image (b, h, w, c)")
+
+
+def check_model(model: Model) -> None:
+    """What is checked once when a network is adapted; nothing is computed.
+
+    Raises:
+        ValueError: it gives something else than one array with the batch first, or no floats.
+        LayerError: no layer lies on the image, or the default one has its channels before its rows and columns.
+    """
+    images = jax.ShapeDtypeStruct(model.image_shape(2), jnp.float32)  # type: ignore[no-untyped-call]
+    logits = jax.eval_shape(model.forward, model.params, images)
+    if not isinstance(logits, jax.ShapeDtypeStruct) or logits.ndim == 0 or logits.shape[0] != 2:
+        shapes = jax.tree.map(lambda leaf: leaf.shape, logits)
+        raise ValueError(
+            f"{model.name} gives {shapes} for {images.shape} images, not logits (b, n); wrap it in a function that "
+            "gives one array with the batch first"
+        )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"{model.name} gives {logits.dtype}, not floats")
+    _check_order(model, default_layer(model))
+
+
+def _check_order(model: Model, layer: str) -> None:
+    """Raises a LayerError where it is not rows and columns that follow the image's size but the axes after them."""
+    batch, height, width, channels = model.image_shape()
+    try:
+        small, large = (
+            layers(model, (batch, scale * height, scale * width, channels))[layer].shape for scale in (1, 2)
+        )
+    except Exception:  # whatever a network of one fixed size raises at another
+        return
+    grown = [axis for axis, (side, doubled) in enumerate(zip(small, large, strict=True)) if side != doubled]
+    if len(small) == 4 and 3 in grown:
+        raise LayerError(f"layer {layer!r} of {model.name} is {small}, channels first; camjax reads (b, h, w, c)")

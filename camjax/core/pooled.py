@@ -1,0 +1,103 @@
+"""Whether a network ends in global average pooling and one linear layer: looked for and verified, never assumed."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from camjax.core.model import LinearHead, Model, Params
+from camjax.core.names import tap
+
+TOLERANCE = 1e-4
+"""Of the logits' relative error: rounding of a mean and a product, far below what another function would show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafHead:
+    """A linear head found among the leaves of the parameters.
+
+    Attributes:
+        kernel: the number of its leaf.
+        bias: likewise, or None.
+        transposed: whether the kernel is stored as `(n, c)`.
+    """
+
+    kernel: int
+    bias: int | None
+    transposed: bool
+
+    def __call__(self, params: Params) -> LinearHead:
+        """The head of parameters like those it was found in."""
+        leaves = jax.tree.leaves(params)
+        kernel = leaves[self.kernel]
+        return LinearHead(kernel.T if self.transposed else kernel, None if self.bias is None else leaves[self.bias])
+
+
+def verified(model: Model, layer: str) -> Model | None:
+    """The model with its head where the logits are a linear function of the layer's mean, else None.
+
+    The layer is replaced by random features, and the logits are compared with the closed form: what comes before the
+    layer is not computed, and a path around it shows itself.
+
+    Args:
+        model: any. Where its parameters are abstract (traced, or shapes only), random ones stand in for them.
+        layer: a name.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=model.image_shape()).astype(np.float32)
+    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
+        params = _concrete(model.params, rng)
+        logits, arrays = jax.eval_shape(tap(model.forward, read=[layer]), params, images)
+        feature = arrays[layer]
+        if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
+            return None
+        features = rng.normal(size=feature.shape).astype(feature.dtype)
+        found = jax.jit(tap(model.forward, replace={layer: features}))(params, images)[0]
+    heads = [model.head] if model.head is not None else _candidates(params, feature.shape[-1], logits.shape[-1])
+    mean = np.asarray(features, np.float64).mean((1, 2))
+    for head in heads:
+        if _agree(mean, head(params), np.asarray(found, np.float64)):
+            return dataclasses.replace(model, head=head, layer=layer)
+    return None
+
+
+def _agree(mean: np.ndarray, head: LinearHead, logits: np.ndarray) -> bool:
+    if head.kernel.shape != (mean.shape[-1], logits.shape[-1]):
+        return False
+    expected = mean @ np.asarray(head.kernel, np.float64)
+    if head.bias is not None:
+        expected = expected + np.asarray(head.bias, np.float64)
+    return bool(np.linalg.norm(logits - expected) <= TOLERANCE * np.linalg.norm(expected))
+
+
+def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHead]:
+    """Every pair of leaves that could be the kernel and the bias of such a head, the last ones first."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
+    kernels = [
+        (number, transposed)
+        for number, shape in enumerate(shapes)
+        for transposed in (False, True)
+        if shape == ((classes, channels) if transposed else (channels, classes))
+    ]
+    biases = [None, *(number for number, shape in enumerate(shapes) if shape == (classes,))]
+    for (kernel, transposed), bias in itertools.product(kernels[::-1], biases[::-1]):
+        yield LeafHead(kernel, bias, transposed)
+
+
+def _concrete(params: Params, rng: np.random.Generator) -> Params:
+    """The parameters, or random ones like them where they have no values yet."""
+    if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+        return params
+    return jax.tree.map(lambda leaf: _random(leaf, rng), params)
+
+
+def _random(leaf: Array, rng: np.random.Generator) -> Array:
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        # Positive, so that variances among them have roots.
+        return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+    return jnp.zeros(leaf.shape, leaf.dtype)

@@ -1,0 +1,61 @@
+"""What a map explains: a score a class, or one a picture, as a function of what the network gives."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from camjax.core.precision import at_least_float32
+from camjax.methods.classes import at_classes, top_classes
+
+Target = Literal["logit", "probability"] | Callable[[Array], Array]
+"""`"logit"`, `"probability"` (the softmax of the logits), or a function of what the network gives for a batch that
+gives one score a class, `(b, n)`, or one a picture, `(b,)`."""
+
+
+def check_target(target: Target) -> None:
+    """Raises a ValueError unless it is one."""
+    if target not in ("logit", "probability") and not callable(target):
+        raise ValueError(f"target is 'logit', 'probability' or a function of the logits, not {target!r}")
+
+
+def score_table(outputs: Float[Array, "b ..."], target: Target) -> Float[Array, "b n"]:
+    """The scores; one score a picture is a table with one column.
+
+    Raises:
+        ValueError: they are neither one a class nor one a picture.
+    """
+    outputs = outputs.astype(at_least_float32(outputs.dtype))
+    if callable(target):
+        scores = target(outputs)
+        made = f"the target gives {scores.shape}"
+    else:
+        scores = jax.nn.softmax(outputs) if target == "probability" else outputs
+        made = f"the network gives {outputs.shape}"
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    if scores.ndim != 2 or scores.shape[0] != outputs.shape[0]:
+        raise ValueError(
+            f"{made} for {outputs.shape[0]} pictures, neither one score a class (b, n) nor one a picture (b,); give "
+            "target= a function that makes one of these"
+        )
+    return scores
+
+
+def chosen_classes(scores: Float[Array, "b n"], classes: Int[Array, "*some k"] | None, top_k: int) -> Int[Array, "b k"]:
+    """The classes asked for, for every picture, or those of the highest scores (all, where there are fewer)."""
+    if classes is not None:
+        return jnp.broadcast_to(classes, (scores.shape[0], classes.shape[-1]))
+    return jax.vmap(lambda row: top_classes(row, min(top_k, scores.shape[-1])))(scores)
+
+
+def probabilities_at(
+    outputs: Float[Array, "b ..."], scores: Float[Array, "b n"], classes: Int[Array, "b k"]
+) -> Float[Array, "b k"]:
+    """The softmax over the logits at the classes; NaN where what is explained is no score a class."""
+    if outputs.shape != scores.shape:
+        return jnp.full(classes.shape, jnp.nan, scores.dtype)
+    logits = outputs.astype(at_least_float32(outputs.dtype))
+    return jax.vmap(at_classes)(jax.nn.softmax(logits), classes)
