@@ -1,6 +1,6 @@
 """Runs the sides in turn, round after round, and keeps every round's time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import agreement
@@ -55,17 +55,43 @@ def measure(
 def _measure_case(
     setting: Setting, case: Case, workers: dict[str, Worker], rounds: int, seconds: float, report: Report
 ) -> dict[str, Any]:
-    title = f"{case.workload}, batch {case.batch}"
     workers = {name: worker for name, worker in workers.items() if case.workload in SIDES[name].workloads}
     found: dict[str, dict[str, Any]] = {}
     reference: agreement.Outputs = {}
     for name, worker in workers.items():
-        report(f"{title}: {name} compiles")
+        report(f"{title(case)}: {name} compiles")
         first, outputs = worker.ask("prepare", case)
         reference = reference or outputs
-        expected = workers[REFERENCE].ask("side_call", "grad_cam_maps", case) if name == "grad-cam" else reference
-        outputs.pop("probabilities" if name == "grad-cam" else "", None)
-        found[name] = {"first": first, "agreement": agreement.check(name, expected, outputs, setting.precision)}
+        found[name] = {"first": first, "agreement": compare(name, case, outputs, reference, workers, setting)}
+    for name, timed in take_turns(workers, title(case), rounds=rounds, seconds=seconds, report=report).items():
+        found[name] |= timed
+    return {"workload": case.workload, "batch": case.batch, "sides": found}
+
+
+def title(case: Case) -> str:
+    """`explanation, batch 8`."""
+    return f"{case.workload}, batch {case.batch}"
+
+
+def compare(
+    name: str,
+    case: Case,
+    outputs: agreement.Outputs,
+    reference: agreement.Outputs,
+    workers: Mapping[str, Worker],
+    setting: Setting,
+) -> dict[str, float]:
+    """A side's outputs beside camjax's; see `agreement.check`. For grad-cam, camjax's are its kind of maps."""
+    if name == "grad-cam":
+        reference = workers[REFERENCE].ask("side_call", "grad_cam_maps", case)
+        outputs.pop("probabilities")
+    return agreement.check(name, reference, outputs, setting.precision)
+
+
+def take_turns(
+    workers: Mapping[str, Worker], title: str, *, rounds: int, seconds: float, report: Report
+) -> dict[str, dict[str, Any]]:
+    """Times what every side has prepared, once a round; `seconds`, `calls` and `peak_bytes` by side."""
     calls = {name: max(1, round(seconds / worker.ask("time", 1))) for name, worker in workers.items()}
     times: dict[str, list[float]] = {name: [] for name in workers}
     order = list(workers)
@@ -73,9 +99,10 @@ def _measure_case(
         report(f"{title}: round {number + 1} of {rounds}")
         for name in order[number % len(order) :] + order[: number % len(order)]:
             times[name].append(workers[name].ask("time", calls[name]))
-    for name, worker in workers.items():
-        found[name] |= {"seconds": times[name], "calls": calls[name], "peak_bytes": worker.ask("peak_bytes")}
-    return {"workload": case.workload, "batch": case.batch, "sides": found}
+    return {
+        name: {"seconds": times[name], "calls": calls[name], "peak_bytes": worker.ask("peak_bytes")}
+        for name, worker in workers.items()
+    }
 
 
 def require(sides: Sequence[str], available: Sequence[str]) -> None:

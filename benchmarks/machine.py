@@ -30,7 +30,7 @@ def describe() -> dict[str, object]:
             "cpu": _cpu(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "gpu": _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
+            "gpu": gpu(),
             "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         },
@@ -38,6 +38,12 @@ def describe() -> dict[str, object]:
         "commit": _commit(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def gpu() -> str | None:
+    """The first GPU's name and its driver's version; None where there is none."""
+    found = _run("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    return found.splitlines()[0] if found else None
 
 
 def _cpu() -> str:

@@ -21,7 +21,7 @@ def write(result: Result, folder: Path) -> list[Path]:
     drawings = {f"throughput_{workload}": throughput(result, workload) for workload in _workloads(result)}
     if result.get("stages"):
         drawings["stages"] = stages(result)
-    if result.get("copy_bandwidth") and any(FLOOR in case["sides"] for case in result["cases"]):
+    if result.get("copy_bandwidth") and any(FLOOR in case["sides"] and "bytes" in case for case in result["cases"]):
         drawings["roofline"] = roofline(result)
     paths = []
     for name, drawing in drawings.items():

@@ -89,12 +89,13 @@ def summary(result: Result) -> Iterator[str]:
         share = floor_share(case)
         if share is not None:
             _, median, _ = quartiles(case["sides"][FLOOR]["seconds"])
+            size = f", {case['bytes'] / 1e9:.2f} GB" if "bytes" in case else ""
             yield (
-                f"{case_title(case)}: {case['flops'] / 1e9:.1f} GFLOP, "
-                f"{case['bytes'] / 1e9:.2f} GB; "
+                f"{case_title(case)}: {case['flops'] / 1e9:.1f} GFLOP{size}; "
                 f"matrix products at {case['flops'] / median / 1e9:.0f} GFLOP/s would take as long as "
                 f"{case['batch'] / median:.1f} images/s; camjax reaches {share:.0%} of that"
             )
+    yield from left_out(result)
     for batch in result.get("stages", {}):
         yield f"batch {batch}: maps and upsampling take {cam_share(result, batch):.1%} of the time of the features"
     for side, found in result.get("first_result", {}).items():
@@ -108,6 +109,15 @@ def summary(result: Result) -> Iterator[str]:
     if setting["device"] == "gpu":
         for anchor in ANCHORS:
             yield f"published: {anchor.what}, {anchor.images_per_second} images/s ({anchor.source}; {anchor.differs})"
+
+
+def left_out(result: Result) -> Iterator[str]:
+    """What is not in the tables, and why."""
+    for what, why in result.get("left_out", {}).items():
+        yield f"left out: {what} ({why})"
+    for case in result["cases"]:
+        for side, why in case.get("left_out", {}).items():
+            yield f"{case_title(case)}: left out: {side} ({why})"
 
 
 def show(result: Result, console: Console) -> None:

@@ -11,6 +11,9 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 WORKLOADS: tuple[Workload, ...] = ("explanation", "features")
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 
+COMPARED = 128
+"""Of a larger batch, so many pictures' outputs are compared: 1024 pictures' maps are a gigabyte from each side."""
+
 
 class BenchmarkError(Exception):
     """A benchmark cannot be run, or its sides disagree. One line that says what to do."""

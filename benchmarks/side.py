@@ -1,6 +1,7 @@
 """What a side of the benchmark is, and their names."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -36,7 +37,10 @@ class Side(Protocol):
         """The case with its pictures on the device."""
 
     def peak_device_bytes(self) -> int | None:
-        """The most memory held on an accelerator since the process began."""
+        """The most memory held on an accelerator since the process began, or since what follows was called."""
+
+    def forget_peak_device_bytes(self) -> int:
+        """Counts that anew where it can be; what the count stands at otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Entry:
         options: more arguments for its constructor.
         workloads: what it can do.
         what: a line for the table's legend.
+        needs: modules that may not be installed.
     """
 
     module: str
@@ -56,26 +61,47 @@ class Entry:
     options: Mapping[str, Any]
     workloads: tuple[Workload, ...]
     what: str
+    needs: tuple[str, ...] = ()
 
 
 BOTH: tuple[Workload, ...] = ("explanation", "features")
 EXPLANATION: tuple[Workload, ...] = ("explanation",)
 JAX, TORCH = "benchmarks.sides_jax", "benchmarks.sides_torch"
+TIMM = ("torch", "timm")
 
 SIDES: dict[str, Entry] = {
     "camjax": Entry(JAX, "Camjax", {}, BOTH, "`make_explainer`"),
     "naive JAX": Entry(JAX, "Naive", {}, BOTH, "the same network unfolded, XLA's convolutions, one `jax.jit`"),
-    "torch eager": Entry(TORCH, "Torch", {"channels_last": False}, BOTH, "timm's network, einsum, interpolate"),
-    "torch channels_last": Entry(TORCH, "Torch", {}, BOTH, "the same, channels_last"),
-    "torch.compile": Entry(TORCH, "Torch", {"compiled": "default"}, BOTH, "the same, channels_last and compiled"),
+    "torch eager": Entry(TORCH, "Torch", {"channels_last": False}, BOTH, "timm's network, einsum, interpolate", TIMM),
+    "torch channels_last": Entry(TORCH, "Torch", {}, BOTH, "the same, channels_last", TIMM),
+    "torch.compile": Entry(TORCH, "Torch", {"compiled": "default"}, BOTH, "the same, channels_last and compiled", TIMM),
     "torch.compile frozen": Entry(
-        TORCH, "Torch", {"compiled": "frozen"}, BOTH, "and inductor's freezing: normalisations folded, weights packed"
+        TORCH,
+        "Torch",
+        {"compiled": "frozen"},
+        BOTH,
+        "and inductor's freezing: normalisations folded, weights packed",
+        TIMM,
     ),
     "torch.compile max-autotune": Entry(
-        TORCH, "Torch", {"compiled": "max-autotune"}, BOTH, "the same, compiled with max-autotune"
+        TORCH, "Torch", {"compiled": "max-autotune"}, BOTH, "the same, compiled with max-autotune", TIMM
     ),
-    "torchcam": Entry(TORCH, "TorchCam", {}, EXPLANATION, "torchcam's `CAM`, one call a class, then interpolate"),
-    "grad-cam": Entry(TORCH, "GradCam", {}, EXPLANATION, "pytorch-grad-cam's `GradCAM`, the top class only"),
+    "torchcam": Entry(
+        TORCH,
+        "TorchCam",
+        {},
+        EXPLANATION,
+        "torchcam's `CAM`, one call a class, then interpolate",
+        (*TIMM, "torchcam"),
+    ),
+    "grad-cam": Entry(
+        TORCH,
+        "GradCam",
+        {},
+        EXPLANATION,
+        "pytorch-grad-cam's `GradCAM`, the top class only",
+        (*TIMM, "pytorch_grad_cam"),
+    ),
     "matrix products": Entry(
         "benchmarks.limits",
         "MatrixProducts",
@@ -92,3 +118,8 @@ PARTS: dict[str, Entry] = {
 
 CPU_SIDES = tuple(name for name in SIDES if name != "torch.compile max-autotune")
 GPU_SIDES = tuple(name for name in SIDES if name != "torch.compile frozen")
+
+
+def missing(name: str) -> list[str]:
+    """The modules that a side needs and that are not installed here; found without importing them."""
+    return [module for module in SIDES[name].needs if importlib.util.find_spec(module) is None]

@@ -1,5 +1,7 @@
 """PyTorch as one would write it for speed, torchcam and pytorch-grad-cam."""
 
+import gc
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,6 +36,16 @@ class Torch:
     def peak_device_bytes(self) -> int | None:
         """PyTorch's own count; None on CPU."""
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
+
+    def forget_peak_device_bytes(self) -> int:
+        """Gives back what the case before has left: other sides share the card. The count then starts anew."""
+        if self.compiled:
+            torch._dynamo.reset()  # programs of other batch sizes, and the memory that their CUDA graphs hold
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        return 0
 
     def program(self, case: Case) -> Program:
         """The case with its pictures on the device."""

@@ -11,8 +11,8 @@ import jax
 
 from benchmarks.setting import Case
 from benchmarks.sides_jax import Camjax
-from camjax import cam_fn
-from camjax.core.inference import compiler_options, for_inference, platform_of, pooled_features
+from camjax import Model, cam_fn
+from camjax.core.inference import compiler_options, features_of, for_inference, platform_of
 from camjax.images.preprocess import normalize_images
 
 REPEATS = 7
@@ -27,22 +27,26 @@ class Stages(Camjax):
         Each is a program of its own here, so they add up to a little more than the whole.
         """
         platform = platform_of(self.model.params)
-        ready = for_inference(self.model.classifier, dtype=self.dtype, platform=platform)
+        ready = for_inference(self.model, dtype=self.dtype, platform=platform)
         compiled = functools.partial(jax.jit, compiler_options=compiler_options(platform))
         normalised = compiled(lambda images: normalize_images(images, self.model.preprocess, self.dtype))
         x = normalised(case.images(self.setting))
         found = {"normalise": median(normalised, jax.device_put(case.images(self.setting)))}
         for stage in ready.stages:
-            alone = dataclasses.replace(ready, stages=(stage,), pooled=stage.name)
-            apply = compiled(functools.partial(pooled_features, alone, in_parts=platform == "cpu"))
+            apply = compiled(functools.partial(_alone, dataclasses.replace(ready, stages=(stage,))))
             found[stage.name] = median(apply, ready.params, x)
             x = apply(ready.params, x)
-            if stage.name == ready.pooled:
-                break
         options: Any = {"top_k": self.setting.top_k, "size": self.setting.image_size}
         cam = compiled(lambda x, head: cam_fn(x, *head, **options))
-        found["cam"] = median(cam, x, ready.linear_head(ready.params))
+        found["cam"] = median(cam, x, ready.head(ready.params))
         return found
+
+
+def _alone(model: Model, params: Any, x: jax.Array) -> jax.Array:  # noqa: ANN401
+    """The only stage of a model."""
+    (stage,) = model.stages
+    model = dataclasses.replace(model, params=params)
+    return features_of(model, stage.name, x, in_parts=platform_of(params) == "cpu")
 
 
 def median(function: Callable[..., Any], *arguments: Any) -> float:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """A side in a process of its own, so that no side's threads, memory or settings touch another's."""
 
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -10,10 +11,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import BenchmarkError, Case, Setting
+from benchmarks.setting import COMPARED, BenchmarkError, Case, Setting
 from benchmarks.side import PARTS, SIDES, Program, Side
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class OutOfTimeError(BenchmarkError):
+    """A side did not answer within its time; its process was ended."""
 
 
 class Worker:
@@ -32,16 +37,25 @@ class Worker:
         self._process.start()
         child.close()
 
-    def ask(self, question: str, *arguments: Any) -> Any:  # noqa: ANN401
+    def ask(self, question: str, *arguments: Any, timeout: float | None = None) -> Any:  # noqa: ANN401
         """Calls a method of the side's `_Server`.
+
+        Args:
+            question: the method.
+            arguments: its arguments.
+            timeout: seconds until the process is ended; None waits.
 
         Raises:
             BenchmarkError: the side failed, or its process ended.
+            OutOfTimeError: it did not answer in time.
         """
-        self._connection.send((question, arguments))
         try:
+            self._connection.send((question, arguments))
+            if timeout is not None and not self._connection.poll(max(0.0, timeout)):
+                self.kill()
+                raise OutOfTimeError(f"{self.name} had no answer after {timeout:.0f} s")
             good, answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             raise BenchmarkError(
                 f"{self.name} ended with status {self._process.exitcode}; is there memory enough?"
@@ -55,13 +69,18 @@ class Worker:
         self._connection.close()
         self._process.join(10)
         if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever it is doing."""
+        self._process.kill()
+        self._process.join()
 
 
 def serve(connection: Connection, name: str, setting: Setting) -> None:
     """The child's end: answers until the parent closes the connection."""
     use_cores(setting.threads)
+    share_device(setting)
     server = None
     while True:
         try:
@@ -77,6 +96,7 @@ def serve(connection: Connection, name: str, setting: Setting) -> None:
 
 def serve_once(name: str, setting: Setting, case: Case) -> None:
     """One result in this process, as soon as it can be had."""
+    share_device(setting)
     side = _create(name, setting)
     side.program(case).run()
 
@@ -93,22 +113,30 @@ def use_cores(count: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
+def share_device(setting: Setting) -> None:
+    """Lets several processes have the card: by itself the first JAX process would take three quarters of its memory."""
+    if setting.device == "gpu":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 class _Server:
     """The questions that a side answers."""
 
     def __init__(self, name: str, setting: Setting) -> None:
         self.side = _create(name, setting)
         self.program: Program | None = None
+        self.peak_before = 0
 
     def prepare(self, case: Case) -> tuple[float, dict[str, Any]]:
-        """Compiles and warms up; seconds until the first result, and that result."""
+        """Compiles and warms up; seconds until the first result, and the first `COMPARED` pictures of that result."""
         self.program = None
         _forget_peak()
+        self.peak_before = self.side.forget_peak_device_bytes()
         start = time.perf_counter()
         self.program = self.side.program(case)
         result = self.program.run()
         seconds = time.perf_counter() - start
-        outputs = self.program.fetch(result)
+        outputs = {name: array[:COMPARED] for name, array in self.program.fetch(result).items()}
         self.program.run()
         return seconds, outputs
 
@@ -121,8 +149,20 @@ class _Server:
         return (time.perf_counter() - start) / calls * self.program.scale
 
     def peak_bytes(self) -> int | None:
-        """The most memory held since `prepare`: of the process on CPU, of the device elsewhere."""
-        return self.side.peak_device_bytes() or _peak()
+        """The most memory held since `prepare`: of the process on CPU, of the device elsewhere.
+
+        None where an earlier case held more and the device cannot count anew.
+        """
+        peak = self.side.peak_device_bytes()
+        if peak is None:
+            return _peak()
+        return peak if peak > self.peak_before else None
+
+    def profile(self) -> dict[str, Any]:
+        """What the program that was prepared is made of; see `benchmarks.kernels`."""
+        from benchmarks import kernels
+
+        return kernels.profile(self.program.run)
 
     def side_call(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """What only one side can answer."""
@@ -131,7 +171,7 @@ class _Server:
 
 def _forget_peak() -> None:
     """Lets Linux count the peak of resident memory anew."""
-    if CLEAR.exists():
+    with contextlib.suppress(OSError):  # not everywhere may a process write there
         CLEAR.write_text("5")
 
 

@@ -1,5 +1,6 @@
 """Runs every test under the strictest settings that JAX has, on eight virtual CPU devices."""
 
+import importlib.util
 import os
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
@@ -10,7 +11,8 @@ import jax
 import jaxtyping
 import pytest
 
-import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
+if importlib.util.find_spec("torch"):  # a test that needs torch fails by itself where there is none
+    import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -6,7 +6,6 @@ instead of after the convolution).
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -15,34 +14,13 @@ import pytest
 from references import images, relative_error
 from toys import toy_model
 
+from benchmarks.random_weights import random_model
 from camjax.core import inference
 from camjax.core.inference import features_of, for_inference
 from camjax.explain.explainer import make_explainer
 from camjax.models.registry import ARCHITECTURES
 
 TOLERANCE = 1e-5
-
-
-def randomised(model, seed=0):
-    """Random statistics and affine parameters in every normalisation."""
-    rng = np.random.default_rng(seed)
-    draws = {
-        "mean": lambda shape: rng.normal(0, 0.2, shape),
-        "var": lambda shape: rng.uniform(0.5, 2, shape),
-        "scale": lambda shape: rng.uniform(0.5, 1.5, shape),
-        "bias": lambda shape: rng.normal(0, 0.2, shape),
-    }
-
-    def draw(path, leaf):
-        name = path[-1].key
-        return jnp.asarray(draws[name](leaf.shape), jnp.float32) if name in draws else leaf
-
-    return dataclasses.replace(model, params=jax.tree_util.tree_map_with_path(draw, model.params))
-
-
-def model_of(name, **changes):
-    architecture = ARCHITECTURES[name]
-    return randomised(architecture.family.initialise(dataclasses.replace(architecture.config, **changes)))
 
 
 def assert_same_features(ready, model, x):
@@ -58,14 +36,14 @@ def assert_same_features(ready, model, x):
 def test_every_architecture(name):
     # At its own width, where it is not the same layers once more.
     narrow = {"widths": (16, 32, 64, 128)} if name.endswith(("101", "152")) else {}
-    model = model_of(name, num_classes=10, **narrow)
+    model = random_model(name, num_classes=10, **narrow)
     assert_same_features(for_inference(model), model, jnp.asarray(images(1, 51, 70)))
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 @pytest.mark.parametrize("name", ["resnet50", "resnetv2_18", "efficientnet_lite0"])
 def test_what_other_platforms_compute(name, platform):
-    model = model_of(name, num_classes=10)
+    model = random_model(name, num_classes=10)
     ready = for_inference(model, platform=platform)
     assert_same_features(ready, model, jnp.asarray(images(2, 40, 33)))
     count = jax.jit(ready.features).lower(ready.params, jnp.zeros((1, 32, 32, 3))).as_text().count("convolution(")
@@ -77,12 +55,12 @@ def test_resnets_have_no_normalisation_left_and_pre_activation_keeps_what_it_mus
         paths = [[key.key for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         return sum(path[-1] == "var" for path in paths)
 
-    kept = {name: normalisations(for_inference(model_of(name)).params) for name in ("resnet18", "resnetv2_18")}
+    kept = {name: normalisations(for_inference(random_model(name)).params) for name in ("resnet18", "resnetv2_18")}
     assert kept == {"resnet18": 0, "resnetv2_18": 9}  # the first of each of 8 blocks, and the last
 
 
 def test_the_model_it_was_made_from_is_unchanged():
-    model = model_of("resnet18", widths=(8, 8, 8, 8))
+    model = random_model("resnet18", widths=(8, 8, 8, 8))
     before = jax.tree.map(np.array, model.params)
     for_inference(model)
     jax.tree.map(np.testing.assert_array_equal, before, model.params)
@@ -91,7 +69,7 @@ def test_the_model_it_was_made_from_is_unchanged():
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
 def test_gradients_pass_through_the_folding(name, platform):
-    model = model_of(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
+    model = random_model(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
     x = jnp.asarray(images(2, 40, 33))
 
     def energy(model, params):
@@ -109,14 +87,14 @@ def test_gradients_pass_through_the_folding(name, platform):
 
 
 def test_parameters_given_anew_are_the_ones_used():
-    model = model_of("resnet18", widths=(8, 8, 8, 8))
+    model = random_model("resnet18", widths=(8, 8, 8, 8))
     doubled = dataclasses.replace(model, params=jax.tree.map(lambda leaf: 2 * leaf, model.params))
     assert_same_features(for_inference(doubled), doubled, jnp.asarray(images(1, 40, 40)))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_bfloat16_holds_kernels_and_biases_in_it_and_the_head_in_float32(platform):
-    model = model_of("resnet18", widths=(16, 32, 64, 128), num_classes=10)
+    model = random_model("resnet18", widths=(16, 32, 64, 128), num_classes=10)
     ready = for_inference(model, dtype=jnp.bfloat16, platform=platform)
     dtypes = {path[0].key: leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(ready.params)}
     assert dtypes.pop("fc") == jnp.float32
@@ -130,7 +108,7 @@ def test_bfloat16_holds_kernels_and_biases_in_it_and_the_head_in_float32(platfor
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 6, 7])
 def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
-    ready = for_inference(model_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
+    ready = for_inference(random_model("resnet18", widths=(8, 16, 16, 16), stem_width=8))
     x = jnp.asarray(images(batch, 32, 48))
 
     def run(in_parts):
@@ -147,7 +125,7 @@ def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
 
 
 def test_pictures_are_normalised_part_by_part():
-    ready = for_inference(model_of("resnet18", widths=(8, 16, 16, 16), stem_width=8))
+    ready = for_inference(random_model("resnet18", widths=(8, 16, 16, 16), stem_width=8))
     x = jnp.asarray(images(16, 32, 32))
     halves = features_of(ready, "layer4", 2 * x, normalise=lambda x: x / 2, in_parts=True)
     np.testing.assert_allclose(halves, ready.features(ready.params, x)["layer4"], rtol=1e-4, atol=1e-6)
@@ -169,16 +147,8 @@ def test_a_network_of_ones_own_is_left_as_it_is():
 def test_a_sharded_batch_is_not_gathered():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    explainer = make_explainer(model_of("resnet18", widths=(16, 16, 16, 16), num_classes=10), top_k=2)
+    explainer = make_explainer(random_model("resnet18", widths=(16, 16, 16, 16), num_classes=10), top_k=2)
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     result = explainer(jax.device_put(pictures, rows))
     assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
     np.testing.assert_allclose(result.maps, explainer(pictures).maps, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_convolution_bias_residual_and_relu_are_one_cudnn_call(dtype):
-    ready = for_inference(model_of("resnet50"), dtype=dtype)
-    text = jax.jit(ready.features).lower(ready.params, jnp.zeros((8, 224, 224, 3), dtype)).compile().as_text()
-    assert len(re.findall(r"__cudnn\$convBiasActivationForward", text)) == 53
