@@ -1,9 +1,11 @@
 """EfficientNet-Lite (Tan & Le 2019, in the Lite form of TensorFlow's TPU models): no squeeze-and-excitation, ReLU6.
 
-TensorFlow's "SAME" padding and eps 1e-3, as the weights were trained with.
+Two architectures have the same parameters and compute differently: timm's `tf_efficientnet_lite0`, with the padding and
+epsilon of the TensorFlow network whose weights it has, and its `efficientnet_lite0`, trained in PyTorch with PyTorch's.
 """
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -11,11 +13,15 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from camjax.models.family import Architecture, Family, KeyTable
+from camjax.images.preprocess import Preprocess
+from camjax.models.configs import within
+from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Conv, Linear
+from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
 from camjax.models.network import Network
 
-EPS = 1e-3
+PADDINGS = {"same": "SAME", "symmetric": None}
+"""TensorFlow's padding and PyTorch's, as `Conv` takes them; they differ where the stride is not 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,8 @@ class EfficientNetLiteConfig:
         stem_width: channels of the first convolution.
         head_width: channels of the last convolution, which is pooled.
         num_classes: outputs of the linear head.
+        padding: `"same"` as TensorFlow pads, or `"symmetric"` as PyTorch does.
+        eps: of every normalisation.
     """
 
     depths: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
@@ -41,18 +49,29 @@ class EfficientNetLiteConfig:
     stem_width: int = 32
     head_width: int = 1280
     num_classes: int = 1000
+    padding: str = "same"
+    eps: float = 1e-3
 
 
 class InvertedBottleneck(nnx.Module):
     """Widen (unless the expansion is 1), filter each channel by itself, narrow; a shortcut where the shapes agree."""
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel_size: int, stride: int, expansion: int, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        expansion: int,
+        config: EfficientNetLiteConfig,
+        rngs: nnx.Rngs,
     ) -> None:
         inner = inputs * expansion
-        self.expand = None if expansion == 1 else ConvNorm(inputs, inner, 1, rngs=rngs)
-        self.depthwise = ConvNorm(inputs * expansion, inner, kernel_size, stride=stride, groups=inner, rngs=rngs)
-        self.project = ConvNorm(inner, outputs, 1, rngs=rngs)
+        layer = functools.partial(ConvNorm, config=config, rngs=rngs)
+        self.expand = None if expansion == 1 else layer(inputs, inner, 1)
+        self.depthwise = layer(inner, inner, kernel_size, stride=stride, groups=inner)
+        self.project = layer(inner, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -64,15 +83,24 @@ class InvertedBottleneck(nnx.Module):
 
 
 class ConvNorm(nnx.Module):
-    """A convolution with TensorFlow's padding, and its normalisation."""
+    """A convolution and its normalisation, with the config's padding and epsilon."""
 
     norms = types.MappingProxyType({"conv": "bn"})
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, rngs: nnx.Rngs
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        config: EfficientNetLiteConfig,
+        rngs: nnx.Rngs,
     ) -> None:
-        self.conv = Conv(inputs, outputs, size, stride=stride, padding="SAME", groups=groups, rngs=rngs)
-        self.bn = BatchNorm(outputs, eps=EPS)
+        padding = PADDINGS[config.padding]
+        self.conv = Conv(inputs, outputs, size, stride=stride, padding=padding, groups=groups, rngs=rngs)
+        self.bn = BatchNorm(outputs, eps=config.eps)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The normalised features, before any activation."""
@@ -93,7 +121,7 @@ class EfficientNetLite(Network):
     pooled = "head"
 
     def __init__(self, config: EfficientNetLiteConfig, *, rngs: nnx.Rngs) -> None:
-        self.stem = ConvNorm(3, config.stem_width, 3, stride=2, rngs=rngs)
+        self.stem = ConvNorm(3, config.stem_width, 3, stride=2, config=config, rngs=rngs)
         numbered = tuple(f"stage{number}" for number in range(1, len(config.depths) + 1))
         self.stages = ("stem", *numbered, "head")
         inputs = config.stem_width
@@ -106,12 +134,13 @@ class EfficientNetLite(Network):
                     kernel_size=config.kernel_sizes[stage],
                     stride=config.strides[stage] if index == 0 else 1,
                     expansion=config.expansions[stage],
+                    config=config,
                     rngs=rngs,
                 )
                 blocks.append(block)
                 inputs = config.widths[stage]
             setattr(self, name, nnx.List(blocks))
-        self.last = ConvNorm(inputs, config.head_width, 1, rngs=rngs)
+        self.last = ConvNorm(inputs, config.head_width, 1, config=config, rngs=rngs)
         self.fc = Linear(config.head_width, config.num_classes, rngs=rngs)
 
     def stage(self, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -125,55 +154,87 @@ class EfficientNetLite(Network):
         return x
 
 
-def timm_keys(config: EfficientNetLiteConfig) -> KeyTable:
-    """Module names of timm (`blocks.STAGE.BLOCK`), and ours."""
-    table = {
-        "conv_stem": "stem.conv",
-        "bn1": "stem.bn",
-        "conv_head": "last.conv",
-        "bn2": "last.bn",
-        "classifier": "fc",
-    }
+def timm_table(config: EfficientNetLiteConfig) -> Table:
+    """Names of timm (`blocks.STAGE.BLOCK`)."""
+    table = _layer("stem", "conv_stem", "bn1") | _layer("last", "conv_head", "bn2") | linear("fc", "classifier")
     expanded = {"conv_pw": "expand", "conv_dw": "depthwise", "conv_pwl": "project"}
     plain = {"conv_dw": "depthwise", "conv_pw": "project"}
     for stage, depth in enumerate(config.depths):
         parts = plain if config.expansions[stage] == 1 else expanded
         for block in range(depth):
-            for norm, (theirs, ours) in enumerate(parts.items(), start=1):
-                table[f"blocks.{stage}.{block}.{theirs}"] = f"stage{stage + 1}.{block}.{ours}.conv"
-                table[f"blocks.{stage}.{block}.bn{norm}"] = f"stage{stage + 1}.{block}.{ours}.bn"
+            theirs = f"blocks.{stage}.{block}"
+            for norm, (name, ours) in enumerate(parts.items(), start=1):
+                table |= _layer(f"stage{stage + 1}.{block}.{ours}", f"{theirs}.{name}", f"{theirs}.bn{norm}")
     return table
 
 
-def efficientnet_pytorch_keys(config: EfficientNetLiteConfig) -> KeyTable:
-    """The names of efficientnet-pytorch and its Lite sibling (`_blocks.N`, counted through), and ours."""
-    table = {
-        "_conv_stem": "stem.conv",
-        "_bn0": "stem.bn",
-        "_conv_head": "last.conv",
-        "_bn1": "last.bn",
-        "_fc": "fc",
-    }
+def efficientnet_pytorch_table(config: EfficientNetLiteConfig) -> Table:
+    """The names of efficientnet-pytorch and its Lite sibling (`_blocks.N`, counted through)."""
+    table = _layer("stem", "_conv_stem", "_bn0") | _layer("last", "_conv_head", "_bn1") | linear("fc", "_fc")
     parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
     parts["project"] = ("_project_conv", "_bn2")
     number = 0
     for stage, depth in enumerate(config.depths):
         for block in range(depth):
-            for ours, (conv, norm) in parts.items():
+            for ours, (name, norm) in parts.items():
                 if ours == "expand" and config.expansions[stage] == 1:
                     continue
-                table[f"_blocks.{number}.{conv}"] = f"stage{stage + 1}.{block}.{ours}.conv"
-                table[f"_blocks.{number}.{norm}"] = f"stage{stage + 1}.{block}.{ours}.bn"
+                theirs = f"_blocks.{number}"
+                table |= _layer(f"stage{stage + 1}.{block}.{ours}", f"{theirs}.{name}", f"{theirs}.{norm}")
             number += 1
     return table
+
+
+def _layer(ours: str, their_conv: str, their_norm: str) -> Table:
+    """The lines of a `ConvNorm`."""
+    return conv(f"{ours}.conv", their_conv) | batch_norm(f"{ours}.bn", their_norm)
+
+
+def check_config(config: EfficientNetLiteConfig) -> None:
+    """Bounds of a config that was read from a file."""
+    stages = (config.depths, config.kernel_sizes, config.strides, config.expansions, config.widths)
+    if not config.depths or len({len(values) for values in stages}) != 1:
+        raise ValueError(f"depths {config.depths}, kernel_sizes, strides, expansions and widths differ in length")
+    within("number of stages", len(config.depths), 1, 16)
+    within("depths", config.depths, 1, 64)
+    within("kernel_sizes", config.kernel_sizes, 1, 31)
+    if not all(size % 2 for size in config.kernel_sizes):
+        raise ValueError(f"kernel_sizes {config.kernel_sizes} are not all odd")
+    within("strides and expansions", (*config.strides, *config.expansions), 1, 16)
+    within("widths", (*config.widths, config.stem_width, config.head_width), 1, 1 << 14)
+    within("eps", config.eps, 0, 1)
+    if config.padding not in PADDINGS:
+        raise ValueError(f"padding {config.padding!r} is not one of {', '.join(PADDINGS)}")
 
 
 FAMILY = Family(
     name="efficientnet_lite",
     config=EfficientNetLiteConfig,
     module=EfficientNetLite,
-    head=EfficientNetLite.linear,
-    layouts={"timm": timm_keys, "efficientnet-pytorch": efficientnet_pytorch_keys},
+    layouts={
+        "timm": Layout(timm_table, classes_of("classifier.weight")),
+        "efficientnet-pytorch": Layout(
+            efficientnet_pytorch_table,
+            classes_of("_fc.weight"),
+            holds=lambda config: (config.padding, config.eps) == ("same", 1e-3),
+        ),
+    },
+    check=check_config,
+    from_timm=timm_arguments(act_layer="relu6", norm_layer="batchnorm", output_stride=32),
 )
 
-ARCHITECTURES = (Architecture("efficientnet_lite0", family=FAMILY, config=EfficientNetLiteConfig()),)
+_halves = (0.5, 0.5, 0.5)
+ARCHITECTURES = (
+    Architecture(
+        "efficientnet_lite0",
+        family=FAMILY,
+        config=EfficientNetLiteConfig(padding="symmetric", eps=1e-5),
+        preprocess=Preprocess(interpolation="bicubic"),
+    ),
+    Architecture(
+        "tf_efficientnet_lite0",
+        family=FAMILY,
+        config=EfficientNetLiteConfig(padding="same", eps=1e-3),
+        preprocess=Preprocess(interpolation="bicubic", mean=_halves, std=_halves),
+    ),
+)

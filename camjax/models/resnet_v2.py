@@ -14,8 +14,11 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from camjax.models.family import Architecture, Family, KeyTable
+from camjax.images.preprocess import Preprocess
+from camjax.models.configs import within
+from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
+from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
 from camjax.models.network import Network
 
 
@@ -124,31 +127,56 @@ class ResNetV2(Network):
         return x
 
 
-def timm_keys(config: ResNetV2Config) -> KeyTable:
-    """Module names of timm's `resnetv2_*` (stages and blocks counted from 0), and ours."""
-    table = {"stem.conv": "conv1", "norm": "norm", "head.fc": "fc"}
+def timm_table(config: ResNetV2Config) -> Table:
+    """Names of timm's `resnetv2_*`, which counts stages and blocks from 0."""
+    table = conv("conv1", "stem.conv") | batch_norm("norm", "norm") | linear("fc", "head.fc")
     layers = 3 if config.bottleneck else 2
     for stage, depth in enumerate(config.depths):
         for index in range(depth):
             theirs, ours = f"stages.{stage}.blocks.{index}", f"layer{stage + 1}.{index}"
             for layer in range(1, layers + 1):
-                table[f"{theirs}.norm{layer}"] = f"{ours}.bn{layer}"
-                table[f"{theirs}.conv{layer}"] = f"{ours}.conv{layer}"
+                table |= batch_norm(f"{ours}.bn{layer}", f"{theirs}.norm{layer}")
+                table |= conv(f"{ours}.conv{layer}", f"{theirs}.conv{layer}")
             if index == 0 and config.projections[stage]:
-                table[f"{theirs}.downsample.conv"] = f"{ours}.downsample"
+                table |= conv(f"{ours}.downsample", f"{theirs}.downsample.conv")
     return table
 
 
+def check_config(config: ResNetV2Config) -> None:
+    """Bounds of a config that was read from a file."""
+    if not len(config.depths) == len(config.projections) == len(config.widths) == 4:
+        raise ValueError(f"depths {config.depths}, projections and widths are not of four stages each")
+    within("depths", config.depths, 1, 128)
+    within("number of blocks", sum(config.depths), 4, 128)
+    within("widths", (*config.widths, config.stem_width), 1, 1 << 14)
+    within("eps", config.eps, 0, 1)
+
+
 FAMILY = Family(
-    name="resnet_v2", config=ResNetV2Config, module=ResNetV2, head=ResNetV2.linear, layouts={"timm": timm_keys}
+    name="resnet_v2",
+    config=ResNetV2Config,
+    module=ResNetV2,
+    # timm's networks have the epsilon of PyTorch and none of MXNet's normalisations.
+    layouts={
+        "timm": Layout(
+            timm_table,
+            classes_of("head.fc.weight"),
+            holds=lambda config: (config.eps, config.input_norm, config.stem_norm) == (1e-5, False, False),
+        )
+    },
+    check=check_config,
+    from_timm=timm_arguments(act_layer="relu", norm_layer="batchnorm", output_stride=32, conv_layer="conv2d"),
 )
 
 _preset = functools.partial(Architecture, family=FAMILY)
 _basic = functools.partial(ResNetV2Config, bottleneck=False, projections=(False, True, True, True))
+_halves = (0.5, 0.5, 0.5)
+_a1h = Preprocess(crop_pct=0.95, interpolation="bicubic", mean=_halves, std=_halves)
+_ra4 = Preprocess(crop_pct=0.9, interpolation="bicubic", mean=_halves, std=_halves)
 ARCHITECTURES = (
-    _preset("resnetv2_18", config=_basic(depths=(2, 2, 2, 2))),
-    _preset("resnetv2_34", config=_basic(depths=(3, 4, 6, 3))),
-    _preset("resnetv2_50", config=ResNetV2Config(depths=(3, 4, 6, 3))),
-    _preset("resnetv2_101", config=ResNetV2Config(depths=(3, 4, 23, 3))),
-    _preset("resnetv2_152", config=ResNetV2Config(depths=(3, 8, 36, 3))),
+    _preset("resnetv2_18", config=_basic(depths=(2, 2, 2, 2)), preprocess=_ra4),
+    _preset("resnetv2_34", config=_basic(depths=(3, 4, 6, 3)), preprocess=_ra4),
+    _preset("resnetv2_50", config=ResNetV2Config(depths=(3, 4, 6, 3)), preprocess=_a1h),
+    _preset("resnetv2_101", config=ResNetV2Config(depths=(3, 4, 23, 3)), preprocess=_a1h),
+    _preset("resnetv2_152", config=ResNetV2Config(depths=(3, 8, 36, 3)), preprocess=_a1h),
 )

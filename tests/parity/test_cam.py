@@ -41,7 +41,7 @@ def resnet18():
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, num_classes=20)
     classifier = architecture.family.outline(config)
-    params = convert(state_dict(module), architecture.family.layouts["torchvision"](config), classifier.params)
+    params = convert(state_dict(module), architecture.family.layouts["torchvision"], config, classifier.params)
     pixels = images(2, 96, 160)
     features = classifier.features(params, jnp.asarray(pixels))["layer4"]
     return module, to_torch(pixels), features, classifier.linear_head(params)

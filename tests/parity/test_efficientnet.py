@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against timm's `tf_efficientnet_lite0`, with random weights and with the real ones."""
+"""EfficientNet-Lite0 against timm's two, `efficientnet_lite0` (PyTorch's padding and epsilon) and `tf_…`."""
 
 import dataclasses
 
@@ -15,13 +15,14 @@ from camjax.models.registry import ARCHITECTURES
 TOLERANCE = 1e-5  # float32, sums in another order; seen: 1e-6
 
 
-@pytest.fixture(scope="module")
-def pair():
-    module = randomise(timm.create_model("tf_efficientnet_lite0"))
-    architecture = ARCHITECTURES["efficientnet_lite0"]
+@pytest.fixture(scope="module", params=["efficientnet_lite0", "tf_efficientnet_lite0"])
+def pair(request):
+    module = randomise(timm.create_model(request.param))
+    architecture = ARCHITECTURES[request.param]
     classifier = architecture.family.outline(architecture.config)
-    table = architecture.family.layouts["timm"](architecture.config)
-    return dataclasses.replace(classifier, params=convert(state_dict(module), table, classifier.params)), module
+    layout = architecture.family.layouts["timm"]
+    params = convert(state_dict(module), layout, architecture.config, classifier.params)
+    return dataclasses.replace(classifier, params=params), module
 
 
 def torch_features(module, pixels):

@@ -47,7 +47,7 @@ def narrow_pair(name, num_classes=10):
 def convert_torchvision(name, config, module):
     family = ARCHITECTURES[name].family
     classifier = family.outline(config)
-    params = convert(state_dict(module), family.layouts["torchvision"](config), classifier.params)
+    params = convert(state_dict(module), family.layouts["torchvision"], config, classifier.params)
     return dataclasses.replace(classifier, params=params)
 
 
@@ -119,7 +119,7 @@ def test_transformers_names(layer_type):
     )
     family = ARCHITECTURES["resnet50"].family
     outline = family.outline(config)
-    params = convert(state_dict(module), family.layouts["transformers"](config), outline.params)
+    params = convert(state_dict(module), family.layouts["transformers"], config, outline.params)
     pixels = jax.numpy.asarray(images(2, 65, 97))
     features = outline.features(params, pixels)
     with torch.no_grad():

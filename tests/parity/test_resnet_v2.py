@@ -28,7 +28,7 @@ def pair(name, **narrow):
         widths = tuple(width // expansion for width in narrow["channels"])
         config = dataclasses.replace(config, widths=widths, num_classes=narrow["num_classes"])
     classifier = architecture.family.outline(config)
-    params = convert(state_dict(module), architecture.family.layouts["timm"](config), classifier.params)
+    params = convert(state_dict(module), architecture.family.layouts["timm"], config, classifier.params)
     return dataclasses.replace(classifier, params=params), module
 
 

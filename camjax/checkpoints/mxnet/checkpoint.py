@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from camjax.checkpoints.conversion import place, transpose
+from camjax.checkpoints.conversion import place
 from camjax.checkpoints.mxnet.params import read_mxnet_params
 from camjax.checkpoints.mxnet.symbol import (
     ADDITIONS,
@@ -22,6 +22,7 @@ from camjax.checkpoints.mxnet.symbol import (
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
 from camjax.models.family import Architecture
+from camjax.models.layout import columns, hwio
 from camjax.models.resnet_v2 import FAMILY, ResNetV2Config
 
 PREFIX = "mxnet:"
@@ -223,7 +224,7 @@ def _tensor_names(graph: Graph, norms: dict[str, Node], convolutions: dict[str, 
 def _parameters(layout: Layout, tensors: dict[str, np.ndarray]) -> Params:
     """The arrays under our names and in our axis order, each used exactly once."""
     wanted = {theirs: ours for ours, theirs in layout.names.items()}
-    arrays = {wanted.get(key, key): transpose(tensor) for key, tensor in tensors.items()}
+    arrays = {wanted.get(key, key): _transpose(tensor) for key, tensor in tensors.items()}
     if "fc.bias" not in layout.names:
         arrays["fc.bias"] = np.zeros(layout.config.num_classes, np.float32)
     for ours, node in layout.norms.items():
@@ -233,6 +234,13 @@ def _parameters(layout: Layout, tensors: dict[str, np.ndarray]) -> Params:
         if difference and f"{ours}.var" in arrays:
             arrays[f"{ours}.var"] = arrays[f"{ours}.var"] + np.float32(difference)
     return place(arrays, FAMILY.outline(layout.config).params, layout.names)
+
+
+def _transpose(tensor: np.ndarray) -> np.ndarray:
+    """MXNet's axis order, which is PyTorch's, to ours."""
+    if tensor.ndim == 4:
+        return hwio(tensor)
+    return columns(tensor) if tensor.ndim == 2 else tensor
 
 
 def _architecture(config: ResNetV2Config) -> Architecture:
