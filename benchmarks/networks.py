@@ -7,10 +7,7 @@ from safetensors.torch import load_file, save_file
 
 import benchmarks.torchvision_cpu  # noqa: F401  (before timm, which imports torchvision)
 
-TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
-"""Where timm's name is another than camjax's."""
-
-LAYERS = {"efficientnet_lite0": ("bn2", "classifier")}
+LAYERS = dict.fromkeys(("efficientnet_lite0", "tf_efficientnet_lite0"), ("bn2", "classifier"))
 """The layer that global average pooling reads and the head, as hooks name them; for ResNets, `layer4` and `fc`."""
 
 
@@ -18,7 +15,7 @@ def create(model: str) -> torch.nn.Module:
     """The network of that name in timm, ready for inference, with its own initial weights."""
     import timm
 
-    return timm.create_model(TIMM_NAMES.get(model, model), pretrained=False).eval()
+    return timm.create_model(model, pretrained=False).eval()
 
 
 def hooked_layers(network: torch.nn.Module, model: str) -> tuple[torch.nn.Module, str]:

@@ -1,6 +1,6 @@
-"""From a checkpoint's flat dict of NumPy arrays to a network's parameters: renamed, transposed, every key checked."""
+"""From a checkpoint's flat dict of NumPy arrays to a network's parameters: renamed, changed, every key checked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,26 +9,19 @@ from jax.typing import ArrayLike
 
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
-
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-"""A layer's parameters here, and in PyTorch."""
-
-UNUSED_LEAVES = frozenset({"num_batches_tracked"})
-"""Tensors of a batch normalisation that only training reads."""
+from camjax.models.layout import Layout, Tensors
 
 LISTED = 8
 """Keys named in an error before it says how many more there are."""
 
 
-def convert(tensors: Mapping[str, np.ndarray], table: Mapping[str, str], outline: Params) -> Params:
-    """Renames, transposes and checks a PyTorch state dict.
-
-    Convolutions go from OIHW to HWIO, which is right for depthwise ones too ((C, 1, k, k) to (k, k, 1, C)); linear
-    layers, also those written as 1x1 convolutions, from (n, c) to (c, n).
+def convert(tensors: Tensors, layout: Layout, config: Any, outline: Params) -> Params:  # noqa: ANN401
+    """Makes a network's parameters of a checkpoint in one of its family's layouts.
 
     Args:
         tensors: the checkpoint.
-        table: its module names, and the names of the same modules in `outline`.
+        layout: how its keys are named.
+        config: of the network.
         outline: a nested dict whose leaves have the `shape` that each parameter must have.
 
     Returns:
@@ -36,19 +29,35 @@ def convert(tensors: Mapping[str, np.ndarray], table: Mapping[str, str], outline
 
     Raises:
         CheckpointError: keys are missing, extra or of another shape; all of them are found, the first few listed.
+        ValueError: the layout's table is not of the network's parameters, which is the family's mistake.
     """
-    modules = {ours: theirs for theirs, ours in table.items()}
-    names = {name: _their_name(name, modules) for name, _ in flatten(outline)}
-    ours = {theirs: name for name, theirs in names.items()}
-    unused = {f"{module}.{leaf}" for module in table for leaf in UNUSED_LEAVES}
-    arrays = {ours.get(key, key): transpose(tensor) for key, tensor in tensors.items() if key not in unused}
-    for name, leaf in flatten(outline):
-        if len(leaf.shape) == 2 and name in arrays and arrays[name].shape[:-2] == (1, 1):
-            arrays[name] = arrays[name][0, 0]
-    return place(arrays, outline, names)
+    table, shapes = layout.table(config), _shapes(outline)
+    if odd := sorted(table.keys() ^ shapes.keys()):
+        raise ValueError(f"the table and the parameters differ in {_listing(odd)}")
+    used = {key for read in table.values() for key in read.keys}
+    missing = [key for name in shapes for key in table[name].keys if key not in tensors]
+    extra = [key for key in tensors if key not in used and not layout.ignores(key)]
+    arrays, misshaped = {}, []
+    for name, shape in shapes.items():
+        keys = table[name].keys
+        if all(key in tensors for key in keys):
+            arrays[name], problem = _changed(name, table[name].change, [tensors[key] for key in keys], shape)
+            misshaped += [f"{', '.join(keys)} {problem}"] if problem else []
+    _raise_if_any(missing=list(dict.fromkeys(missing)), extra=extra, misshaped=misshaped)
+    return _params(arrays)
 
 
-def place(arrays: Mapping[str, np.ndarray], outline: Params, names: Mapping[str, str] | None = None) -> Params:
+def check_names(arrays: Tensors, names: Collection[str]) -> None:
+    """Checks that arrays have exactly these names.
+
+    Raises:
+        CheckpointError: as for `convert`.
+    """
+    missing, extra = ([name for name in a if name not in b] for a, b in ((names, arrays), (arrays, names)))
+    _raise_if_any(missing=missing, extra=extra)
+
+
+def place(arrays: Tensors, outline: Params, names: Mapping[str, str] | None = None) -> Params:
     """The parameters from arrays that have our names and axis order, each used exactly once.
 
     Args:
@@ -59,8 +68,7 @@ def place(arrays: Mapping[str, np.ndarray], outline: Params, names: Mapping[str,
     Raises:
         CheckpointError: as for `convert`.
     """
-    names = names or {}
-    shapes = {name: leaf.shape for name, leaf in flatten(outline)}
+    names, shapes = names or {}, _shapes(outline)
     missing = [names.get(name, name) for name in shapes if name not in arrays]
     extra = [name for name in arrays if name not in shapes]
     misshaped = [
@@ -69,14 +77,7 @@ def place(arrays: Mapping[str, np.ndarray], outline: Params, names: Mapping[str,
         if name in arrays and arrays[name].shape != shape
     ]
     _raise_if_any(missing=missing, extra=extra, misshaped=misshaped)
-    return unflatten({name: jnp.asarray(arrays[name], jnp.float32) for name in shapes})
-
-
-def transpose(tensor: np.ndarray) -> np.ndarray:
-    """PyTorch's axis order to ours: OIHW to HWIO, (n, c) to (c, n), others as they are."""
-    if tensor.ndim == 4:
-        return tensor.transpose(2, 3, 1, 0)
-    return tensor.T if tensor.ndim == 2 else tensor
+    return _params({name: arrays[name] for name in shapes})
 
 
 def flatten(tree: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -100,10 +101,27 @@ def unflatten(leaves: Mapping[str, ArrayLike]) -> Params:
     return tree
 
 
-def _their_name(name: str, modules: Mapping[str, str]) -> str:
-    """What the checkpoint calls a parameter of ours."""
-    module, _, leaf = name.rpartition(".")
-    return f"{modules[module]}.{LEAVES[leaf]}"
+def _shapes(outline: Params) -> dict[str, tuple[int, ...]]:
+    return {name: leaf.shape for name, leaf in flatten(outline)}
+
+
+def _params(arrays: Tensors) -> Params:
+    return unflatten({name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
+
+
+def _changed(
+    name: str,
+    change: Callable[..., np.ndarray],
+    tensors: list[np.ndarray],
+    shape: tuple[int, ...],
+) -> tuple[np.ndarray, str]:
+    """The parameter, and what is wrong with it."""
+    try:
+        array = change(*tensors)
+    except (ValueError, IndexError):  # NumPy's for too few axes, and for what does not divide
+        found = ", ".join(str(tensor.shape) for tensor in tensors)
+        return tensors[0], f"has the shape {found}, of which no {name} {shape} can be made"
+    return array, "" if array.shape == shape else f"gives {name} the shape {array.shape}, not {shape}"
 
 
 def _raise_if_any(**problems: list[str]) -> None:

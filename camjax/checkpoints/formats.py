@@ -26,7 +26,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Tensors:
     """Reads a safetensors file or a PyTorch checkpoint (zip or older), told apart by content and not by name.
 
     A state dict wrapped by a training loop (`state_dict_ema`, `state_dict`, `model_state_dict`, `model`) is found,
-    and a `module.` before every key is dropped. Weights that are NaN or infinite are warned of.
+    and a `module.` or `_orig_mod.` before every key is dropped. Weights that are NaN or infinite are warned of.
 
     Args:
         path: the file.

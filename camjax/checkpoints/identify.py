@@ -1,17 +1,16 @@
 """Which network a checkpoint belongs to, told by its keys and shapes."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+from collections.abc import Iterable
 
 from camjax.checkpoints.conversion import convert
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
-from camjax.models.family import Architecture, KeyTable
+from camjax.models.family import Architecture
+from camjax.models.layout import Layout, Tensors
 
 ENOUGH = 0.5
-"""Share of modules that a checkpoint and a network must have in common before the one is taken for the other."""
+"""Share of keys that a checkpoint and a network must have in common before the one is taken for the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,22 +18,28 @@ class Match:
     """A checkpoint's network.
 
     Attributes:
-        architecture: with the number of classes that the checkpoint's head has.
+        architecture: with what the checkpoint's shapes tell of its config, such as the number of classes.
         layout: the name of its naming.
-        table: its key table.
-        overlap: the share of modules that the two have in common, 1 where they are the same.
+        overlap: the share of keys that the two have in common, 1 where they are the same.
     """
 
     architecture: Architecture
     layout: str
-    table: KeyTable
     overlap: float
+
+    def convert(self, tensors: Tensors) -> Params:
+        """The checkpoint as this network's parameters; see `convert`."""
+        family, config = self.architecture.family, self.architecture.config
+        return convert(tensors, family.layouts[self.layout], config, family.outline(config).params)
 
 
 def identify(
-    tensors: Mapping[str, np.ndarray], architectures: Iterable[Architecture], layout: str | None = None
+    tensors: Tensors, architectures: Iterable[Architecture], layout: str | None = None
 ) -> tuple[Match, Params]:
     """Finds the network that a state dict fits, and converts it.
+
+    Keys and shapes tell no padding, epsilon or activation. Where architectures that differ in these alone are among
+    those to choose from, nothing is guessed.
 
     Args:
         tensors: the checkpoint.
@@ -45,40 +50,48 @@ def identify(
         The match and the parameters.
 
     Raises:
-        CheckpointError: no network is like it, or the nearest one lacks keys, has others, or other shapes.
+        CheckpointError: no network is like it, several that compute something else fit it, or the nearest one lacks
+            keys, has others, or other shapes.
     """
-    modules = {key.rpartition(".")[0] for key in tensors}
     matches = [
-        _match(architecture, name, table, tensors, modules)
+        _match(architecture, name, known, tensors)
         for architecture in architectures
-        for name, table in _tables(architecture)
-        if layout in (None, name)
+        for name, known in architecture.family.layouts.items()
+        if layout in (None, name) and known.holds(architecture.config)
     ]
     best = max((match.overlap for match in matches), default=0.0)
     if best < ENOUGH:
         known = ", ".join(dict.fromkeys(match.architecture.name for match in matches))
         raise CheckpointError(f"the keys ({', '.join(list(tensors)[:3])}, …) are not those of {known}")
+    found: list[tuple[Match, Params]] = []
     error: CheckpointError | None = None
     for match in (match for match in matches if match.overlap == best):
-        outline = match.architecture.family.outline(match.architecture.config).params
+        if any(_same(match, other) for other, _ in found):
+            continue
         try:
-            return match, convert(tensors, match.table, outline)
+            found.append((match, match.convert(tensors)))
         except CheckpointError as problem:  # a sibling of the same depth may still fit: resnet50, resnext50, …
             error = error or CheckpointError(f"taken for {match.architecture.name}, {problem}")
-    raise error or CheckpointError("no architecture was given to choose from")
+    if len(found) > 1:
+        names = " and ".join(match.architecture.name for match, _ in found)
+        raise CheckpointError(
+            f"the keys and shapes are those of {names}, which compute different things from them; "
+            "say which it is with architecture=NAME (--architecture NAME)"
+        )
+    if not found:
+        raise error or CheckpointError("no architecture was given to choose from")
+    return found[0]
 
 
-def _tables(architecture: Architecture) -> list[tuple[str, KeyTable]]:
-    return [(name, table(architecture.config)) for name, table in architecture.family.layouts.items()]
+def _same(match: Match, other: Match) -> bool:
+    """Whether two names stand for the same computation."""
+    ours, theirs = match.architecture, other.architecture
+    return (ours.family.name, ours.config) == (theirs.family.name, theirs.config)
 
 
-def _match(
-    architecture: Architecture, layout: str, table: KeyTable, tensors: Mapping[str, np.ndarray], modules: set[str]
-) -> Match:
-    overlap = len(modules & table.keys()) / len(modules | table.keys())
-    head = next(theirs for theirs, ours in table.items() if ours == architecture.family.head)
-    weight = tensors.get(f"{head}.weight")
-    if weight is not None and weight.ndim:
-        config = dataclasses.replace(architecture.config, num_classes=len(weight))
-        architecture = dataclasses.replace(architecture, config=config)
-    return Match(architecture, layout, table, overlap)
+def _match(architecture: Architecture, name: str, layout: Layout, tensors: Tensors) -> Match:
+    keys = {key for read in layout.table(architecture.config).values() for key in read.keys}
+    theirs = {key for key in tensors if key in keys or not layout.ignores(key)}
+    overlap = len(keys & theirs) / len(keys | theirs)
+    config = layout.config(tensors, architecture.config)
+    return Match(dataclasses.replace(architecture, config=config), name, overlap)

@@ -6,21 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-
 from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.formats import read_checkpoint
 from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
 from camjax.checkpoints.hub_config import read_hub_config
 from camjax.checkpoints.identify import identify
-from camjax.checkpoints.manifest import WeightSource, find_source, manifest
+from camjax.checkpoints.manifest import WeightSource, find_source
 from camjax.checkpoints.mxnet import checkpoint as mxnet
 from camjax.checkpoints.packages import packaged_file
-from camjax.checkpoints.store import is_stored_model, load_stored_model
+from camjax.checkpoints.store import default_labels, described, is_stored_model, load_stored_model
 from camjax.core.model import Model, Params
 from camjax.errors import CheckpointError
-from camjax.images.labels import LabelError, imagenet_labels, parse_labels
+from camjax.images.labels import LabelError, parse_labels
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, find_architecture
@@ -46,7 +43,12 @@ def load_model(
             - a file: camjax's own, safetensors, or PyTorch's `.pth`, `.pt` or `.bin`;
             - `"mxnet:PATH/PREFIX@EPOCH"`: an MXNet checkpoint of a ResNet v2, `PREFIX-symbol.json` and
               `PREFIX-EPOCH.params`.
-        architecture: which network a file holds. Without it, keys and shapes tell.
+        architecture: which network a file or repository holds, whatever its config says. Without it, the repository's
+            config tells, and where there is none, keys and shapes. These tell no padding, epsilon or activation: a
+            file that fits two of camjax's architectures (`efficientnet_lite0` and `tf_efficientnet_lite0`) is refused
+            without it, but a file of a network that camjax does not have and that has another's keys and shapes (timm's
+            `resnetblur50` and `resnetaa50` have those of `resnet50`) is taken for the other. From the hub, such a
+            network is refused by its name.
         labels: the classes' names; by default the file's or the repository's own, the `synset.txt` beside an MXNet
             checkpoint, or ImageNet's for 1000 classes.
 
@@ -55,7 +57,8 @@ def load_model(
 
     Raises:
         UnknownModelError: no such name or file.
-        CheckpointError: the file is damaged, or does not fit the network.
+        CheckpointError: the file or the repository's config is damaged, does not fit the network, fits several, or
+            describes one that camjax does not have.
         HubError: the hub could not be reached, or has no such file.
         LabelError: there are not as many labels as classes.
     """
@@ -87,12 +90,15 @@ def _from_manifest(source: WeightSource) -> Model:
 def _from_hub(text: str, architecture: str | None) -> Model:
     reference = parse_hub_reference(text)
     repository, revision = reference.repository, reference.revision
-    config = read_hub_config(
-        fetch_json(repository, "config.json", revision), fetch_json(repository, "preprocessor_config.json", revision)
-    )
+    said = fetch_json(repository, "config.json", revision)
+    preprocessor = fetch_json(repository, "preprocessor_config.json", revision)
+    try:
+        config = read_hub_config(said, preprocessor, find_architecture(architecture) if architecture else None)
+    except CheckpointError as error:
+        raise CheckpointError(f"{repository}: {error}") from error
     path = _fetch_weights(repository, revision)
     origin = {"source": text, "repository": repository, "revision": revision, "file": path.name}
-    choice = _choice(architecture) if architecture or config.architecture is None else [config.architecture]
+    choice = _choice(None) if config.architecture is None else [config.architecture]
     return _build(path, choice, text, config.preprocess, config.labels, origin)
 
 
@@ -128,7 +134,7 @@ def _build(
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     origin = {**origin, "layout": match.layout, "sha256": sha256_of(path)}
-    preprocess = preprocess or _usual_preprocess(match.architecture.name)
+    preprocess = preprocess or match.architecture.preprocess
     return _assemble(match.architecture, params, name, preprocess, labels, origin)
 
 
@@ -142,15 +148,11 @@ def _assemble(
 ) -> Model:
     """The model of converted parameters."""
     outline = architecture.family.outline(architecture.config)
-    described = {
-        "name": architecture.name,
-        "family": architecture.family.name,
-        "config": dataclasses.asdict(architecture.config),
-    }
     model = dataclasses.replace(
-        outline, params=params, preprocess=preprocess, name=name, architecture=described, origin=origin
+        outline, params=params, preprocess=preprocess, name=name, architecture=described(architecture), origin=origin
     )
-    return dataclasses.replace(model, labels=_checked_labels(labels or _default_labels(model), model))
+    labels = labels or default_labels(architecture.config.num_classes)
+    return dataclasses.replace(model, labels=_checked_labels(labels, model))
 
 
 def _choice(architecture: str | None) -> list[Architecture]:
@@ -169,22 +171,8 @@ def _preprocess(source: WeightSource) -> Preprocess:
     return Preprocess(source.input_size, source.crop_pct, source.interpolation, source.mean, source.std)
 
 
-def _usual_preprocess(architecture: str) -> Preprocess:
-    """What the manifest says of the architecture's first weights; ImageNet's usual where it says nothing."""
-    return next((_preprocess(source) for source in manifest() if source.architecture == architecture), Preprocess())
-
-
-def _default_labels(model: Model) -> tuple[str, ...]:
-    count = _class_count(model)
-    return imagenet_labels() if count == 1000 else tuple(f"class {number}" for number in range(count))
-
-
 def _checked_labels(labels: Sequence[str], model: Model) -> tuple[str, ...]:
-    if len(labels) != _class_count(model):
-        raise LabelError(f"there are {len(labels)} labels, but {model.name} has {_class_count(model)} classes")
+    count = model.architecture["config"]["num_classes"]
+    if len(labels) != count:
+        raise LabelError(f"there are {len(labels)} labels, but {model.name} has {count} classes")
     return tuple(labels)
-
-
-def _class_count(model: Model) -> int:
-    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
-    return int(jax.eval_shape(model.forward, model.params, images).shape[-1])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from camjax.errors import CamjaxError, UnknownModelError
+from camjax.models.registry import ARCHITECTURES
 
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "data" / "manifest.toml", _PACKAGE.parent / "weights" / "manifest.toml")
@@ -138,6 +139,21 @@ def _problems(entry: dict[str, Any]) -> Iterator[str]:
             yield f"has {key} {value!r}, which is not {_RULES[key][1]}"
     if ("repository" in entry) == ("package" in entry):
         yield "needs either a repository or a package"
+    yield from _network_problems(entry.get("architecture"), entry.get("layout"))
+
+
+def _network_problems(architecture: Any, layout: Any) -> Iterator[str]:  # noqa: ANN401
+    """An entry's network must be registered, and its family know the naming."""
+    if not isinstance(architecture, str):
+        return
+    if architecture not in ARCHITECTURES:
+        close = ", ".join(difflib.get_close_matches(architecture, ARCHITECTURES)) or "a registered one"
+        yield f"has architecture {architecture!r}, which is not {close}"
+        return
+    found = ARCHITECTURES[architecture]
+    names = [name for name, known in found.family.layouts.items() if known.holds(found.config)]
+    if isinstance(layout, str) and layout not in names:
+        yield f"has layout {layout!r}, which is not one of {', '.join(names)}"
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:
@@ -169,7 +185,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "file": (_matches(r"(?!/)(?!.*\.\./)\S+"), "a path inside the repository or package"),
     "sha256": (_matches(r"[0-9a-f]{64}"), "64 hexadecimal digits in lower case"),
     "licence": _TEXT,
-    "layout": _one_of("torchvision", "transformers", "timm", "efficientnet-pytorch"),
+    "layout": _TEXT,
     "input_size": (lambda value: type(value) is int and value > 0, "a number of pixels"),
     "crop_pct": (lambda value: _number(value) and 0 < value <= 1, "above 0 and at most 1"),
     "interpolation": _one_of("bilinear", "bicubic"),

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
@@ -130,7 +131,7 @@ class Model:
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def features(self, params: Params, images: Float[Array, "b h w c"]) -> Arrays:
+    def features(self, params: Params, images: Float[Array | np.ndarray, "b h w c"]) -> Arrays:
         """Every named layer's array, in the order in which they are computed.
 
         Under `jax.jit`, what the caller does not use is not computed.

@@ -32,7 +32,7 @@ def _bind(network: Network, named: nnx.Module) -> Model:
         NNXForward(graph),
         layer=network.layer,
         head=NamedHead(network.linear),
-        stages=tuple(Stage(name, StageForward(graph, name)) for name in network.stages),
+        stages=tuple(Stage(name, StageForward(graph, name)) for name in network.order),
         prepare=Preparation(nnx.graphdef(network)),
     )
 
@@ -45,7 +45,10 @@ class NamedHead:
 
     def __call__(self, params: Params) -> LinearHead:
         """Its kernel and bias."""
-        return LinearHead(params[self.name]["kernel"], params[self.name]["bias"])
+        layer = params
+        for part in self.name.split("."):
+            layer = layer[part]
+        return LinearHead(layer["kernel"], layer["bias"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a network file tells the rest of camjax about itself."""
+"""What a network file tells the rest of camjax about itself; docs/design/families.md says why it is so."""
 
 import dataclasses
 import functools
@@ -8,11 +8,30 @@ from typing import Any
 from flax import nnx
 
 from camjax.core.model import Model
+from camjax.errors import CheckpointError
+from camjax.images.preprocess import Preprocess
 from camjax.models.binding import bind
+from camjax.models.configs import read_config
+from camjax.models.layout import Layout
 from camjax.models.network import Network
 
-KeyTable = dict[str, str]
-"""Module names in a checkpoint, and the names of the same modules here."""
+
+def timm_arguments(**usual: Any) -> Callable[[Any, Mapping[str, Any]], Any]:  # noqa: ANN401
+    """A `Family.from_timm` that takes a network made with timm's usual arguments, and refuses any other.
+
+    Args:
+        **usual: arguments that say nothing new with that value, beside those of every network.
+    """
+    usual = {"in_chans": 3, "global_pool": "avg", "features_only": False, "scriptable": False, **usual}
+
+    def from_timm(config: Any, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        for name, value in arguments.items():
+            inert = name == "num_classes" or str(name).endswith(("drop_rate", "drop_path_rate", "drop_block_rate"))
+            if not inert and (name not in usual or usual[name] != value):
+                raise CheckpointError(f"the network was made with {name}={value!r}, which camjax's does not have")
+        return config
+
+    return from_timm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +40,25 @@ class Family:
 
     Attributes:
         name: written into camjax's own weight files.
-        config: a frozen dataclass with a field `num_classes`.
+        config: a frozen dataclass of plain values (see `read_config`) with a field `num_classes`.
         module: called as `module(config, rngs=...)`.
-        head: the linear head's name in the module.
-        layouts: for each known naming of a checkpoint, a function from a config to its key table.
+        layouts: the known namings of its checkpoints.
+        check: raises a `ValueError` for a config that the module could not be built from, or not in good time.
+        from_timm: `from_timm(config, arguments)`, the architecture's config changed by the arguments that timm
+            was given (`model_args` of a repository's `config.json`), or a `CheckpointError`.
+        from_transformers: by `model_type`, `hook(config_json)` gives the architecture that a repository describes.
+            A hook raises `ValueError` or `CheckpointError` for what this family does not compute, whatever the keys.
     """
 
     name: str
     config: type
     module: Callable[..., Network]
-    head: str
-    layouts: Mapping[str, Callable[[Any], KeyTable]]
+    layouts: Mapping[str, Layout]
+    check: Callable[[Any], None] = lambda _: None
+    from_timm: Callable[[Any, Mapping[str, Any]], Any] = dataclasses.field(default_factory=timm_arguments)
+    from_transformers: Mapping[str, Callable[[Mapping[str, Any]], "Architecture"]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def initialise(self, config: Any, *, seed: int = 0) -> Model:  # noqa: ANN401
         """A model with random weights."""
@@ -40,6 +67,18 @@ class Family:
     def outline(self, config: Any) -> Model:  # noqa: ANN401
         """The same model with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
         return _outline(self.module, config)
+
+    def read_config(self, fields: Any) -> Any:  # noqa: ANN401
+        """A config from the plain values of an untrusted file, for example `dataclasses.asdict` of one as JSON.
+
+        Raises:
+            ValueError: the fields are not those of the config, or beyond its bounds.
+        """
+        config = read_config(self.config, fields)
+        if config.num_classes < 1:
+            raise ValueError(f"num_classes {config.num_classes} is not 1 or more")
+        self.check(config)
+        return config
 
 
 @functools.lru_cache(maxsize=32)
@@ -55,8 +94,10 @@ class Architecture:
         name: timm's and torchvision's name for it.
         family: its definition.
         config: what the family's module is built from.
+        preprocess: what its usual weights were trained with, for a file that does not say.
     """
 
     name: str
     family: Family
     config: Any
+    preprocess: Preprocess = dataclasses.field(default_factory=Preprocess)

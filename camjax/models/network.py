@@ -1,6 +1,6 @@
 """What every network here is: stages in a row, global average pooling, a linear head."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flax import nnx
 from jax import Array
@@ -15,12 +15,12 @@ class Network(nnx.Module):
     It is an ordinary NNX module, in evaluation mode until `train()` is called.
 
     Attributes:
-        stages: their names, in the order in which they are computed. Each is the name of its result.
+        order: the stages' names, in the order in which they are computed. Each is the name of its result.
         layer: the stage whose mean the head reads, the last one.
-        linear: the name of the head's layer.
+        linear: the name of the head's linear layer.
     """
 
-    stages: tuple[str, ...]
+    order: tuple[str, ...]
     layer: ClassVar[str]
     linear: ClassVar[str] = "fc"
 
@@ -29,7 +29,7 @@ class Network(nnx.Module):
 
         By default the module of that name; where there is none, the network computes the stage and names it.
         """
-        return getattr(self, name)(x)
+        return module_at(self, name)(x)
 
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n"]:
         """The logits, float32.
@@ -38,6 +38,14 @@ class Network(nnx.Module):
             images: normalised, float32 or bfloat16, of any size.
         """
         x = images
-        for name in self.stages:
+        for name in self.order:
             x = self.stage(name, x)
-        return getattr(self, self.linear)(global_average(x))
+        return module_at(self, self.linear)(global_average(x))
+
+
+def module_at(network: nnx.Module, path: str) -> Any:  # noqa: ANN401
+    """The module at a dotted path, which may lead through lists: `stages.0.blocks.2`."""
+    node: Any = network
+    for part in path.split("."):
+        node = node[int(part)] if part.isdecimal() else getattr(node, part)
+    return node

@@ -7,6 +7,8 @@ is what leaves the max-pool.
 import dataclasses
 import functools
 import types
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from flax import nnx
@@ -14,8 +16,11 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.core.names import named_array
-from camjax.models.family import Architecture, Family, KeyTable
+from camjax.errors import CheckpointError
+from camjax.models.configs import within
+from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear, max_pool
+from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
 from camjax.models.network import Network
 
 
@@ -107,7 +112,7 @@ class ResNet(Network):
         rngs: for the initial weights.
     """
 
-    stages = ("stem", "layer1", "layer2", "layer3", "layer4")
+    order = ("stem", "layer1", "layer2", "layer3", "layer4")
     layer = "layer4"
     norms = types.MappingProxyType({"conv1": "bn1"})
 
@@ -132,35 +137,33 @@ class ResNet(Network):
         return super().stage(name, x)
 
 
-def torchvision_keys(config: ResNetConfig) -> KeyTable:
-    """Module names of torchvision and timm, and ours."""
-    table = {"conv1": "conv1", "bn1": "bn1", "fc": "fc"}
+def torchvision_table(config: ResNetConfig) -> Table:
+    """Names of torchvision and timm."""
+    table = conv("conv1", "conv1") | batch_norm("bn1", "bn1") | linear("fc", "fc")
     for block, inner, projected in _blocks(config):
         for layer in range(1, inner + 1):
-            table[f"{block}.conv{layer}"] = f"{block}.conv{layer}"
-            table[f"{block}.bn{layer}"] = f"{block}.bn{layer}"
+            table |= conv(f"{block}.conv{layer}", f"{block}.conv{layer}")
+            table |= batch_norm(f"{block}.bn{layer}", f"{block}.bn{layer}")
         if projected:
-            table[f"{block}.downsample.0"] = f"{block}.downsample.0"
-            table[f"{block}.downsample.1"] = f"{block}.downsample.1"
+            table |= conv(f"{block}.downsample.0", f"{block}.downsample.0")
+            table |= batch_norm(f"{block}.downsample.1", f"{block}.downsample.1")
     return table
 
 
-def transformers_keys(config: ResNetConfig) -> KeyTable:
-    """Module names of Hugging Face transformers (stages and layers counted from 0), and ours."""
-    table = {
-        "resnet.embedder.embedder.convolution": "conv1",
-        "resnet.embedder.embedder.normalization": "bn1",
-        "classifier.1": "fc",
-    }
+def transformers_table(config: ResNetConfig) -> Table:
+    """Names of Hugging Face transformers, which counts stages and layers from 0."""
+    embedder = "resnet.embedder.embedder"
+    table = conv("conv1", f"{embedder}.convolution") | batch_norm("bn1", f"{embedder}.normalization")
+    table |= linear("fc", "classifier.1")
     for block, inner, projected in _blocks(config):
         stage, index = block.removeprefix("layer").split(".")
         theirs = f"resnet.encoder.stages.{int(stage) - 1}.layers.{index}"
         for layer in range(1, inner + 1):
-            table[f"{theirs}.layer.{layer - 1}.convolution"] = f"{block}.conv{layer}"
-            table[f"{theirs}.layer.{layer - 1}.normalization"] = f"{block}.bn{layer}"
+            table |= conv(f"{block}.conv{layer}", f"{theirs}.layer.{layer - 1}.convolution")
+            table |= batch_norm(f"{block}.bn{layer}", f"{theirs}.layer.{layer - 1}.normalization")
         if projected:
-            table[f"{theirs}.shortcut.convolution"] = f"{block}.downsample.0"
-            table[f"{theirs}.shortcut.normalization"] = f"{block}.downsample.1"
+            table |= conv(f"{block}.downsample.0", f"{theirs}.shortcut.convolution")
+            table |= batch_norm(f"{block}.downsample.1", f"{theirs}.shortcut.normalization")
     return table
 
 
@@ -177,12 +180,64 @@ def _blocks(config: ResNetConfig) -> list[tuple[str, int, bool]]:
     return blocks
 
 
+def check_config(config: ResNetConfig) -> None:
+    """Bounds of a config that was read from a file."""
+    within("depths", config.depths, 1, 128)
+    within("number of blocks", sum(config.depths), 4, 128)
+    within("widths", (*config.widths, config.stem_width), 1, 1 << 14)
+    within("groups and group_width", (config.groups, config.group_width), 1, 1 << 12)
+    if min(config.widths) * config.group_width < 64:
+        raise ValueError(
+            f"a stage of {min(config.widths)} channels with a group_width of {config.group_width} is empty"
+        )
+
+
+TRANSFORMERS = {"num_channels": 3, "hidden_act": "relu", "downsample_in_first_stage": False}
+"""Options of transformers' `ResNetConfig` that change what is computed and no key, with the values that are ours."""
+
+
+def from_transformers(config: Mapping[str, Any]) -> Architecture:
+    """The network that a `config.json` of transformers describes; what it leaves out has transformers' own default."""
+    kind = config.get("layer_type", "bottleneck")
+    if kind not in ("basic", "bottleneck"):
+        raise ValueError(f"layer_type {kind!r} is not basic or bottleneck")
+    bottleneck = kind == "bottleneck"
+    for option, ours in {**TRANSFORMERS, **({"downsample_in_bottleneck": False} if bottleneck else {})}.items():
+        if config.get(option, ours) != ours:
+            raise CheckpointError(f"the ResNet has {option}={config[option]!r}, which camjax's does not")
+    expansion = 4 if bottleneck else 1
+    sizes = config.get("hidden_sizes", [256, 512, 1024, 2048])
+    if not all(type(size) is int and size % expansion == 0 for size in sizes):
+        raise ValueError(f"hidden_sizes {sizes!r} are not multiples of {expansion}")
+    fields = {
+        "depths": config.get("depths", [3, 4, 6, 3]),
+        "bottleneck": bottleneck,
+        "widths": [size // expansion for size in sizes],
+        "stem_width": config.get("embedding_size", 64),
+    }
+    shape = FAMILY.read_config(fields)
+    name = f"resnet{2 + sum(shape.depths) * (3 if bottleneck else 2)}"
+    return Architecture(name, FAMILY, shape)
+
+
 FAMILY = Family(
     name="resnet",
     config=ResNetConfig,
     module=ResNet,
-    head=ResNet.linear,
-    layouts={"torchvision": torchvision_keys, "transformers": transformers_keys},
+    layouts={
+        "torchvision": Layout(torchvision_table, classes_of("fc.weight")),
+        "transformers": Layout(
+            transformers_table,
+            classes_of("classifier.1.weight"),
+            # transformers has neither Wide ResNets nor ResNeXts.
+            holds=lambda config: (config.groups, config.group_width) == (1, 64),
+        ),
+    },
+    check=check_config,
+    from_timm=timm_arguments(
+        act_layer="relu", norm_layer="batchnorm", output_stride=32, aa_layer=None, block_args=None
+    ),
+    from_transformers={"resnet": from_transformers},
 )
 
 _preset = functools.partial(Architecture, family=FAMILY)

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torchvision
 
-from camjax.checkpoints.conversion import convert, flatten, transpose, unflatten
+from camjax.checkpoints.conversion import convert, flatten, unflatten
 from camjax.checkpoints.identify import identify
 from camjax.errors import CheckpointError
+from camjax.models.layout import columns, hwio
 from camjax.models.registry import ARCHITECTURES
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")
@@ -31,7 +32,8 @@ def torch_outline(name):
 @functools.cache
 def resnet18():
     architecture = ARCHITECTURES["resnet18"]
-    return architecture, architecture.family.layouts["torchvision"](architecture.config)
+    outline = architecture.family.outline(architecture.config).params
+    return architecture.family.layouts["torchvision"], architecture.config, outline
 
 
 @pytest.mark.parametrize("name", RESNETS)
@@ -42,12 +44,14 @@ def test_a_checkpoint_is_known_by_its_keys_and_shapes(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_key_tables_name_every_module_once(name):
+def test_tables_make_every_parameter_of_a_key_of_its_own(name):
     architecture = ARCHITECTURES[name]
-    modules = {path.rpartition(".")[0] for path, _ in flatten(architecture.family.outline(architecture.config).params)}
-    for layout, table in architecture.family.layouts.items():
-        ours = list(table(architecture.config).values())
-        assert sorted(ours) == sorted(modules), layout
+    names = [path for path, _ in flatten(architecture.family.outline(architecture.config).params)]
+    for layout in architecture.family.layouts.values():
+        table = layout.table(architecture.config)
+        assert sorted(table) == sorted(names)
+        keys = [key for read in table.values() for key in read.keys]
+        assert len(keys) == len(set(keys)) == len(names)
 
 
 def test_the_head_tells_the_number_of_classes():
@@ -64,9 +68,8 @@ def test_every_problem_is_listed_at_once():
     tensors["layer5.0.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
     tensors["fc.scale"] = np.zeros(3, np.float32)
     tensors["layer2.0.conv1.weight"] = np.zeros((128, 64, 5, 5), np.float32)
-    architecture, table = resnet18()
     with pytest.raises(CheckpointError) as caught:
-        convert(tensors, table, architecture.family.outline(architecture.config).params)
+        convert(tensors, *resnet18())
     text = str(caught.value)
     assert "2 missing: conv1.weight, layer1.0.bn2.running_var" in text
     assert "2 extra: layer5.0.conv1.weight, fc.scale" in text
@@ -75,9 +78,8 @@ def test_every_problem_is_listed_at_once():
 
 
 def test_long_lists_are_cut():
-    architecture, table = resnet18()
     with pytest.raises(CheckpointError, match=r"102 missing: .* and 94 more"):
-        convert({}, table, architecture.family.outline(architecture.config).params)
+        convert({}, *resnet18())
 
 
 def test_a_sibling_that_does_not_fit_either_names_the_nearest():
@@ -95,11 +97,13 @@ def test_another_network_is_not_taken_for_ours(tensors):
 
 def test_transposition():
     kernel = np.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7)
-    assert transpose(kernel)[4, 6, 1, 0] == kernel[0, 1, 4, 6]
+    assert hwio(kernel)[4, 6, 1, 0] == kernel[0, 1, 4, 6]
     depthwise = np.arange(4 * 9).reshape(4, 1, 3, 3)
-    assert transpose(depthwise).shape == (3, 3, 1, 4)
-    assert (transpose(depthwise)[..., 0, 2] == depthwise[2, 0]).all()
-    assert transpose(np.zeros((10, 4))).shape == (4, 10)
+    assert hwio(depthwise).shape == (3, 3, 1, 4)
+    assert (hwio(depthwise)[..., 0, 2] == depthwise[2, 0]).all()
+    matrix = np.arange(40).reshape(10, 4)
+    assert (columns(matrix)[3] == matrix[:, 3]).all()
+    assert (columns(matrix[:, :, None, None]) == columns(matrix)).all()
 
 
 def test_flatten_and_unflatten_are_inverse():

@@ -16,6 +16,8 @@ import transformers
 from references import images, randomise, relative_error, to_torch
 
 from camjax import CheckpointError, LabelError, UnknownModelError, imagenet_labels, load_model
+from camjax.checkpoints.manifest import find_source
+from camjax.checkpoints.packages import packaged_file
 from camjax.images.preprocess import Preprocess
 
 TOLERANCE = 1e-5  # float32, sums in another order
@@ -30,7 +32,7 @@ def assert_same(model, module):
     pixels = images(1, 65, 97)
     with torch.no_grad():
         expected = module(to_torch(pixels))
-    logits = model.head(model.params, model.features(model.params, jnp.asarray(pixels)))
+    logits = model.forward(model.params, jnp.asarray(pixels))
     assert relative_error(logits, getattr(expected, "logits", expected)) < TOLERANCE
 
 
@@ -73,11 +75,30 @@ def test_safetensors_of_transformers(tmp_path):
 
 
 def test_efficientnet_of_timm(tmp_path):
-    module = randomise(timm.create_model("tf_efficientnet_lite0"))
-    torch.save(module.state_dict(), tmp_path / "lite0.pth")
-    model = load_model(tmp_path / "lite0.pth")
-    assert_same(model, module)
+    """Its two have the same keys and shapes, and other padding and epsilon: a bare file of one is not guessed at."""
+    for name in ("efficientnet_lite0", "tf_efficientnet_lite0"):
+        module = randomise(timm.create_model(name))
+        torch.save(module.state_dict(), tmp_path / "lite0.pth")
+        with pytest.raises(CheckpointError, match=r"efficientnet_lite0 and tf_efficientnet_lite0.*--architecture"):
+            load_model(tmp_path / "lite0.pth")
+        model = load_model(tmp_path / "lite0.pth", architecture=name)
+        assert_same(model, module)
+        theirs = timm.models.get_pretrained_cfg(name)
+        assert (model.preprocess.mean, model.preprocess.interpolation) == (theirs.mean, theirs.interpolation)
+
+
+def test_the_packages_own_keys_are_of_one_network_only():
+    path = packaged_file(*(getattr(find_source("efficientnet_lite0"), key) for key in ("package", "file", "sha256")))
+    model = load_model(path)
+    assert model.architecture == load_model("efficientnet_lite0").architecture
+    assert model.architecture["name"] == "tf_efficientnet_lite0"
     assert model.preprocess == load_model("efficientnet_lite0").preprocess
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_compiled_networks(tmp_path, prefix):
+    torch.save({f"{prefix}{key}": value for key, value in resnet18(4).state_dict().items()}, tmp_path / "model.pth")
+    assert_same(load_model(tmp_path / "model.pth"), resnet18(4))
 
 
 def test_half_precision_weights_are_float32_here(tmp_path):

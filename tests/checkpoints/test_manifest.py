@@ -1,5 +1,6 @@
 """The manifest of weights: against timm's own record of its weights, and every mistake in one named."""
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from timm.models import get_pretrained_cfg
 import camjax
 from camjax.checkpoints.manifest import ManifestError, find_source, manifest, parse_manifest
 from camjax.errors import UnknownModelError
+from camjax.images.preprocess import Preprocess
 from camjax.models.registry import ARCHITECTURES
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")
@@ -34,7 +36,7 @@ def test_timm_says_the_same(source):
     assert (theirs.hf_hub_id, theirs.license) == (source.repository, source.licence)
     assert (theirs.mean, theirs.std, theirs.interpolation) == (source.mean, source.std, source.interpolation)
     assert theirs.num_classes == 1000
-    assert source.name.split(".")[0].removeprefix("tf_") == source.architecture
+    assert source.name.split(".")[0] == source.architecture
     # The rule of weights/README.md: the size and crop that timm names for 224 pixels, be it for training or for tests.
     size, crop = theirs.input_size[-1], theirs.crop_pct
     if size != 224:
@@ -65,6 +67,13 @@ def test_every_resnet_has_the_weights_that_exist():
     assert {f"microsoft/resnet-{depth}" for depth in (18, 34, 50, 101, 152)} == set(map(name, FROM_MICROSOFT))
 
 
+@pytest.mark.parametrize("architecture", sorted({source.architecture for source in manifest()}))
+def test_the_first_weights_are_preprocessed_as_the_architecture_says(architecture):
+    source = next(source for source in manifest() if source.architecture == architecture)
+    fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Preprocess)}
+    assert Preprocess(**fields) == ARCHITECTURES[architecture].preprocess
+
+
 @pytest.mark.parametrize("source", FROM_MICROSOFT, ids=name)
 def test_transformers_weights(source):
     """What the `preprocessor_config.json` of these repositories holds: 224 out of 256 pixels, Pillow's filter 3."""
@@ -77,7 +86,7 @@ def test_transformers_weights(source):
 @pytest.mark.parametrize("source", manifest(), ids=name)
 def test_entries_fit_the_registry(source):
     architecture = ARCHITECTURES[source.architecture]
-    assert source.layout in architecture.family.layouts
+    assert architecture.family.layouts[source.layout].holds(architecture.config)
     assert source.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", source.revision)
     if source.repository:
         validate_repo_id(source.repository)
@@ -172,6 +181,8 @@ def test_a_missing_key_is_named(key):
         ("sha256", 5),
         ("interpolation", "nearest"),
         ("layout", "keras"),
+        ("layout", "timm"),
+        ("architecture", "resnet19"),
         ("labels", "coco"),
         ("input_size", 0),
         ("input_size", 224.0),

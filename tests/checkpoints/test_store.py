@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from toys import toy_model
 
+from camjax import load_model
 from camjax.checkpoints.formats import read_safetensors_metadata
 from camjax.checkpoints.store import is_stored_model, load_stored_model, save_model
 from camjax.core.model import Model
@@ -73,14 +74,43 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
     ("change", "words"),
     [
         (lambda d: d.update(version=99), "newer camjax"),
-        (lambda d: d["architecture"].update(family="alexnet"), "damaged"),
-        (lambda d: d["architecture"]["config"].update(depths=[10**9, 1, 1, 1]), "damaged"),
+        (lambda d: d.update(version="1"), "version '1' does not exist"),
+        (lambda d: d["architecture"].update(family="alexnet"), "family 'alexnet' is not one of resnet, "),
+        (lambda d: d["architecture"].update(family=[]), r"family \[\] is not one of"),
+        (lambda d: d["architecture"]["config"].update(depths=[10**9, 1, 1, 1]), "depths 1000000000 is not"),
+        (lambda d: d["architecture"]["config"].update(depths=[16777216, 1, 1, 1]), "depths 16777216 is not"),
+        (lambda d: d["architecture"]["config"].update(depths=[129, 1, 1, 1]), "is not from 1 to 128"),
         (lambda d: d["architecture"]["config"].update(depths=["a"]), "damaged"),
+        (lambda d: d["architecture"]["config"].update(depths=[]), r"depths \[\] is not"),
+        (lambda d: d["architecture"]["config"].update(depths=[1.5, 2, 2, 2]), "depths 1.5 is not int"),
+        (lambda d: d["architecture"]["config"].update(depths=[True, 2, 2, 2]), "depths True is not int"),
+        (lambda d: d["architecture"]["config"].update(bottleneck=1), "bottleneck 1 is not bool"),
+        (lambda d: d["architecture"]["config"].update(group_width=0), "is not from 1"),
         (lambda d: d["architecture"]["config"].update(depths=[2, 2, 2, 1]), "extra"),
-        (lambda d: d["architecture"]["config"].update(colour="red"), "damaged"),
-        (lambda d: d["architecture"]["config"].update(num_classes=5), "misshaped"),
-        (lambda d: d.pop("preprocess"), "damaged"),
-        (lambda d: d.update(labels=3), "damaged"),
+        (lambda d: d["architecture"]["config"].update(colour="red"), "'colour' is not a field"),
+        (lambda d: d["architecture"]["config"].pop("depths"), "depths is missing"),
+        (lambda d: d["architecture"]["config"].update(num_classes=5), "3 labels for 5 classes"),
+        (lambda d: [d["architecture"]["config"].update(num_classes=5), d.update(labels=[])], "misshaped"),
+        (lambda d: d["architecture"].update(config=[]), "not a table"),
+        (lambda d: d.pop("preprocess"), "lacks 'preprocess'"),
+        (lambda d: d["preprocess"].update(std=[0, 1, 1]), "std"),
+        (lambda d: d["preprocess"].update(std=[float("nan"), 1, 1]), "std"),
+        (lambda d: d["preprocess"].update(mean=[1e400, 1, 1]), "mean"),
+        (lambda d: d["preprocess"].update(mean=[0.5]), "mean"),
+        (lambda d: d["preprocess"].update(input_size=0), "input_size 0"),
+        (lambda d: d["preprocess"].update(input_size=10**6), "input_size 1000000"),
+        (lambda d: d["preprocess"].update(crop_pct=0), "crop_pct 0"),
+        (lambda d: d["preprocess"].update(crop_pct=1.5), "crop_pct 1.5"),
+        (lambda d: d["preprocess"].update(interpolation="nearest"), "interpolation 'nearest'"),
+        (lambda d: d["preprocess"].pop("interpolation"), "preprocessing does not consist of"),
+        (lambda d: d.update(labels=3), "labels 3 are not a list"),
+        (lambda d: d.update(labels=["a", "b"]), "2 labels for 3 classes"),
+        (lambda d: d.update(labels=["a", "b", 3]), "label 3 is not a text"),
+        (lambda d: d.update(labels="abc"), "labels 'abc' are not a list"),
+        (lambda d: d.update(name=None), "name None is not a text"),
+        (lambda d: d.update(name="\ud800"), "name '.*' is not a text"),
+        (lambda d: d["origin"].update(licence=4), "origin 4 is not a text"),
+        (lambda d: d.update(origin=[]), "damaged"),
     ],
 )
 def test_a_damaged_description_is_one_line(model, tmp_path, change, words):
@@ -90,6 +120,21 @@ def test_a_damaged_description_is_one_line(model, tmp_path, change, words):
     with pytest.raises(CheckpointError, match=words) as caught:
         load_stored_model(path)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, '{"version": 1}', '{"version": 1e999}'])
+def test_what_is_no_description(model, tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    save_file(load_file(path), path, metadata={"camjax": text})
+    with pytest.raises(CheckpointError, match="is not a whole camjax file"):
+        load_stored_model(path)
+
+
+def test_unlabelled_classes_are_numbered(model, tmp_path):
+    save_model(dataclasses.replace(model, labels=()), tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors").labels == ("class 0", "class 1", "class 2")
 
 
 def test_a_plain_file_is_not_ours(tmp_path):

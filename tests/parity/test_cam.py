@@ -41,7 +41,7 @@ def resnet18():
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, num_classes=20)
     model = architecture.family.outline(config)
-    params = convert(state_dict(module), architecture.family.layouts["torchvision"](config), model.params)
+    params = convert(state_dict(module), architecture.family.layouts["torchvision"], config, model.params)
     pixels = images(2, 96, 160)
     features = model.features(params, jnp.asarray(pixels))["layer4"]
     return module, to_torch(pixels), features, model.head(params)

@@ -15,6 +15,7 @@ import transformers
 from references import images, randomise, relative_error, state_dict, to_nhwc, to_torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from camjax import layers, tap
 from camjax.checkpoints.conversion import convert
 from camjax.models.registry import ARCHITECTURES
 
@@ -47,7 +48,7 @@ def narrow_pair(name, num_classes=10):
 def convert_torchvision(name, config, module):
     family = ARCHITECTURES[name].family
     model = family.outline(config)
-    params = convert(state_dict(module), family.layouts["torchvision"](config), model.params)
+    params = convert(state_dict(module), family.layouts["torchvision"], config, model.params)
     return dataclasses.replace(model, params=params)
 
 
@@ -119,7 +120,7 @@ def test_transformers_names(layer_type):
     )
     family = ARCHITECTURES["resnet50"].family
     outline = family.outline(config)
-    params = convert(state_dict(module), family.layouts["transformers"](config), outline.params)
+    params = convert(state_dict(module), family.layouts["transformers"], config, outline.params)
     pixels = jax.numpy.asarray(images(2, 65, 97))
     features = outline.features(params, pixels)
     with torch.no_grad():
@@ -145,3 +146,57 @@ def test_bfloat16_stays_near_float32():
 def test_timm_and_torchvision_share_names():
     with torch.device("meta"):
         assert timm.create_model("resnet50").state_dict().keys() == torchvision.models.resnet50().state_dict().keys()
+
+
+def torch_layers(module, pixels, names, classes):
+    """Every named layer's output and the gradient of the pictures' classes there, by hooks.
+
+    What goes on from a layer is a copy: in-place ReLUs and sums write over what a hook was given, so that value and
+    gradient would be of two arrays.
+    """
+    found = {}
+
+    def keep(name):
+        def hook(_module, _inputs, output):
+            output.retain_grad()
+            found[name] = output
+            return output.clone()
+
+        return hook
+
+    hooks = [module.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    logits = module(to_torch(pixels))
+    logits[range(len(classes)), classes].sum().backward()
+    for hook in hooks:
+        hook.remove()
+    return {name: (to_nhwc(output), to_nhwc(output.grad)) for name, output in found.items()}
+
+
+@pytest.mark.parametrize(("name", "narrow"), [("resnet18", True), ("resnet50", False)])
+def test_every_layer_equals_torchs_in_value_and_in_gradient(name, narrow):
+    if narrow:
+        config, module = narrow_pair(name)
+    else:
+        config, module = ARCHITECTURES[name].config, randomise(getattr(torchvision.models, name)())
+    model, pixels, classes = convert_torchvision(name, config, module), images(2, 64, 96), np.asarray([3, 7])
+    kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Sequential, type(module.layer1[0]))
+    names = [path for path, layer in module.named_modules() if path and isinstance(layer, kinds)]
+    assert names  # and ours are the same, but for what has no name there, and the head
+    assert {*names} == layers(model, (64, 96)).keys() - {"stem", "fc"}
+    expected = torch_layers(module, pixels, names, classes)
+
+    @jax.jit
+    def values_and_gradients(params, pixels):
+        added = {name: jax.numpy.zeros(expected[name][0].shape) for name in names}
+
+        def score(added):
+            logits, arrays = tap(model.forward, add=added, read=names)(params, pixels)
+            return logits[np.arange(2), classes].sum(), arrays
+
+        (_, arrays), gradients = jax.value_and_grad(score, has_aux=True)(added)
+        return arrays, gradients
+
+    arrays, gradients = values_and_gradients(model.params, pixels)
+    for layer, (value, gradient) in expected.items():
+        assert relative_error(arrays[layer], value) < TOLERANCE, layer
+        assert relative_error(gradients[layer], gradient) < TOLERANCE, layer

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from camjax.checkpoints.conversion import place, transpose
+from camjax.checkpoints.conversion import place
 from camjax.checkpoints.mxnet.params import read_mxnet_params
 from camjax.checkpoints.mxnet.symbol import (
     ADDITIONS,
@@ -22,6 +22,7 @@ from camjax.checkpoints.mxnet.symbol import (
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
 from camjax.models.family import Architecture
+from camjax.models.layout import columns, hwio
 from camjax.models.resnet_v2 import FAMILY, ResNetV2Config
 
 PREFIX = "mxnet:"
@@ -126,12 +127,12 @@ def read_layout(document: Any) -> Layout:  # noqa: ANN401
         node = units[0].source
     stem, stem_norm, input_norm = _stem(graph, node)
     config = _config(units, stem, linear, last_norm, stem_norm is not None, input_norm is not None)
-    norms = {"norm": last_norm} | _named("bn1", stem_norm) | _named("bn_data", input_norm)
-    convolutions = {"conv1": stem.node}
+    norms = {"norm": last_norm} | _named("stem.norm", stem_norm) | _named("stem.input_norm", input_norm)
+    convolutions = {"stem.conv": stem.node}
     for unit, name in zip(units, _block_names(config), strict=True):
-        norms |= {f"{name}.bn{layer}": norm for layer, norm in enumerate(unit.norms, start=1)}
+        norms |= {f"{name}.norm{layer}": norm for layer, norm in enumerate(unit.norms, start=1)}
         convolutions |= {f"{name}.conv{layer}": part.node for layer, part in enumerate(unit.convolutions, start=1)}
-        convolutions |= {} if unit.shortcut is None else {f"{name}.downsample": unit.shortcut.node}
+        convolutions |= {} if unit.shortcut is None else {f"{name}.downsample.conv": unit.shortcut.node}
     return Layout(config, norms, _tensor_names(graph, norms, convolutions, linear))
 
 
@@ -214,18 +215,18 @@ def _tensor_names(graph: Graph, norms: dict[str, Node], convolutions: dict[str, 
         names[f"{ours}.bias"] = f"arg:{graph.variable(node, 2, 'beta')}"
         names[f"{ours}.mean"] = f"aux:{graph.variable(node, 3, 'moving_mean')}"
         names[f"{ours}.var"] = f"aux:{graph.variable(node, 4, 'moving_var')}"
-    names["fc.kernel"] = f"arg:{graph.variable(linear, 1, 'weight')}"
+    names["head.fc.kernel"] = f"arg:{graph.variable(linear, 1, 'weight')}"
     if not linear.flag("no_bias", default=False):
-        names["fc.bias"] = f"arg:{graph.variable(linear, 2, 'bias')}"
+        names["head.fc.bias"] = f"arg:{graph.variable(linear, 2, 'bias')}"
     return names
 
 
 def _parameters(layout: Layout, tensors: dict[str, np.ndarray]) -> Params:
     """The arrays under our names and in our axis order, each used exactly once."""
     wanted = {theirs: ours for ours, theirs in layout.names.items()}
-    arrays = {wanted.get(key, key): transpose(tensor) for key, tensor in tensors.items()}
-    if "fc.bias" not in layout.names:
-        arrays["fc.bias"] = np.zeros(layout.config.num_classes, np.float32)
+    arrays = {wanted.get(key, key): _transpose(tensor) for key, tensor in tensors.items()}
+    if "head.fc.bias" not in layout.names:
+        arrays["head.fc.bias"] = np.zeros(layout.config.num_classes, np.float32)
     for ours, node in layout.norms.items():
         if node.flag("fix_gamma", default=True) and f"{ours}.scale" in arrays:
             arrays[f"{ours}.scale"] = np.ones_like(arrays[f"{ours}.scale"])
@@ -235,13 +236,20 @@ def _parameters(layout: Layout, tensors: dict[str, np.ndarray]) -> Params:
     return place(arrays, FAMILY.outline(layout.config).params, layout.names)
 
 
+def _transpose(tensor: np.ndarray) -> np.ndarray:
+    """MXNet's axis order, which is PyTorch's, to ours."""
+    if tensor.ndim == 4:
+        return hwio(tensor)
+    return columns(tensor) if tensor.ndim == 2 else tensor
+
+
 def _architecture(config: ResNetV2Config) -> Architecture:
     layers = 2 + sum(config.depths) * (3 if config.bottleneck else 2)
     return Architecture(f"resnetv2_{layers}", FAMILY, config)
 
 
 def _block_names(config: ResNetV2Config) -> list[str]:
-    return [f"layer{stage}.{index}" for stage, depth in enumerate(config.depths, start=1) for index in range(depth)]
+    return [f"stages.{stage}.blocks.{index}" for stage, depth in enumerate(config.depths) for index in range(depth)]
 
 
 def _named(name: str, node: Node | None) -> dict[str, Node]:

@@ -10,7 +10,8 @@ WRAPPER_KEYS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 """Where training loops put the state dict, first match first; timm too prefers the averaged weights."""
 
 _DEEPEST_WRAPPER = 4
-_PREFIX = "module."
+_PREFIXES = ("module.", "_orig_mod.")
+"""Of data parallelism and weight averaging, and of `torch.compile`; any of them around any other."""
 
 
 def find_state_dict(pickled: object) -> dict[str, TensorRecord]:
@@ -59,7 +60,7 @@ def _kind(value: object) -> str:
 
 
 def without_module_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Drops the `module.` that data parallelism and weight averaging put before every key.
+    """Drops the `module.` or `_orig_mod.` that a wrapper of the whole network put before every key.
 
     It happens only where every float tensor has the prefix. Integers beside them without it, such as `n_averaged`
     of PyTorch's averaged models, belong to the wrapper and are dropped.
@@ -71,7 +72,8 @@ def without_module_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarra
         The arrays by name without the prefix, or the same dict where there is none.
     """
     floats = [name for name, array in tensors.items() if array.dtype == np.float32]
-    if not floats or not all(name.startswith(_PREFIX) for name in floats):
-        return tensors
-    inside = {name.removeprefix(_PREFIX): array for name, array in tensors.items() if name.startswith(_PREFIX)}
-    return without_module_prefix(inside)
+    for prefix in _PREFIXES:
+        if floats and all(name.startswith(prefix) for name in floats):
+            inside = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+            return without_module_prefix(inside)
+    return tensors

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from camjax.core.adapters.about import About, joined, named
@@ -32,7 +33,7 @@ class EquinoxForward:
     channels_first: bool
     stateful: bool
 
-    def __call__(self, params: Params, images: Array) -> Array:
+    def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
         arrays, state = params if self.stateful else (params, None)
         module = eqx.combine(arrays, jax.tree.unflatten(self.structure, self.static))
@@ -42,7 +43,7 @@ class EquinoxForward:
             image = jnp.moveaxis(image, -1, 0) if self.channels_first else image
             return module(image, state)[0] if self.stateful else module(image)
 
-        return jax.vmap(one)(images)
+        return jax.vmap(one)(jnp.asarray(images))
 
 
 def from_equinox(

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+import jax.numpy as jnp
+import numpy as np
 from flax import errors, linen
 from jax import Array
 
@@ -24,10 +26,10 @@ class LinenForward:
     module: linen.Module
     arguments: tuple[tuple[str, Any], ...]
 
-    def __call__(self, params: Params, images: Array) -> Array:
+    def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
         with linen.intercept_methods(_name_result):
-            logits: Any = self.module.apply(params, images, **dict(self.arguments))
+            logits: Any = self.module.apply(params, jnp.asarray(images), **dict(self.arguments))
         return logits
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -33,9 +35,9 @@ class NNXForward:
 
     graph: Any
 
-    def __call__(self, params: Params, images: Array) -> Array:
+    def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
-        return merge(self.graph, params)(images)
+        return merge(self.graph, params)(jnp.asarray(images))
 
 
 def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:

@@ -1,0 +1,82 @@
+"""What files say of a model beside its weights, each value checked against explicit bounds before anything is built."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from camjax.checkpoints.damage import printable
+from camjax.errors import CheckpointError
+from camjax.images.preprocess import Preprocess
+
+LARGEST_INPUT = 4096
+"""Pixels along a side of a network's input."""
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+LONGEST_TEXT = 4096
+
+
+def read_preprocess(fields: Any) -> Preprocess:  # noqa: ANN401
+    """Preprocessing from plain values, named as in `Preprocess`.
+
+    Raises:
+        CheckpointError: a value is missing, unknown, of another type, or beyond bounds.
+    """
+    known = [field.name for field in dataclasses.fields(Preprocess)]
+    if not isinstance(fields, Mapping) or fields.keys() != set(known):
+        raise CheckpointError(f"the preprocessing does not consist of {', '.join(known)}")
+    size, crop, interpolation = fields["input_size"], fields["crop_pct"], fields["interpolation"]
+    if type(size) is not int or not 1 <= size <= LARGEST_INPUT:
+        raise CheckpointError(f"the input_size {shown(size)} is not a whole number from 1 to {LARGEST_INPUT}")
+    if not _is_number(crop) or not 0 < crop <= 1:
+        raise CheckpointError(f"the crop_pct {shown(crop)} is not a number above 0 and at most 1")
+    if interpolation not in INTERPOLATIONS:
+        raise CheckpointError(f"the interpolation {shown(interpolation)} is not one of {', '.join(INTERPOLATIONS)}")
+    return Preprocess(
+        size, float(crop), interpolation, _three("mean", fields["mean"], -256), _three("std", fields["std"], 1e-6)
+    )
+
+
+def read_labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """A list of class names.
+
+    Raises:
+        CheckpointError: it is no list, or an entry is no text that can be shown.
+    """
+    if not isinstance(labels, list | tuple):
+        raise CheckpointError(f"the labels {shown(labels)} are not a list")
+    return tuple(read_text("label", label) for label in labels)
+
+
+def read_text(what: str, value: Any) -> str:  # noqa: ANN401
+    """A text of moderate length.
+
+    Raises:
+        CheckpointError: it is none, or cannot be written as UTF-8; `what` says which.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or (not value.isascii() and _is_broken(value)):
+        raise CheckpointError(f"the {what} {shown(value)} is not a text of at most {LONGEST_TEXT} letters")
+    return value
+
+
+def shown(value: object) -> str:
+    """An untrusted value in a message."""
+    return printable(repr(value), 80)
+
+
+def _three(name: str, value: Any, least: int | float) -> tuple[float, float, float]:  # noqa: ANN401
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(_is_number(item) for item in value):
+        raise CheckpointError(f"the {name} {shown(value)} is not of three finite numbers")
+    if not all(least <= item <= 256 for item in value):
+        raise CheckpointError(f"the {name} {shown(value)} is not from {least:g} to 256, for pictures in [0, 1]")
+    red, green, blue = map(float, value)
+    return red, green, blue
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _is_broken(text: str) -> bool:
+    """Whether it holds half a pair of surrogates, which JSON can write and UTF-8 cannot."""
+    return any(0xD800 <= ord(letter) < 0xE000 for letter in text)

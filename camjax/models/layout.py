@@ -1,0 +1,97 @@
+"""How a checkpoint's tensors become a network's parameters: which keys, changed how.
+
+A layout is one naming of a family's checkpoints. Its table says for every parameter of ours from which keys it is made
+and by which function, so a fused or split matrix, or one whose order depends on the config, is a line like any other.
+The functions here write the usual lines, those of `camjax.models.layers`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+"""A checkpoint's arrays by its own names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Where one parameter comes from.
+
+    Attributes:
+        keys: the checkpoint's names of the tensors it is made of; several parameters may share one.
+        change: makes the parameter of them, as NumPy arrays. A shape that it cannot take is a `ValueError`.
+    """
+
+    keys: tuple[str, ...]
+    change: Callable[..., np.ndarray] = np.asarray
+
+
+Table = dict[str, Read]
+"""By the parameter's dotted name here; every parameter of the network is in it."""
+
+
+def classes_of(key: str) -> Callable[[Tensors, Any], Any]:
+    """A `Layout.config` for heads whose tensor `key` has one row a class."""
+
+    def config(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
+        rows = tensors[key].shape[0] if key in tensors and tensors[key].ndim else 0
+        return dataclasses.replace(config, num_classes=rows) if rows else config
+
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One naming of a family's checkpoints.
+
+    Attributes:
+        table: from a config to the table.
+        config: `config(tensors, config)` is the config with what the checkpoint's shapes tell, such as the number of
+            classes. The tensors may be another network's, or lack some.
+        holds: whether checkpoints of that config are ever named so.
+        unused: last parts of keys that only training reads.
+    """
+
+    table: Callable[[Any], Table]
+    config: Callable[[Tensors, Any], Any]
+    holds: Callable[[Any], bool] = lambda _: True
+    unused: frozenset[str] = frozenset({"num_batches_tracked"})
+
+    def ignores(self, key: str) -> bool:
+        """Whether a checkpoint may have that key though no parameter is made of it."""
+        return key.rpartition(".")[2] in self.unused
+
+
+def hwio(tensor: np.ndarray) -> np.ndarray:
+    """A convolution's kernel from PyTorch's OIHW; right for depthwise ones too, (C, 1, k, k) to (k, k, 1, C)."""
+    return tensor.transpose(2, 3, 1, 0)
+
+
+def columns(tensor: np.ndarray) -> np.ndarray:
+    """A matrix with one column an output from PyTorch's with one row an output, which may be a 1x1 convolution's."""
+    if tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+        tensor = tensor[:, :, 0, 0]
+    return tensor.transpose(1, 0)
+
+
+def conv(ours: str, theirs: str) -> Table:
+    """The line of a convolution without bias."""
+    return {f"{ours}.kernel": Read((f"{theirs}.weight",), hwio)}
+
+
+def linear(ours: str, theirs: str) -> Table:
+    """The lines of a linear layer."""
+    return {f"{ours}.kernel": Read((f"{theirs}.weight",), columns), f"{ours}.bias": Read((f"{theirs}.bias",))}
+
+
+def norm(ours: str, theirs: str) -> Table:
+    """The lines of a normalisation over channels that computes its own statistics (layer and group normalisation)."""
+    return {f"{ours}.scale": Read((f"{theirs}.weight",)), f"{ours}.bias": Read((f"{theirs}.bias",))}
+
+
+def batch_norm(ours: str, theirs: str) -> Table:
+    """The lines of a batch normalisation."""
+    statistics = {"mean": "running_mean", "var": "running_var"}
+    return norm(ours, theirs) | {f"{ours}.{leaf}": Read((f"{theirs}.{key}",)) for leaf, key in statistics.items()}
