@@ -144,3 +144,18 @@ def test_bfloat16_stays_near_float32():
 def test_timm_and_torchvision_share_names():
     with torch.device("meta"):
         assert timm.create_model("resnet50").state_dict().keys() == torchvision.models.resnet50().state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_gradient_of_a_black_picture_equals_torchvision(name):
+    # All ties: max pooling decides which pixel gets the gradient.
+    module = randomise(getattr(torchvision.models, name)())
+    classifier = convert_torchvision(name, ARCHITECTURES[name].config, module)
+    black = np.zeros((2, 64, 97, 3), np.float32)
+    inputs = to_torch(black).requires_grad_()
+    (expected,) = torch.autograd.grad(module(inputs)[:, 3].sum(), inputs)
+
+    def logit(images):
+        return classifier.head(classifier.params, classifier.features(classifier.params, images))[:, 3].sum()
+
+    assert relative_error(jax.jit(jax.grad(logit))(black), to_nhwc(expected)) < TOLERANCE
