@@ -31,6 +31,9 @@ SHARED_BYTES = 2**17
 """What a worker hands over in shared memory; smaller arrays go through a pipe."""
 SHARED_FOLDER = "/dev/shm"
 
+PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
+"""The one flag that Grain reads without a default of its own, as if absl had parsed the command line."""
+
 
 class Rows(NamedTuple):
     """A batch's place in the store: the rows from `start` to before `stop`."""
@@ -117,8 +120,8 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
     threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
     dataset = grain.MapDataset.source(batches).to_iter_dataset(threads)
     if workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads its own flags, which only absl's programs parse
-            flags.FLAGS.mark_as_parsed()
+        if PROFILING_FLAG in flags.FLAGS:  # this one alone: the program's own flags are for it to parse
+            flags.FLAGS[PROFILING_FLAG].present = 1
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
         dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
         options = grain.experimental.DatasetOptions(min_shm_size=_shared_from(batches, workers))

@@ -40,10 +40,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Tensors:
     """
     head = _read_head(Path(path))
     stored = read_safetensors(path) if _is_safetensors(head) else read_torch(path)
-    try:
-        tensors = {name: _as_float32(name, array) for name, array in stored.items()}
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from error
+    # One at a time, so that a file of narrow floats is never in memory beside all of what is made of it.
+    tensors = {name: _as_float32(path, name, array) for name, array in stored}
     tensors = without_module_prefix(tensors)
     _warn_of_non_finite(path, tensors)
     return tensors
@@ -109,10 +107,11 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{"
 
 
-def _as_float32(name: str, array: np.ndarray) -> np.ndarray:
+def _as_float32(path: str | os.PathLike[str], name: str, array: np.ndarray) -> np.ndarray:
     """The array, contiguous, with floats as float32; values beyond its range become infinite."""
     if array.dtype.kind == "c":
-        raise CheckpointError(f"tensor '{printable(name, 80)}' is complex ({array.dtype}); weights are real numbers")
+        what = f"tensor '{printable(name, 80)}' is complex ({array.dtype})"
+        raise CheckpointError(f"{os.fspath(path)}: {what}; weights are real numbers")
     if array.dtype.kind not in "fV":  # V: the readers give no dtype of that kind but the short floats of ml_dtypes
         return np.asarray(array, order="C")
     with np.errstate(over="ignore", invalid="ignore"):

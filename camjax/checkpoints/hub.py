@@ -46,7 +46,24 @@ def parse_hub_reference(text: str) -> HubReference:
     return HubReference(match[1], match[2] or "main")
 
 
+class Fetched(NamedTuple):
+    """A file of a repository, here.
+
+    Attributes:
+        path: in the cache.
+        sha256: what it was checked to have; None where nobody says what it should be.
+    """
+
+    path: Path
+    sha256: str | None
+
+
 def fetch(repository: str, filename: str, revision: str = "main", *, sha256: str | None = None) -> Path:
+    """The local path of a repository's file, as `fetch_checked` gives it."""
+    return fetch_checked(repository, filename, revision, sha256=sha256).path
+
+
+def fetch_checked(repository: str, filename: str, revision: str = "main", *, sha256: str | None = None) -> Fetched:
     """The local path of a repository's file, downloaded unless it is in the cache.
 
     A file of a full commit that is in the cache costs no request. When the hub cannot be reached, the cached file of a
@@ -71,15 +88,14 @@ def fetch(repository: str, filename: str, revision: str = "main", *, sha256: str
         raise
     except Exception as error:  # OSError, ValueError, those of two network libraries, and RuntimeError out of Rust
         raise explain_failure(error, repository, filename, revision) from error
-    _verify(path, sha256, f"{filename} of {repository}")
-    return path
+    return Fetched(path, _verify(path, sha256, f"{filename} of {repository}"))
 
 
 def fetch_json(repository: str, filename: str, revision: str = "main") -> dict[str, Any] | None:
     """A repository's JSON file, or None where it has no such file.
 
     Raises:
-        HubError: as for `fetch`, or the file does not hold a JSON object.
+        HubError: as for `fetch_checked`, or the file does not hold a JSON object.
     """
     try:
         text = fetch(repository, filename, revision).read_text("utf-8")
@@ -176,11 +192,12 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
         raise error
 
 
-def _verify(path: Path, sha256: str | None, file: str) -> None:
+def _verify(path: Path, sha256: str | None, file: str) -> str | None:
+    """The SHA-256 that the file was found to have, as it should."""
     recorded = _recorded_sha256(path)
     expected = sha256 or recorded
     if expected is None or (found := sha256_of(path)) == expected:
-        return
+        return expected
     if found == recorded:  # whole, and what the hub has: another download would bring the same
         raise HubError(f"{file} is another file than the one asked for: its sha256 is {found}, not {expected}")
     _forget(path)

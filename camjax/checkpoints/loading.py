@@ -8,7 +8,7 @@ from pathlib import Path
 
 from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.formats import read_checkpoint
-from camjax.checkpoints.hub import PREFIX, MissingFileError, fetch, fetch_json, parse_hub_reference
+from camjax.checkpoints.hub import PREFIX, Fetched, MissingFileError, fetch_checked, fetch_json, parse_hub_reference
 from camjax.checkpoints.hub_config import read_hub_config
 from camjax.checkpoints.identify import identify
 from camjax.checkpoints.manifest import WeightSource, find_source
@@ -77,14 +77,14 @@ def load_model(
 def _from_manifest(source: WeightSource) -> Model:
     origin = {"source": source.name, "licence": source.licence, "file": source.file}
     if source.package:
-        path = packaged_file(source.package, source.file, source.sha256)
+        path, sha256 = packaged_file(source.package, source.file, source.sha256), source.sha256
         origin["package"] = source.package
     else:
         assert source.repository is not None  # the manifest's reader saw to it
-        path = fetch(source.repository, source.file, source.revision, sha256=source.sha256)
+        path, sha256 = fetch_checked(source.repository, source.file, source.revision, sha256=source.sha256)
         origin |= {"repository": source.repository, "revision": source.revision}
     choice = [find_architecture(source.architecture)]
-    return _build(path, choice, source.name, _preprocess(source), (), origin, source.layout)
+    return _build(Fetched(path, sha256), choice, source.name, _preprocess(source), (), origin, source.layout)
 
 
 def _from_hub(text: str, architecture: str | None) -> Model:
@@ -96,10 +96,10 @@ def _from_hub(text: str, architecture: str | None) -> Model:
         config = read_hub_config(said, preprocessor, find_architecture(architecture) if architecture else None)
     except CheckpointError as error:
         raise CheckpointError(f"{repository}: {error}") from error
-    path = _fetch_weights(repository, revision)
-    origin = {"source": text, "repository": repository, "revision": revision, "file": path.name}
+    fetched = _fetch_weights(repository, revision)
+    origin = {"source": text, "repository": repository, "revision": revision, "file": fetched.path.name}
     choice = _choice(None) if config.architecture is None else [config.architecture]
-    return _build(path, choice, text, config.preprocess, config.labels, origin)
+    return _build(fetched, choice, text, config.preprocess, config.labels, origin)
 
 
 def _from_path(path: Path, architecture: str | None) -> Model:
@@ -107,7 +107,8 @@ def _from_path(path: Path, architecture: str | None) -> Model:
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors" and is_stored_model(path):
         return load_stored_model(path)
-    return _build(path, _choice(architecture), path.stem, None, (), {"source": path.name, "file": path.name})
+    origin = {"source": path.name, "file": path.name}
+    return _build(Fetched(path, None), _choice(architecture), path.stem, None, (), origin)
 
 
 def _from_mxnet(text: str) -> Model:
@@ -120,7 +121,7 @@ def _from_mxnet(text: str) -> Model:
 
 
 def _build(
-    path: Path,
+    fetched: Fetched,
     choice: Sequence[Architecture],
     name: str,
     preprocess: Preprocess | None,
@@ -129,11 +130,12 @@ def _build(
     layout: str | None = None,
 ) -> Model:
     """The model of a checkpoint whose network is one of `choice`; what is not known is the architecture's usual."""
+    path = fetched.path
     try:
         match, params = identify(read_checkpoint(path), choice, layout)
     except CheckpointError as error:
         raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    origin = {**origin, "layout": match.layout, "sha256": sha256_of(path)}
+    origin = {**origin, "layout": match.layout, "sha256": fetched.sha256 or sha256_of(path)}
     preprocess = preprocess or match.architecture.preprocess
     return _assemble(match.architecture, params, name, preprocess, labels, origin)
 
@@ -159,12 +161,12 @@ def _choice(architecture: str | None) -> list[Architecture]:
     return list(ARCHITECTURES.values()) if architecture is None else [find_architecture(architecture)]
 
 
-def _fetch_weights(repository: str, revision: str) -> Path:
+def _fetch_weights(repository: str, revision: str) -> Fetched:
     """The repository's weights: safetensors where it has them."""
     for filename in HUB_FILES[:-1]:
         with contextlib.suppress(MissingFileError):
-            return fetch(repository, filename, revision)
-    return fetch(repository, HUB_FILES[-1], revision)
+            return fetch_checked(repository, filename, revision)
+    return fetch_checked(repository, HUB_FILES[-1], revision)
 
 
 def _preprocess(source: WeightSource) -> Preprocess:

@@ -1,14 +1,20 @@
 """Safetensors files; their layout is checked by the safetensors library, before it allocates anything."""
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 import safetensors
+from jaxtyping import Shaped
 
 from camjax.checkpoints.damage import one_line_errors, printable
 from camjax.errors import CheckpointError
+
+_LENGTH_BYTES = 8
 
 _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype(np.bool_),
@@ -33,26 +39,32 @@ _DTYPES: dict[str, np.dtype] = {
 }
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads every tensor of a safetensors file.
+def read_safetensors(path: str | os.PathLike[str]) -> Iterator[tuple[str, Shaped[np.ndarray, "..."]]]:
+    """Reads every tensor of a safetensors file, one at a time, so that only those that are kept take memory.
 
     Args:
         path: the file.
 
-    Returns:
-        Arrays by name, in the stored dtype.
+    Yields:
+        Names and arrays, by name, in the stored dtype.
 
     Raises:
         CheckpointError: the file is damaged or holds a dtype that NumPy cannot (4 and 6 bits).
     """
-    with one_line_errors(path, "safetensors file"):
-        # safe_open(framework="np") would do, but asks NumPy itself for bfloat16 and the 8-bit floats and fails.
-        entries = safetensors.deserialize(Path(path).read_bytes())  # type: ignore[no-untyped-call]
-        return {name: _array(name, entry) for name, entry in sorted(entries)}
+    with one_line_errors(path, "safetensors file"), safetensors.safe_open(path, framework="np"):
+        pass  # The library has checked that the header's tensors fill the file, each as long as its shape says.
+    with one_line_errors(path, "safetensors file"), Path(path).open("rb") as file:
+        # Its own readers ask NumPy itself for bfloat16 and the 8-bit floats and fail, or copy the whole file twice.
+        start = _LENGTH_BYTES + (length := int.from_bytes(file.read(_LENGTH_BYTES), "little"))
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        for name, entry in sorted(header.items()):
+            yield name, _read_array(file, start, name, entry)
 
 
-def _array(name: str, entry: dict[str, object]) -> np.ndarray:
-    dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
-    if dtype not in _DTYPES:
-        raise CheckpointError(f"tensor '{printable(name, 80)}' has dtype {dtype}, which camjax cannot read")
-    return np.frombuffer(data, _DTYPES[str(dtype)]).reshape(shape)  # type: ignore[call-overload]
+def _read_array(file: BinaryIO, start: int, name: str, entry: dict[str, Any]) -> Shaped[np.ndarray, "..."]:
+    if entry["dtype"] not in _DTYPES:
+        raise CheckpointError(f"tensor '{printable(name, 80)}' has dtype {entry['dtype']}, which camjax cannot read")
+    first, stop = entry["data_offsets"]
+    file.seek(start + first)
+    return np.frombuffer(file.read(stop - first), _DTYPES[entry["dtype"]]).reshape(entry["shape"])

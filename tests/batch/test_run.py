@@ -20,7 +20,8 @@ from zarr.storage import _local
 
 from camjax import make_explainer
 from camjax.batch import explain_to_store, plan
-from camjax.batch.store import StoreError
+from camjax.batch.loader import Batches
+from camjax.batch.store import EXPLAINED, StoreError
 from camjax.errors import CamjaxError, PictureError
 from camjax.images.geometry import Geometry, seen_box, to_input
 from camjax.images.pictures import read_picture
@@ -70,6 +71,21 @@ def test_the_store_holds_what_the_explainer_says(tmp_path):
     assert np.isnan(found["maps"][5]).all()
     assert "is not a picture" in found["error"][5]
     assert (found["error"][np.arange(21) != 5] == "").all()
+
+
+def test_what_fills_a_batch_never_reaches_the_store(tmp_path, monkeypatch):
+    folder = write_pictures(tmp_path / "in", 13)
+    run([folder], tmp_path / "black.zarr")
+    read = Batches.__getitem__
+
+    def filled(batches, index):
+        loaded = read(batches, index)
+        loaded.pixels[loaded.status != EXPLAINED] = 255 - np.arange(96, dtype=np.uint8).reshape(32, 3)
+        return loaded
+
+    monkeypatch.setattr(Batches, "__getitem__", filled)
+    run([folder], tmp_path / "bright.zarr")
+    assert_equal(arrays(tmp_path / "bright.zarr"), arrays(tmp_path / "black.zarr"))
 
 
 def test_xarray_opens_the_store(tmp_path):

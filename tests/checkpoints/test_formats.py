@@ -71,7 +71,7 @@ def test_dtypes(tmp_path, is_zip, dtype):
     values = torch.tensor([[0.0, 1.5, -2.25], [300.0, 1 / 3, 7.0]]).abs().to(dtype)
     path = save({"a": values, "scalar": values[1, 2].clone()}, tmp_path / "w.pth", is_zip)
     assert_same(read_checkpoint(path), {"a": values, "scalar": values[1, 2]})
-    assert read_torch(path)["a"].dtype.itemsize == values.element_size()
+    assert dict(read_torch(path))["a"].dtype.itemsize == values.element_size()
 
 
 @FORMATS

@@ -1,6 +1,7 @@
 """The hub download against a small hub on 127.0.0.1: what arrives, what is asked again, and every way that it fails."""
 
 import errno
+import hashlib
 import os
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from huggingface_hub import constants
 
 from camjax.checkpoints import hub as client
 from camjax.checkpoints.hub import HubReference, MissingFileError, fetch, fetch_json, is_cached, parse_hub_reference
+from camjax.checkpoints.loading import load_model
+from camjax.checkpoints.manifest import find_source
+from camjax.checkpoints.packages import packaged_file
 from camjax.errors import HubError
 
 REPOSITORY = "owner/name"
@@ -51,6 +55,23 @@ def hub(online, monkeypatch):
     with serve(Hub({(REPOSITORY, FILE): WEIGHTS, (REPOSITORY, "config.json"): b'{"a": [1]}'})) as server:
         point_at(server.address, monkeypatch)
         yield server
+
+
+def test_weights_are_hashed_once(hub, monkeypatch):
+    source = find_source("efficientnet_lite0")
+    weights = packaged_file(source.package, source.file).read_bytes()
+    hub.files[REPOSITORY, "pytorch_model.bin"] = weights
+    del hub.files[REPOSITORY, FILE], hub.files[REPOSITORY, "config.json"]
+    digest, hashed = hashlib.file_digest, []
+
+    def counted(file, name):
+        hashed.append(os.fstat(file.fileno()).st_size)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    model = load_model(f"hf-hub:{REPOSITORY}", architecture="efficientnet_lite0")
+    assert model.origin["sha256"] == sha256(weights)
+    assert hashed.count(len(weights)) == 1
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_a_fixed_gamma_is_one_whatever_the_file_says():
     assert (load_model(f"mxnet:{PREFIX}").params["bn_data"]["scale"] == 1).all()
 
 
+def test_gamma_is_fixed_where_nobody_says_otherwise(tmp_path, symbol):
+    assert "stage2_unit1_bn2_gamma" in str(read_mxnet_params(PARAMS).keys())
+    node = next(node for node in symbol["nodes"] if node["name"] == "stage2_unit1_bn2")
+    assert node["attrs"].pop("fix_gamma") == "False"
+    assert not (load_model(f"mxnet:{PREFIX}").params["layer2"]["0"]["bn2"]["scale"] == 1).any()
+    assert (load_model(copied(tmp_path, symbol)).params["layer2"]["0"]["bn2"]["scale"] == 1).all()
+
+
 def copied(tmp_path, symbol):
     """A checkpoint with another graph."""
     (tmp_path / "net-symbol.json").write_text(json.dumps(symbol))

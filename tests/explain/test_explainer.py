@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from toys import toy_model, uint8_images
 
+from camjax.core.inference import features_of
+from camjax.explain import explainer as explainers
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.cam import cam_fn
@@ -97,6 +99,24 @@ def test_sharded_batch_stays_sharded():
     result = explainer(jax.device_put(pictures, rows))
     assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
     np.testing.assert_allclose(result.maps, explainer(pictures).maps, rtol=1e-5, atol=1e-5)
+
+
+def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
+    asked = []
+
+    def spy(*arguments, in_parts, **options):
+        asked.append(in_parts)
+        return features_of(*arguments, in_parts=in_parts, **options)
+
+    monkeypatch.setattr(explainers, "features_of", spy)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    explain = make_explainer(toy_model())
+    pictures = uint8_images(8, 32, 24)
+    explain(pictures)
+    explain(jax.device_put(pictures, jax.devices()[0]))
+    explain(jax.device_put(pictures, rows))
+    assert asked == [True, False]  # traced once for each, as the first two are one program
 
 
 def test_one_layer_keeps_no_other_alive():

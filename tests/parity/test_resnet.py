@@ -200,3 +200,18 @@ def test_every_layer_equals_torchs_in_value_and_in_gradient(name, narrow):
     for layer, (value, gradient) in expected.items():
         assert relative_error(arrays[layer], value) < TOLERANCE, layer
         assert relative_error(gradients[layer], gradient) < TOLERANCE, layer
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_gradient_of_a_black_picture_equals_torchvision(name):
+    # All ties: max pooling decides which pixel gets the gradient.
+    module = randomise(getattr(torchvision.models, name)())
+    model = convert_torchvision(name, ARCHITECTURES[name].config, module)
+    black = np.zeros((2, 64, 97, 3), np.float32)
+    inputs = to_torch(black).requires_grad_()
+    (expected,) = torch.autograd.grad(module(inputs)[:, 3].sum(), inputs)
+
+    def logit(images):
+        return model.forward(model.params, images)[:, 3].sum()
+
+    assert relative_error(jax.jit(jax.grad(logit))(black), to_nhwc(expected)) < TOLERANCE

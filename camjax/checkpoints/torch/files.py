@@ -7,11 +7,12 @@ size plus what a pickle of `MOST_PICKLE_BYTES` can build, which is below 1 GB.
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from camjax.checkpoints.damage import one_line_errors, printable
 from camjax.checkpoints.torch.state_dicts import find_state_dict
@@ -28,18 +29,20 @@ _LEGACY_PROTOCOL = 1001
 # would only be there to make their copies fill the memory.
 _MOST_SHARING = 16
 
-_ReadStorage = Callable[[Storage], bytes]
+_PIECE_BYTES = 2**20
+
+_ReadStorage = Callable[[Storage], memoryview]
 
 
-def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the state dict of a PyTorch checkpoint, in the zip format or the older one.
+def read_torch(path: str | os.PathLike[str]) -> Iterator[tuple[str, Shaped[np.ndarray, "..."]]]:
+    """Reads the state dict of a PyTorch checkpoint, in the zip format or the older one, a storage at a time.
 
     Args:
         path: the file.
 
-    Returns:
-        Arrays by name, in the stored dtype. They are read-only and may share memory or have gaps between elements,
-        as the tensors did.
+    Yields:
+        Names and arrays, in the stored dtype; those of one storage together. They are read-only and may share memory
+        or have gaps between elements, as the tensors did.
 
     Raises:
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
@@ -50,10 +53,12 @@ def read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         is_zip = file.read(4) == b"PK\x03\x04"
         file.seek(0)
         pickled, read_storage = _open_zip(file, size) if is_zip else _open_legacy(file, size)
-        return _read_tensors(find_state_dict(pickled), read_storage, size)
+        records = find_state_dict(pickled)
+        _check_tensors(records, size)
+        yield from _read_tensors(records, read_storage)
 
 
-def _read_tensors(records: dict[str, TensorRecord], read_storage: _ReadStorage, size: int) -> dict[str, np.ndarray]:
+def _check_tensors(records: dict[str, TensorRecord], size: int) -> None:
     for name, record in records.items():
         try:
             check_tensor(record)
@@ -61,13 +66,18 @@ def _read_tensors(records: dict[str, TensorRecord], read_storage: _ReadStorage, 
             raise CheckpointError(f"tensor '{printable(name, 80)}': {error}") from error
     if sum(record.nbytes for record in records.values()) > _MOST_SHARING * size:
         raise CheckpointError(f"its tensors claim more than {_MOST_SHARING} times the size of the file")
-    data: dict[str, bytes] = {}
-    arrays = {}
+
+
+def _read_tensors(
+    records: dict[str, TensorRecord], read_storage: _ReadStorage
+) -> Iterator[tuple[str, Shaped[np.ndarray, "..."]]]:
+    sharing: dict[str, list[str]] = {}
     for name, record in records.items():
-        if record.storage.key not in data:
-            data[record.storage.key] = read_storage(record.storage)
-        arrays[name] = tensor_array(record, data[record.storage.key])
-    return arrays
+        sharing.setdefault(record.storage.key, []).append(name)
+    for names in sharing.values():
+        data = read_storage(records[names[0]].storage)
+        for name in names:
+            yield name, tensor_array(records[name], data)
 
 
 def _open_zip(file: BinaryIO, size: int) -> tuple[object, _ReadStorage]:
@@ -83,12 +93,13 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[object, _ReadStorage]:
         raise CheckpointError(f"its data.pkl has more than {MOST_PICKLE_BYTES} bytes; save only the state dict")
     value, _ = unpickle_tensors(io.BytesIO(archive.read(pickled)))
 
-    def read_storage(storage: Storage) -> bytes:
+    def read_storage(storage: Storage) -> memoryview:
         entry = entries.get(f"{root}/data/{storage.key}")
         if entry is None or entry.file_size != storage.nbytes:
             found = "is missing" if entry is None else f"has {entry.file_size} bytes in place of {storage.nbytes}"
             raise CheckpointError(f"storage '{printable(storage.key, 40)}' {found}; the file is damaged")
-        return archive.read(entry)  # checks the CRC too
+        with archive.open(entry) as opened:
+            return _read_exactly(opened.read, storage.nbytes)  # at its end the CRC is checked, too
 
     return value, read_storage
 
@@ -125,13 +136,25 @@ def _open_legacy(file: BinaryIO, size: int) -> tuple[object, _ReadStorage]:
     keys, _ = unpickle_tensors(pickles)
     positions = _storage_positions(file, pickles.tell(), size, keys, storages)
 
-    def read_storage(storage: Storage) -> bytes:
+    def read_storage(storage: Storage) -> memoryview:
         if storage.key not in positions:
             raise CheckpointError(f"storage '{printable(storage.key, 40)}' is missing; the file is damaged")
         file.seek(positions[storage.key])
-        return file.read(storage.nbytes)
+        return _read_exactly(file.read, storage.nbytes)
 
     return value, read_storage
+
+
+def _read_exactly(read: Callable[[int], bytes], count: int) -> memoryview:
+    """Reads a storage in pieces: `zipfile` joins what it reads, and would hold a large one twice."""
+    data = memoryview(bytearray(count))
+    for start in range(0, count, _PIECE_BYTES):
+        wanted = min(_PIECE_BYTES, count - start)
+        piece = read(wanted)
+        if len(piece) != wanted:
+            raise CheckpointError("is cut short; fetch it again")
+        data[start : start + wanted] = piece
+    return data.toreadonly()
 
 
 def _storage_positions(

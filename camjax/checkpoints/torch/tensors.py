@@ -146,7 +146,7 @@ def check_tensor(record: TensorRecord) -> None:
         raise CheckpointError(f"element {last} lies outside its storage of {capacity} elements")
 
 
-def tensor_array(record: TensorRecord, data: bytes) -> Shaped[np.ndarray, "..."]:
+def tensor_array(record: TensorRecord, data: bytes | memoryview) -> Shaped[np.ndarray, "..."]:
     """Views the bytes of a storage as one of its tensors.
 
     Args:

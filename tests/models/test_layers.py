@@ -1,0 +1,104 @@
+"""The layers against PyTorch, where PyTorch's rule is not the obvious one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from references import relative_error, to_nhwc, to_torch
+
+from camjax.models import layers
+from camjax.models.registry import ARCHITECTURES
+
+
+def slices(x):
+    return layers.max_pool(x, 3, stride=2)
+
+
+def windows(x):
+    """What other platforms compute; a CPU can, too."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    return layers._max_of_windows(padded, size=3, stride=2)
+
+
+def tied(shape, seed=0):
+    """Few values, most of them negative: nearly every window has ties, and a border of zeros would win."""
+    return np.random.default_rng(seed).integers(-3, 1, shape).astype(np.float32)
+
+
+def torch_pool(x, weights, size=3, stride=2):
+    inputs = to_torch(x).requires_grad_()
+    pooled = torch.nn.functional.max_pool2d(inputs, size, stride, padding=(size - 1) // 2)
+    (gradient,) = torch.autograd.grad(pooled, inputs, to_torch(weights))
+    return to_nhwc(pooled), to_nhwc(gradient)
+
+
+@functools.cache
+def _weights(shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("pool", [slices, windows])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 11, 3), (1, 12, 5, 4), (1, 1, 2, 2)])
+@pytest.mark.parametrize("kind", ["ties", "all the same", "negative"])
+def test_max_pooling_and_its_gradient_are_pytorchs(pool, shape, kind):
+    x = {"ties": tied(shape), "all the same": np.full(shape, -1, np.float32), "negative": -abs(_weights(shape))}[kind]
+    expected, _ = torch_pool(x, np.zeros((shape[0], -(-shape[1] // 2), -(-shape[2] // 2), shape[3]), np.float32))
+    weights = _weights(expected.shape)
+    pooled, pullback = jax.vjp(jax.jit(pool), jnp.asarray(x))
+    np.testing.assert_array_equal(pooled, expected)
+    assert relative_error(pullback(jnp.asarray(weights))[0], torch_pool(x, weights)[1]) < 1e-6
+
+
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 1), (5, 3)])
+def test_other_windows_and_strides(size, stride):
+    x = tied((2, 11, 14, 3))
+    pooled, pullback = jax.vjp(lambda x: layers.max_pool(x, size, stride=stride), jnp.asarray(x))
+    weights = _weights(pooled.shape)
+    expected, gradient = torch_pool(x, weights, size, stride)
+    np.testing.assert_array_equal(pooled, expected)
+    assert relative_error(pullback(jnp.asarray(weights))[0], gradient) < 1e-6
+
+
+def test_nan_comes_through_with_its_gradient():
+    x = tied((1, 9, 9, 2))
+    x[0, 4, 3:6] = np.nan
+    weights = _weights((1, 5, 5, 2))
+    expected, gradient = torch_pool(x, weights)
+    pooled, pullback = jax.vjp(slices, jnp.asarray(x))
+    np.testing.assert_array_equal(pooled, expected)
+    assert np.isnan(expected).any()
+    assert relative_error(pullback(jnp.asarray(weights))[0], gradient) < 1e-6
+
+
+@pytest.mark.parametrize("pool", [slices, windows])
+def test_max_pooling_is_differentiated_forwards_and_twice(pool):
+    x, weights = tied((2, 7, 8, 3)), _weights((2, 4, 4, 3))
+    _, expected = torch_pool(x, weights)
+    x, direction = jnp.asarray(x), jnp.asarray(_weights((2, 7, 8, 3)))
+    _, forwards = jax.jit(lambda x, v: jax.jvp(pool, (x,), (v,)))(x, direction)
+    np.testing.assert_allclose(jnp.vdot(forwards, weights), jnp.vdot(direction, expected), rtol=1e-5)
+    # Pooling is a fixed choice of pixels, so the second derivative of half its square is that choice and back.
+    _, second = jax.jvp(jax.grad(lambda x: (pool(x) ** 2).sum() / 2), (x,), (direction,))
+    _, pullback = jax.vjp(pool, x)
+    assert relative_error(second, pullback(forwards)[0]) < 1e-6
+    each = jax.vmap(jax.grad(lambda x, w: (pool(x[None])[0] * w).sum()))(x, jnp.asarray(weights))
+    assert relative_error(each, expected) < 1e-6
+
+
+def test_max_pooling_in_bfloat16():
+    x = jnp.asarray(tied((1, 7, 8, 3)), jnp.bfloat16)
+    pooled, gradient = jax.value_and_grad(lambda x: slices(x).sum())(x)
+    assert pooled.dtype == gradient.dtype == jnp.bfloat16
+    _, expected = torch_pool(tied((1, 7, 8, 3)), np.ones((1, 4, 4, 3), np.float32))
+    np.testing.assert_array_equal(gradient.astype(jnp.float32), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnetv2_18", "efficientnet_lite0"])
+def test_parameters_are_float32_in_x64_mode_too(name):
+    architecture = ARCHITECTURES[name]
+    with jax.enable_x64(True):
+        classifier = jax.eval_shape(lambda: architecture.family.initialise(architecture.config).params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(classifier)} == {jnp.dtype(jnp.float32)}
