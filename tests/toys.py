@@ -27,7 +27,9 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
 
     classifier = Classifier(params, features, head, "last", lambda p: LinearHead(p["kernel"], p["bias"]))
     labels = tuple(f"class {number}" for number in range(num_classes))
-    return Model(classifier, Preprocess(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)), labels, name="toy")
+    return Model(
+        classifier, Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)), labels, name="toy"
+    )
 
 
 def random_head(*shape, num_classes=13, seed=0):

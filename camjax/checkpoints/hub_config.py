@@ -54,7 +54,7 @@ def _timm(config: dict[str, Any]) -> HubConfig:
     details = config["pretrained_cfg"]
     architecture = find_architecture(TIMM_ALIASES.get(config["architecture"], config["architecture"]))
     preprocess = Preprocess(
-        input_size=details["input_size"][-1],
+        input_size=tuple(details["input_size"][-2:]),
         crop_pct=details["crop_pct"],
         interpolation=details["interpolation"],
         mean=tuple(details["mean"]),
@@ -83,16 +83,22 @@ def _transformers_architecture(config: dict[str, Any]) -> Architecture | None:
 def _transformers_preprocess(config: dict[str, Any] | None) -> Preprocess | None:
     if config is None:
         return None
-    size = config.get("size", 224)
-    if isinstance(size, dict):
-        size = size.get("shortest_edge") or size["height"]
     return Preprocess(
-        input_size=size,
+        input_size=_transformers_size(config.get("size", 224)),
         crop_pct=config.get("crop_pct") or 0.875,
         interpolation=PILLOW_FILTERS.get(config.get("resample", 3), "bicubic"),
         mean=tuple(config["image_mean"]),
         std=tuple(config["image_std"]),
     )
+
+
+def _transformers_size(size: Any) -> tuple[int, int]:  # noqa: ANN401 (anything that JSON can hold)
+    """From one number, `{"shortest_edge": side}` or `{"height": height, "width": width}`."""
+    if not isinstance(size, dict):
+        return size, size
+    if side := size.get("shortest_edge"):
+        return side, side
+    return size["height"], size["width"]
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:

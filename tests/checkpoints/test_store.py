@@ -22,7 +22,7 @@ def model():
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, widths=(4, 8, 8, 16), stem_width=4, num_classes=3)
     described = {"name": "resnet18", "family": "resnet", "config": dataclasses.asdict(config)}
-    preprocess = Preprocess(96, 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    preprocess = Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     origin = {"source": "here", "licence": "apache-2.0"}
     return Model(
         architecture.family.initialise(config), preprocess, ("cat", "Hündchen", "cup"), "tiny", described, origin
@@ -80,6 +80,8 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
         (lambda d: d["architecture"]["config"].update(colour="red"), "damaged"),
         (lambda d: d["architecture"]["config"].update(num_classes=5), "misshaped"),
         (lambda d: d.pop("preprocess"), "damaged"),
+        (lambda d: d["preprocess"].update(input_size=96), "damaged"),
+        (lambda d: d["preprocess"].update(input_size=[96, 0]), "damaged"),
         (lambda d: d.update(labels=3), "damaged"),
     ],
 )
