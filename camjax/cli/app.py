@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from PIL import Image
@@ -65,16 +65,23 @@ GeometryOption = Annotated[
 ]
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Height and width, from one side of a square or both."""
+class Size(NamedTuple):
+    """Of the network's input. (Typer takes a plain tuple for an option of two words.)"""
+
+    height: int
+    width: int
+
+
+def _size(text: str) -> Size:
+    """From one side of a square, or both."""
     if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text, re.ASCII):
         raise typer.BadParameter(f"{text!r} is not a size; write one side, or HEIGHTxWIDTH")
     height, _, width = text.partition("x")
-    return int(height), int(width or height)
+    return Size(int(height), int(width or height))
 
 
 SizeOption = Annotated[
-    tuple[int, int] | None,
+    Size | None,
     typer.Option(
         parser=_size,
         metavar="SIZE",
