@@ -25,7 +25,7 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
         return last.astype(jnp.float32).mean((1, 2)) @ params["kernel"] + params["bias"][None, :]
 
     labels = tuple(f"class {number}" for number in range(num_classes))
-    preprocess = Preprocess(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+    preprocess = Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     return Model(params, forward, preprocess, labels, name="toy")
 
 

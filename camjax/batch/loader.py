@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import math
 import multiprocessing
 import os
 import shutil
@@ -69,8 +70,8 @@ class Batches:
         places: of the batches.
         size: rows of every batch.
         preprocess: the weights'.
-        kind: how a picture becomes a square.
-        side: of that square, in pixels.
+        kind: how a picture gets the input's proportions.
+        input_size: `(height, width)` of what the network sees.
     """
 
     store: str
@@ -78,14 +79,14 @@ class Batches:
     size: int
     preprocess: Preprocess
     kind: Kind
-    side: int
+    input_size: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Loaded:
         rows = Rows(*self.places[index])
-        pixels = np.zeros((self.size, self.side, self.side, 3), np.uint8)
+        pixels = np.zeros((self.size, *self.input_size, 3), np.uint8)
         geometry = np.full((self.size, 6), np.nan, np.float32)
         status, errors = np.full(self.size, PENDING, np.int8), [""] * self.size
         for row, entry in enumerate(read_entries(self._group, slice(*rows))):
@@ -103,7 +104,7 @@ class Batches:
 
     def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, " 6"]]:
         picture = read_entry_picture(entry)
-        prepared = prepare(entry.path, picture, self.preprocess, self.kind, self.side)
+        prepared = prepare(entry.path, picture, self.preprocess, self.kind, self.input_size)
         return prepared.pixels, np.asarray([*picture.shape[:2], *seen_box(prepared.geometry)], np.float32)
 
 
@@ -146,7 +147,7 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
 
 def _shared_from(batches: Batches, workers: int) -> int:
     """From how many bytes on arrays go through shared memory; containers often have too little of it for any."""
-    needed = workers * (AHEAD + 2) * batches.size * batches.side**2 * 3
+    needed = workers * (AHEAD + 2) * batches.size * math.prod(batches.input_size) * 3
     room = shutil.disk_usage(SHARED_FOLDER).free if os.path.isdir(SHARED_FOLDER) else needed
     return SHARED_BYTES if needed <= room // 2 else sys.maxsize
 

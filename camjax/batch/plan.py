@@ -35,8 +35,8 @@ class Plan:
     Attributes:
         top_k: how many classes.
         maps: side of the maps; None is the network's own resolution.
-        geometry: how a picture becomes a square.
-        input_size: side of that square; None is the weights' own.
+        geometry: how a picture gets the input's proportions.
+        input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in.
         batch_size: pictures a batch in every process; None chooses.
     """
@@ -44,7 +44,7 @@ class Plan:
     top_k: int = 5
     maps: int | None = None
     geometry: Kind = "pad"
-    input_size: int | None = None
+    input_size: tuple[int, int] | None = None
     dtype: str = "float32"
     batch_size: int | None = None
 
@@ -63,13 +63,13 @@ class Plan:
                     "labels": hashlib.sha256("\n".join(model.labels).encode()).hexdigest(),
                     "preprocess": dataclasses.asdict(model.preprocess),
                     **dataclasses.asdict(self),
-                    "input_size": self.side(model),
+                    "input_size": self.size(model),
                 }
             ),
         }
 
-    def side(self, model: Model) -> int:
-        """Of the network's input."""
+    def size(self, model: Model) -> tuple[int, int]:
+        """Height and width of the network's input."""
         return self.input_size or model.preprocess.input_size
 
 

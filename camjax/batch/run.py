@@ -62,7 +62,7 @@ def explain_to_store(
     top_k: int = 5,
     maps: int | None = None,
     geometry: Kind = "pad",
-    input_size: int | None = None,
+    input_size: tuple[int, int] | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -81,8 +81,8 @@ def explain_to_store(
         out: the store, a path or an fsspec URL.
         top_k: how many classes.
         maps: side of the maps; None is the network's own resolution, to be upsampled when they are looked at.
-        geometry: how a picture becomes a square; see `camjax.images.geometry.Geometry`.
-        input_size: side of that square; None is the weights' own.
+        geometry: how a picture gets the input's proportions; see `camjax.images.geometry.Geometry`.
+        input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in, `"float32"` or `"bfloat16"`.
         batch_size: pictures a batch in each process, a multiple of its devices; None chooses.
         workers: processes that read pictures; 0 reads in a thread, None chooses.
@@ -108,7 +108,7 @@ def explain_to_store(
         problem = None
         if first:
             try:
-                _prepare(out, sources, plan, model, _map_size(explainer, plan.side(model)), resume)
+                _prepare(out, sources, plan, model, _map_size(explainer, plan.size(model)), resume)
             except (CamjaxError, OSError) as error:
                 problem = error
         if not first_says(problem is None):
@@ -117,7 +117,7 @@ def explain_to_store(
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
         own = store.chunks(group)[jax.process_index() :: jax.process_count()]
         left = [chunk for chunk in own if not (resume and store.is_whole(group, *chunk))]
-        batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.side(model))
+        batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
         work = _Work(explainer, place, batches, group, strict, progress, sum(stop - start for start, stop in own))
         summary = work.run(_workers(workers, len(batches) * size))
         meet("the store is written")
@@ -202,8 +202,8 @@ def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:
     return tuple(Rows(first, min(first + size, stop)) for start, stop in chunks for first in range(start, stop, size))
 
 
-def _map_size(explainer: Explainer, side: int) -> tuple[int, int]:
-    height, width = jax.eval_shape(explainer, jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)).maps.shape[-2:]  # type: ignore[no-untyped-call]
+def _map_size(explainer: Explainer, size: tuple[int, int]) -> tuple[int, int]:
+    height, width = jax.eval_shape(explainer, jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)).maps.shape[-2:]  # type: ignore[no-untyped-call]
     return height, width
 
 

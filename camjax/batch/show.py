@@ -73,5 +73,5 @@ def _row(group: store.Group, out: str, wanted: str) -> int:
 
 def _geometry(group: store.Group, size: tuple[int, int]) -> Geometry:
     run = group.attrs["run"]
-    side, preprocess = run["input_size"], run["preprocess"]
-    return Geometry(run["geometry"], size, (side, side), preprocess["crop_pct"], preprocess["interpolation"])
+    (height, width), preprocess = run["input_size"], run["preprocess"]
+    return Geometry(run["geometry"], size, (height, width), preprocess["crop_pct"], preprocess["interpolation"])

@@ -26,14 +26,18 @@ def read_preprocess(fields: Any) -> Preprocess:  # noqa: ANN401
     if not isinstance(fields, Mapping) or fields.keys() != set(known):
         raise CheckpointError(f"the preprocessing does not consist of {', '.join(known)}")
     size, crop, interpolation = fields["input_size"], fields["crop_pct"], fields["interpolation"]
-    if type(size) is not int or not 1 <= size <= LARGEST_INPUT:
-        raise CheckpointError(f"the input_size {shown(size)} is not a whole number from 1 to {LARGEST_INPUT}")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(map(_is_side, size)):
+        raise CheckpointError(f"the input_size {shown(size)} is not a height and a width from 1 to {LARGEST_INPUT}")
     if not _is_number(crop) or not 0 < crop <= 1:
         raise CheckpointError(f"the crop_pct {shown(crop)} is not a number above 0 and at most 1")
     if interpolation not in INTERPOLATIONS:
         raise CheckpointError(f"the interpolation {shown(interpolation)} is not one of {', '.join(INTERPOLATIONS)}")
     return Preprocess(
-        size, float(crop), interpolation, _three("mean", fields["mean"], -256), _three("std", fields["std"], 1e-6)
+        input_size=(size[0], size[1]),
+        crop_pct=float(crop),
+        interpolation=interpolation,
+        mean=_three("mean", fields["mean"], -256),
+        std=_three("std", fields["std"], 1e-6),
     )
 
 
@@ -71,6 +75,10 @@ def _three(name: str, value: Any, least: int | float) -> tuple[float, float, flo
         raise CheckpointError(f"the {name} {shown(value)} is not from {least:g} to 256, for pictures in [0, 1]")
     red, green, blue = map(float, value)
     return red, green, blue
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST_INPUT
 
 
 def _is_number(value: object) -> bool:

@@ -68,10 +68,10 @@ def _timm(config: Json, architecture: Architecture | None) -> HubConfig:
     # Old repositories have everything on one level.
     details = config.get("pretrained_cfg", config)
     sizes = details["input_size"]
-    if not isinstance(sizes, list) or len(sizes) != 3 or sizes[0] != 3 or sizes[1] != sizes[2]:
-        raise CheckpointError(f"the input_size {shown(sizes)} is not three channels of a square")
+    if not isinstance(sizes, list) or len(sizes) != 3 or sizes[0] != 3:
+        raise CheckpointError(f"the input_size {shown(sizes)} is not three channels, a height and a width")
     fields = {name: details[name] for name in ("crop_pct", "interpolation", "mean", "std")}
-    preprocess = read_preprocess({"input_size": sizes[-1], **fields})
+    preprocess = read_preprocess({"input_size": sizes[1:], **fields})
     return HubConfig(architecture or _timm_architecture(config), preprocess, _timm_labels(config, details))
 
 
@@ -109,7 +109,7 @@ def _transformers_preprocess(config: Json | None) -> Preprocess | None:
     """What transformers' image processors do: `size` is cut to `crop_size`, or to `crop_pct` of it."""
     if config is None:
         return None
-    size, crop = (_side(config.get(name, 224)) for name in ("size", "crop_size"))
+    size, crop = (_sides(config.get(name, 224)) for name in ("size", "crop_size"))
     cropped = bool(config.get("do_center_crop") and "crop_size" in config)
     resample = config.get("resample", 3)
     if type(resample) is not int or resample not in PILLOW_FILTERS:
@@ -117,7 +117,7 @@ def _transformers_preprocess(config: Json | None) -> Preprocess | None:
     return read_preprocess(
         {
             "input_size": crop if cropped else size,
-            "crop_pct": crop / size if cropped else config.get("crop_pct") or 0.875,
+            "crop_pct": crop[0] / size[0] if cropped else config.get("crop_pct") or 0.875,
             "interpolation": PILLOW_FILTERS[resample],
             "mean": config["image_mean"],
             "std": config["image_std"],
@@ -125,13 +125,15 @@ def _transformers_preprocess(config: Json | None) -> Preprocess | None:
     )
 
 
-def _side(size: Any) -> int:  # noqa: ANN401
-    """One side of a size, which is a number or a table of sides."""
+def _sides(size: Any) -> list[int]:  # noqa: ANN401
+    """Height and width: of one number, `{"shortest_edge": side}` or `{"height": height, "width": width}`."""
+    sides = [size, size]
     if isinstance(size, dict):
-        size = size.get("shortest_edge") or size["height"]
-    if type(size) is not int or size < 1:
+        short = size.get("shortest_edge")
+        sides = [short, short] if short else [size["height"], size["width"]]
+    if not all(type(side) is int and side > 0 for side in sides):
         raise CheckpointError(f"the size {shown(size)} is not a number of pixels")
-    return size
+    return sides
 
 
 def _labels(config: Json) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ class WeightSource:
         file: its path in the repository, or below the folder that packages are installed in.
         licence: of the weights, as their repository states it.
         layout: the naming of its keys.
-        input_size: side of the input, in pixels.
-        crop_pct: see `camjax.Preprocess`.
+        input_size: see `camjax.Preprocess`; one number in the file is a square.
+        crop_pct: likewise.
         interpolation: likewise.
         mean: likewise.
         std: likewise.
@@ -49,7 +49,7 @@ class WeightSource:
     file: str
     licence: str
     layout: str
-    input_size: int
+    input_size: tuple[int, int]
     crop_pct: float
     interpolation: str
     mean: tuple[float, float, float]
@@ -124,6 +124,8 @@ def _source(entry: dict[str, Any]) -> WeightSource:
     if problems:
         raise ManifestError(f"the manifest's entry {entry.get('name', 'without a name')} {'; '.join(problems)}")
     numbers = {key: tuple(map(float, entry[key])) for key in ("mean", "std")}
+    size = entry["input_size"]
+    numbers |= {"input_size": tuple(size) if isinstance(size, list) else (size, size)}
     values: dict[str, Any] = entry | numbers | {"crop_pct": float(entry["crop_pct"])}
     return WeightSource(**values | {"aliases": tuple(entry.get("aliases", ()))})
 
@@ -164,6 +166,10 @@ def _number(value: Any) -> bool:  # noqa: ANN401 (anything that TOML can hold)
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _pixels(value: Any) -> bool:  # noqa: ANN401
+    return type(value) is int and value > 0
+
+
 def _three(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, list) and len(value) == 3 and all(_number(item) and test(item) for item in value)
@@ -186,7 +192,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sha256": (_matches(r"[0-9a-f]{64}"), "64 hexadecimal digits in lower case"),
     "licence": _TEXT,
     "layout": _TEXT,
-    "input_size": (lambda value: type(value) is int and value > 0, "a number of pixels"),
+    "input_size": (
+        lambda value: _pixels(value) or (isinstance(value, list) and len(value) == 2 and all(map(_pixels, value))),
+        "a number of pixels or [height, width]",
+    ),
     "crop_pct": (lambda value: _number(value) and 0 < value <= 1, "above 0 and at most 1"),
     "interpolation": _one_of("bilinear", "bicubic"),
     "mean": (_three(lambda item: 0 <= item <= 1), "three numbers from 0 to 1"),

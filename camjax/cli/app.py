@@ -1,10 +1,11 @@
 """The command line's words: its commands, their options and their errors."""
 
 import enum
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from PIL import Image
@@ -45,7 +46,7 @@ OpacityOption = Annotated[float, typer.Option(min=0, max=1, help="Of the heat ma
 
 
 class Geometry(enum.StrEnum):
-    """How a picture becomes the network's square input."""
+    """How a picture becomes the network's input."""
 
     pad = "pad"
     crop = "crop"
@@ -62,9 +63,31 @@ class DType(enum.StrEnum):
 GeometryOption = Annotated[
     Geometry, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
 ]
+
+
+class Size(NamedTuple):
+    """Of the network's input. (Typer takes a plain tuple for an option of two words.)"""
+
+    height: int
+    width: int
+
+
+def _size(text: str) -> Size:
+    """From one side of a square, or both."""
+    if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is not a size; write one side, or HEIGHTxWIDTH")
+    height, _, width = text.partition("x")
+    return Size(int(height), int(width or height))
+
+
 SizeOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Side of the square that the network sees.", show_default="the weights' own"),
+    Size | None,
+    typer.Option(
+        parser=_size,
+        metavar="SIZE",
+        help="What the network sees: 224, or 224x320 (height x width).",
+        show_default="the weights' own",
+    ),
 ]
 DTypeOption = Annotated[DType, typer.Option(help="What the network computes in.")]
 HOSTS = "Several hosts"

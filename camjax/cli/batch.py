@@ -43,7 +43,7 @@ class BatchOptions:
     top_k: int
     maps: str
     geometry: Kind
-    size: int | None
+    size: tuple[int, int] | None
     dtype: str
     batch_size: str
     workers: int | None

@@ -31,7 +31,7 @@ class ExplainOptions:
     top_k: int
     classes: str | None
     geometry: Kind
-    size: int | None
+    size: tuple[int, int] | None
     colormap: str
     opacity: float
     out: Path | None

@@ -146,11 +146,4 @@ class Model:
 
     def image_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
         """The shape of a batch of images as the weights were trained with."""
-        height, width = image_size(self.preprocess)
-        return batch, height, width, 3
-
-
-def image_size(preprocess: Preprocess) -> tuple[int, int]:
-    """(height, width) of a network's input."""
-    size = preprocess.input_size
-    return size if isinstance(size, tuple) else (size, size)
+        return batch, *self.preprocess.input_size, 3

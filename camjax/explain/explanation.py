@@ -67,7 +67,7 @@ def explain_pictures(
     top_k: int = 5,
     classes: Sequence[int] | None = None,
     geometry: Kind = "pad",
-    input_size: int | None = None,
+    input_size: tuple[int, int] | None = None,
     interpolation: Interpolation = "bicubic-pytorch",
     dtype: DTypeLike = jnp.float32,
     batch_size: int = 8,
@@ -80,9 +80,9 @@ def explain_pictures(
         paths: the files.
         top_k: how many classes.
         classes: explain these instead, for every picture.
-        geometry: `"pad"` shows the network the whole picture, padded to a square; `"crop"` the centre, as the weights
-            were trained; `"squash"` the whole picture, its proportions changed.
-        input_size: side of the square that the network sees; None is the weights' own.
+        geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
+            as the weights were trained; `"squash"` the whole picture, its proportions changed.
+        input_size: `(height, width)` of what the network sees; None is the weights' own.
         interpolation: how maps are resized; see `camjax.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
         batch_size: pictures a batch.
@@ -95,13 +95,13 @@ def explain_pictures(
         PictureError: a picture cannot be read, and `on_error` is None.
     """
     explainer = make_explainer(model, top_k=top_k, interpolation=interpolation, dtype=dtype)
-    side = input_size or model.preprocess.input_size
+    size = input_size or model.preprocess.input_size
     wanted = None if classes is None else np.asarray(classes, np.int32)
 
     def read() -> Iterator[tuple[Path, Prepared]]:
         for path in paths:
             try:
-                yield path, prepare(str(path), read_picture(path), model.preprocess, geometry, side)
+                yield path, prepare(str(path), read_picture(path), model.preprocess, geometry, size)
             except PictureError as error:
                 if on_error is None:
                     raise

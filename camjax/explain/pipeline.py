@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    name: str, picture: UInt8[np.ndarray, "height width 3"], preprocess: Preprocess, kind: Kind, side: int
+    name: str, picture: UInt8[np.ndarray, "height width 3"], preprocess: Preprocess, kind: Kind, size: tuple[int, int]
 ) -> Prepared:
     """Makes a network's input of a picture.
 
@@ -40,13 +40,13 @@ def prepare(
         name: what errors call it.
         picture: as read.
         preprocess: the weights'.
-        kind: how it becomes a square.
-        side: of that square, in pixels.
+        kind: how it gets the input's proportions.
+        size: `(height, width)` of the input.
 
     Raises:
         PictureError: it is so long and narrow that it would not fit into memory on its way.
     """
-    geometry = Geometry(kind, picture.shape[:2], (side, side), preprocess.crop_pct, preprocess.interpolation)
+    geometry = Geometry(kind, picture.shape[:2], size, preprocess.crop_pct, preprocess.interpolation)
     try:
         return Prepared(picture, geometry, to_input(geometry, picture))
     except PictureError as error:

@@ -28,9 +28,9 @@ class Geometry:
     """The way from one picture to the network's input and back.
 
     Attributes:
-        kind: `"pad"` pads the shorter side with black, centred, to a square, and resizes that, as the original demo
-            did. `"crop"` resizes the shorter side and takes the centre, as torchvision and timm evaluate. `"squash"`
-            resizes both sides, out of proportion.
+        kind: `"pad"` pads the picture with black, centred, to the input's proportions (a square, mostly), and resizes
+            that, as the original demo did. `"crop"` resizes the shorter side and takes the centre, as torchvision and
+            timm evaluate. `"squash"` resizes both sides, out of proportion.
         picture_size: (height, width) of the picture.
         input_size: (height, width) of the network's input.
         crop_pct: for `"crop"`, the input's share of the resized shorter side.
@@ -73,7 +73,7 @@ def to_input(geometry: Geometry, picture: UInt8[np.ndarray, "height width 3"]) -
     _check_proportions(geometry)
     image = Image.fromarray(picture)
     if geometry.kind == "pad":
-        return np.asarray(_squared(image, geometry))
+        return np.asarray(_padded(image, geometry))
     if geometry.kind == "squash":
         return np.asarray(_resize(image, geometry.input_size, geometry.interpolation))
     image = _resize(image, _resized_size(geometry), geometry.interpolation)
@@ -97,9 +97,9 @@ def seen_box(geometry: Geometry) -> tuple[float, float, float, float]:
     if geometry.kind == "squash":
         return 0.0, 0.0, float(height), float(width)
     if geometry.kind == "pad":
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        return float(-top), float(-left), float(side - top), float(side - left)
+        rows, columns = _padded_size(geometry)
+        top, left = (rows - height) // 2, (columns - width) // 2
+        return float(-top), float(-left), float(rows - top), float(columns - left)
     rows, columns = _resized_size(geometry)
     top, left = _crop_corner(geometry)
     y, x = height / rows, width / columns
@@ -153,15 +153,21 @@ def _covered(start: float, stop: float, length: int) -> tuple[int, int]:
     return first, max(min(math.floor(stop - 0.5) + 1, length), first + 1)
 
 
-def _squared(image: Image.Image, geometry: Geometry) -> Image.Image:
-    """Padded to a square and resized, the longer side first, so that the square never exists at full resolution."""
-    side, (rows, columns) = max(image.size), geometry.input_size
-    if image.width >= image.height:
+def _padded_size(geometry: Geometry) -> tuple[int, int]:
+    """The smallest rectangle around the picture that has the input's proportions, to the nearest pixel."""
+    (height, width), (rows, columns) = geometry.picture_size, geometry.input_size
+    return max(height, round(width * rows / columns)), max(width, round(height * columns / rows))
+
+
+def _padded(image: Image.Image, geometry: Geometry) -> Image.Image:
+    """Padded and resized, the side that fits first, so that the padded picture never exists at full resolution."""
+    (height, width), (rows, columns) = _padded_size(geometry), geometry.input_size
+    if image.width == width:
         image = _resize(image, (image.height, columns), geometry.interpolation)
-        canvas, corner = Image.new("RGB", (columns, side)), (0, (side - image.height) // 2)
+        canvas, corner = Image.new("RGB", (columns, height)), (0, (height - image.height) // 2)
     else:
         image = _resize(image, (rows, image.width), geometry.interpolation)
-        canvas, corner = Image.new("RGB", (side, rows)), ((side - image.width) // 2, 0)
+        canvas, corner = Image.new("RGB", (width, rows)), ((width - image.width) // 2, 0)
     canvas.paste(image, corner)
     return _resize(canvas, geometry.input_size, geometry.interpolation)
 
@@ -170,7 +176,7 @@ def _check_proportions(geometry: Geometry) -> None:
     """A picture of 1 x 80,000,000 pixels is small itself, but not as wide as a network's input."""
     height, width = geometry.picture_size
     if geometry.kind == "pad":
-        pixels = max(height, width) * max(geometry.input_size)
+        pixels = max(_padded_size(geometry)) * max(geometry.input_size)
     elif geometry.kind == "crop":
         pixels = math.prod(_resized_size(geometry))
     else:

@@ -19,18 +19,23 @@ class Preprocess:
     """A checkpoint's preprocessing, in timm's terms.
 
     Attributes:
-        input_size: side of the square input, in pixels.
+        input_size: `(height, width)` of the input, in pixels.
         crop_pct: the share of the resized picture's shorter side that the centre crop keeps.
         interpolation: `"bilinear"` or `"bicubic"`, Pillow's antialiased resize.
         mean: per channel (red, green, blue), of pictures in [0, 1].
         std: likewise.
     """
 
-    input_size: int = 224
+    input_size: tuple[int, int] = (224, 224)
     crop_pct: float = 0.875
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        size = self.input_size
+        if not (isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+            raise ValueError(f"input_size must be (height, width) in pixels, not {size!r}")
 
 
 def normalize_images(

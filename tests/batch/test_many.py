@@ -58,7 +58,7 @@ def test_memory_is_flat_and_devices_do_not_wait(tmp_path, monkeypatch, capsys):
 
     alone = [device_only()]
     summary = explain_to_store(
-        model, [tmp_path / "shards"], tmp_path / "out.zarr", input_size=SIDE, batch_size=BATCH, workers=1,
+        model, [tmp_path / "shards"], tmp_path / "out.zarr", input_size=(SIDE, SIDE), batch_size=BATCH, workers=1,
         progress=progress,
     )  # fmt: skip
     alone.append(device_only())

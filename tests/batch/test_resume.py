@@ -170,7 +170,7 @@ def test_other_options_are_refused_by_name(tmp_path):
         ({"maps": 16}, "maps was None, now is 16"),
         ({"dtype": "bfloat16"}, "dtype was 'float32', now is 'bfloat16'"),
         ({"geometry": "crop", "batch_size": 16}, "geometry was 'pad', now is 'crop'; batch_size was 8, now is 16"),
-        ({"input_size": 64}, "input_size was 32, now is 64"),
+        ({"input_size": (32, 64)}, r"input_size was \[32, 32\], now is \[32, 64\]"),
     ]:
         with pytest.raises(StoreError, match=words):
             run(folder, tmp_path / "out.zarr", **options)

@@ -19,7 +19,7 @@ from toys import toy_model
 from zarr.storage import _local
 
 from camjax import make_explainer
-from camjax.batch import explain_to_store, plan
+from camjax.batch import explain_to_store, plan, read_entry
 from camjax.batch.loader import Batches
 from camjax.batch.store import EXPLAINED, StoreError
 from camjax.errors import CamjaxError, PictureError
@@ -160,8 +160,20 @@ def test_a_store_that_was_removed_is_forgotten(tmp_path):
 
 def test_maps_of_another_size_and_dtype(tmp_path, one_device):
     folder = write_pictures(tmp_path / "in", 3)
-    run([folder], tmp_path / "a.zarr", maps=16, dtype="bfloat16", input_size=64)
+    run([folder], tmp_path / "a.zarr", maps=16, dtype="bfloat16", input_size=(64, 64))
     assert zarr.open_group(tmp_path / "a.zarr")["maps"].shape == (3, 3, 16, 16)
+
+
+def test_an_input_that_is_not_square(tmp_path, one_device):
+    folder = write_pictures(tmp_path / "in", 3)
+    run([folder], tmp_path / "a.zarr", input_size=(32, 64), workers=1, batch_size=2)
+    group = zarr.open_group(tmp_path / "a.zarr")
+    assert group["maps"].shape == (3, 3, 8, 16)
+    entry = read_entry(str(tmp_path / "a.zarr"), "1")
+    assert entry.geometry == Geometry("pad", (21, 29), (32, 64), 0.875, "bilinear")
+    result = make_explainer(MODEL, top_k=3)(to_input(entry.geometry, entry.picture)[None])
+    np.testing.assert_array_equal(entry.classes, result.classes[0])
+    np.testing.assert_allclose(entry.maps, result.maps[0], atol=2e-3 * np.abs(result.maps[0]).max())
 
 
 def test_a_store_in_a_bucket(tmp_path):

@@ -32,7 +32,7 @@ from camjax.models.network import Network
 from camjax.models.registry import ARCHITECTURES, FAMILIES, register, registered
 
 TOLERANCE = 1e-5  # float32, sums in another order
-MEAN = Preprocess(input_size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+MEAN = Preprocess(input_size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,9 @@ def test_loads_converts_saves_loads_again_and_explains(tokens, tmp_path):
     assert_same(again, module, side=3)
 
     pictures = uint8_images(2, 12, 12)
-    small = dataclasses.replace(MEAN, input_size=12)  # the positions are of 3 x 3 patches, which no file says in pixels
+    small = dataclasses.replace(
+        MEAN, input_size=(12, 12)
+    )  # the positions are of 3 x 3 patches, which no file says in pixels
     ours, theirs = (
         make_explainer(dataclasses.replace(one, preprocess=small), top_k=2, size=(12, 12))(pictures)
         for one in (again, model)

@@ -38,11 +38,11 @@ def test_timm_says_the_same(source):
     assert theirs.num_classes == 1000
     assert source.name.split(".")[0] == source.architecture
     # The rule of weights/README.md: the size and crop that timm names for 224 pixels, be it for training or for tests.
-    size, crop = theirs.input_size[-1], theirs.crop_pct
-    if size != 224:
-        size, crop = theirs.test_input_size[-1], theirs.test_crop_pct
-    assert (size, crop) == (224, source.crop_pct)
-    assert source.input_size == 224
+    size, crop = theirs.input_size[-2:], theirs.crop_pct
+    if size != (224, 224):
+        size, crop = theirs.test_input_size[-2:], theirs.test_crop_pct
+    assert (size, crop) == ((224, 224), source.crop_pct)
+    assert source.input_size == size
 
 
 @pytest.mark.parametrize("architecture", RESNETS)
@@ -52,8 +52,8 @@ def test_torchvision_evaluates_its_second_weights_so(architecture):
     assert (f"{architecture}.tv2_in1k" in map(name, manifest())) == hasattr(weights, "IMAGENET1K_V2")
     if hasattr(weights, "IMAGENET1K_V2"):
         preset, source = weights.IMAGENET1K_V2.transforms(), find_source(f"{architecture}.tv2_in1k")
-        assert preset.crop_size == [source.input_size]
-        assert preset.resize_size == [round(source.input_size / source.crop_pct)]
+        assert preset.crop_size * 2 == list(source.input_size)
+        assert preset.resize_size == [round(source.input_size[0] / source.crop_pct)]
         assert preset.interpolation.value == source.interpolation
         assert (tuple(preset.mean), tuple(preset.std)) == (source.mean, source.std)
 
@@ -79,7 +79,7 @@ def test_transformers_weights(source):
     """What the `preprocessor_config.json` of these repositories holds: 224 out of 256 pixels, Pillow's filter 3."""
     assert source.repository == source.name
     assert source.architecture == source.name.replace("microsoft/resnet-", "resnet")
-    assert (source.input_size, source.crop_pct, source.interpolation) == (224, 0.875, "bicubic")
+    assert (source.input_size, source.crop_pct, source.interpolation) == ((224, 224), 0.875, "bicubic")
     assert (source.mean, source.std) == IMAGENET
 
 
@@ -139,7 +139,7 @@ ENTRY = {
     "file": "model.safetensors",
     "licence": "mit",
     "layout": "torchvision",
-    "input_size": 224,
+    "input_size": [224, 320],
     "crop_pct": 0.875,
     "interpolation": "bilinear",
     "mean": [0, 0.5, 1],
@@ -164,7 +164,12 @@ def test_defaults_are_overridden():
     general = {key: ENTRY[key] for key in ("licence", "input_size", "mean")}
     special = {key: value for key, value in ENTRY.items() if key not in general} | {"licence": "bsd-3-clause"}
     (source,) = parse_manifest(write(general, "[defaults]") + write(special))
-    assert (source.licence, source.input_size, source.mean) == ("bsd-3-clause", 224, (0, 0.5, 1))
+    assert (source.licence, source.input_size, source.mean) == ("bsd-3-clause", (224, 320), (0, 0.5, 1))
+
+
+def test_one_number_is_a_square():
+    (source,) = parse_manifest(write(ENTRY | {"input_size": 96}))
+    assert source.input_size == (96, 96)
 
 
 @pytest.mark.parametrize("key", [key for key in ENTRY if key != "aliases"])
@@ -186,6 +191,9 @@ def test_a_missing_key_is_named(key):
         ("labels", "coco"),
         ("input_size", 0),
         ("input_size", 224.0),
+        ("input_size", [224]),
+        ("input_size", [224, -1]),
+        ("input_size", [3, 224, 224]),
         ("crop_pct", 87.5),
         ("crop_pct", "0.875"),
         ("mean", [0.5, 0.5]),

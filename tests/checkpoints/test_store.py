@@ -23,7 +23,7 @@ def model():
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, widths=(4, 8, 8, 16), stem_width=4, num_classes=3)
     described = {"name": "resnet18", "family": "resnet", "config": dataclasses.asdict(config)}
-    preprocess = Preprocess(96, 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    preprocess = Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     origin = {"source": "here", "licence": "apache-2.0"}
     return Model(
         architecture.family.initialise(config), preprocess, ("cat", "Hündchen", "cup"), "tiny", described, origin
@@ -97,8 +97,9 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
         (lambda d: d["preprocess"].update(std=[float("nan"), 1, 1]), "std"),
         (lambda d: d["preprocess"].update(mean=[1e400, 1, 1]), "mean"),
         (lambda d: d["preprocess"].update(mean=[0.5]), "mean"),
-        (lambda d: d["preprocess"].update(input_size=0), "input_size 0"),
-        (lambda d: d["preprocess"].update(input_size=10**6), "input_size 1000000"),
+        (lambda d: d["preprocess"].update(input_size=96), "input_size 96"),
+        (lambda d: d["preprocess"].update(input_size=[96, 0]), r"input_size \[96, 0\]"),
+        (lambda d: d["preprocess"].update(input_size=[96, 10**6]), r"input_size \[96, 1000000\]"),
         (lambda d: d["preprocess"].update(crop_pct=0), "crop_pct 0"),
         (lambda d: d["preprocess"].update(crop_pct=1.5), "crop_pct 1.5"),
         (lambda d: d["preprocess"].update(interpolation="nearest"), "interpolation 'nearest'"),

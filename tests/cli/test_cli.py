@@ -136,6 +136,8 @@ def test_pdf_and_options(run, tmp_path):
         (["explain", EXAMPLE, EXAMPLE.parent / "README.md", "--out", "a.png"], "one file"),
         (["explain", EXAMPLE, "--opacity", "2"], "opacity"),
         (["explain", EXAMPLE, "--geometry", "stretch"], "stretch"),
+        (["explain", EXAMPLE, "--size", "224x"], "'224x' is not a size; write one side, or HEIGHTxWIDTH"),
+        (["explain", EXAMPLE, "--size", "0"], "'0' is not a size"),
         (["convert", "missing.pth", "--out", "a.safetensors"], "missing.pth"),
         (["convert", "efficientnet_lite0", "--out", "."], "is a folder"),
     ],
@@ -157,6 +159,11 @@ def test_convert_and_load_again(run, tmp_path):
     first, second = np.load(tmp_path / "name.npz"), np.load(tmp_path / "file.npz")
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_an_input_that_is_not_square(run, tmp_path):
+    assert run("explain", EXAMPLE, "--size", "64x96", "-k", 1, "--npz", "a.npz")[0] == 0
+    assert np.load(tmp_path / "a.npz")["maps"].shape == (1, 1, 64, 96)
 
 
 def test_labels_of_ones_own(run, tmp_path):

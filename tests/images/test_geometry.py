@@ -43,18 +43,35 @@ def test_crop_to_an_input_that_is_not_square_equals_timm(size, side):
 @pytest.mark.parametrize("side", [(48, 48), (40, 56), (224, 224)])
 def test_pad_equals_resizing_the_whole_square(size, side):
     picture = uint8_images(1, *size)[0]
-    length = max(size)
-    square = np.zeros((length, length, 3), np.uint8)
-    top, left = (length - size[0]) // 2, (length - size[1]) // 2
+    # The smallest rectangle around the picture that has the input's proportions, to the nearest pixel.
+    height, width = (max(size[i], round(size[1 - i] * side[i] / side[1 - i])) for i in range(2))
+    square = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
     square[top : top + size[0], left : left + size[1]] = picture
     expected = np.asarray(Image.fromarray(square).resize(side[::-1], Image.Resampling.BICUBIC))
     # Pillow rounds and clips between its passes, horizontal first; an upright picture goes vertically first. On noise
     # this is more than rounding at a few pixels.
     difference = np.abs(to_input(Geometry("pad", size, side), picture).astype(int) - expected)
-    assert difference.max() == 0 if size[0] <= size[1] else (difference > 1).mean() <= 0.02
+    assert difference.max() == 0 if width == size[1] else (difference > 1).mean() <= 0.02
     turned = to_input(Geometry("pad", size[::-1], side[::-1]), picture.transpose(1, 0, 2))
-    if size[0] != size[1]:
+    if (height, width) != size:
         np.testing.assert_array_equal(to_input(Geometry("pad", size, side), picture), turned.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "padded"),
+    [
+        ((200, 300), (32, 48), (200, 300)),
+        ((50, 400), (64, 32), (800, 400)),
+        ((400, 50), (32, 64), (400, 800)),
+        ((100, 100), (30, 70), (100, 233)),
+    ],
+)
+def test_pad_keeps_proportions_and_centres(size, side, padded):
+    top, left, bottom, right = seen_box(Geometry("pad", size, side))
+    assert (bottom - top, right - left) == padded
+    assert abs(top + bottom - size[0]) <= 1
+    assert abs(left + right - size[1]) <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
@@ -99,15 +116,21 @@ def centroid(heat):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.sampled_from(KINDS), st.integers(40, 400), st.integers(40, 400), st.sampled_from([48, 63, 96]))
+@given(
+    st.sampled_from(KINDS),
+    st.integers(40, 400),
+    st.integers(40, 400),
+    st.sampled_from([(48, 48), (63, 63), (96, 96), (48, 96), (96, 63)]),
+)
 def test_round_trip_keeps_things_where_they_were(kind, height, width, side):
-    geometry = Geometry(kind, (height, width), (side, side))
+    geometry = Geometry(kind, (height, width), side)
     spread = min(height, width) / 12
     centre = (height * 0.47, width * 0.52)
     picture = np.repeat((blob((height, width), centre, spread) * 255).astype(np.uint8)[..., None], 3, -1)
     heat = to_picture(geometry, to_input(geometry, picture)[..., 0].astype(np.float32))
     assert heat.shape == (height, width)
-    pixel = max(height, width) / side
+    top, left, bottom, right = seen_box(geometry)
+    pixel = max((bottom - top) / side[0], (right - left) / side[1], max(height, width) / max(side))
     # A quarter of an input pixel; half of it lost to rounding to uint8 and to crop's whole-pixel corner.
     np.testing.assert_allclose(
         centroid(np.maximum(heat, 4) - 4), centroid(np.maximum(picture[..., 0], 4.0) - 4), atol=pixel / 2

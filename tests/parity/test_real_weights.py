@@ -80,7 +80,7 @@ def test_preprocessing_is_timms():
     assert (ours.crop_pct, ours.interpolation, ours.input_size) == (
         theirs.crop_pct,
         theirs.interpolation,
-        theirs.input_size[-1],
+        theirs.input_size[-2:],
     )
 
 
