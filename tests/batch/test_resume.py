@@ -92,6 +92,7 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "SourceError: a process that reads pictures was killed, perhaps for want of memory; --resume" in error
+    assert "resource_tracker" not in error
     assert run(folder, tmp_path / "out.zarr", batch_size=None).explained == 1999
 
 
