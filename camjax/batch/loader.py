@@ -20,7 +20,8 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
-from camjax.batch.entries import Entry, SourceError, read_entry_picture
+from camjax.batch.entries import Entry, SourceError
+from camjax.batch.reading import read_entry_picture
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare

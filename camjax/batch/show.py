@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from camjax.batch import store
-from camjax.batch.entries import is_url, read_entry_picture
+from camjax.batch.entries import is_url
+from camjax.batch.reading import read_entry_picture
 from camjax.core.maps import upsample
 from camjax.errors import PictureError
 from camjax.explain.explanation import Explanation
