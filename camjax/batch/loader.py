@@ -21,8 +21,9 @@ from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
 from camjax.batch.entries import Entry, SourceError
+from camjax.batch.listing import read_entries
 from camjax.batch.reading import read_entry_picture
-from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
+from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare
 from camjax.images.geometry import Kind, seen_box

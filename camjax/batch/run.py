@@ -16,6 +16,7 @@ from camjax.batch import plan as plans
 from camjax.batch import store
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
+from camjax.batch.prepare import prepare_store
 from camjax.batch.sources import list_entries
 from camjax.batch.team import Team
 from camjax.batch.writer import Writer
@@ -68,6 +69,7 @@ def explain_to_store(
     workers: int | None = None,
     resume: bool = False,
     strict: bool = False,
+    column: str | None = None,
     progress: Progress = lambda *_: None,
     team: Team | None = None,
 ) -> Summary:
@@ -89,6 +91,7 @@ def explain_to_store(
         workers: processes that read pictures; 0 reads in a thread, None chooses.
         resume: go on with a store that is there; without one, begin.
         strict: stop at the first picture that cannot be read.
+        column: of lists that have several: paths, or in Parquet pictures; None is `path`, or else `image`.
         progress: called after every batch.
         team: the processes that share the run, from `camjax.batch.hosts.connect`; None is this one alone. They begin
             and end together; when one fails, all do.
@@ -111,7 +114,7 @@ def explain_to_store(
     explainer = make_explainer(shared, top_k=top_k, size=maps, dtype=jnp.dtype(dtype))
     with locked(out) if team.process == 0 else contextlib.nullcontext():
         if team.process == 0:
-            _prepare(out, sources, plan, model, _map_size(explainer, plan.side(model)), resume)
+            prepare_store(out, lambda: list_entries(sources, column), plan, model, explainer, resume)
         team.meet("the store is there")
         group = store.open_store(out, mode="r+")
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
@@ -163,42 +166,6 @@ class _Work:
             yield loaded
 
 
-def _prepare(
-    out: str,
-    sources: Sequence[str | os.PathLike[str]],
-    plan: plans.Plan,
-    model: Model,
-    map_size: tuple[int, int],
-    resume: bool,
-) -> None:
-    """Makes the store with its list and its empty arrays, or checks that the one that is there is this run's."""
-    there = store.exists(out)
-    if there:
-        if not resume:
-            raise store.StoreError(f"{out} is there already; go on with --resume, or choose another --out")
-        group = store.open_store(out, mode="r+")
-        store.remove_leftovers(out)
-        if store.is_listed(group):
-            stored = group.attrs["run"]["batch_size"]
-            size = plan.batch_size or stored
-            store.check_options(group, dataclasses.replace(plan, batch_size=size).attributes(model))
-            store.check_list(group, list_entries(sources))
-            store.consolidate(group)
-            return
-    try:
-        group, count = store.begin(out, list_entries(sources))
-        plan = dataclasses.replace(plan, batch_size=plans.batch_size(count, plan.batch_size))
-        chunk = plans.chunk_size(plan.batch_size or 1, plan.top_k, map_size)
-        attributes = plan.attributes(model)
-        store.allocate(
-            group, chunk=chunk, top_k=plan.top_k, map_size=map_size, labels=model.labels, attributes=attributes
-        )
-    except CamjaxError:
-        if not there:
-            store.discard(out)
-        raise
-
-
 def _is_done(group: store.Group, chunk: tuple[int, int], team: Team) -> bool:
     team.check()
     return store.is_whole(group, *chunk)
@@ -207,11 +174,6 @@ def _is_done(group: store.Group, chunk: tuple[int, int], team: Team) -> bool:
 def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:
     """The batches of those chunks, none of them in two."""
     return tuple(Rows(first, min(first + size, stop)) for start, stop in chunks for first in range(start, stop, size))
-
-
-def _map_size(explainer: Explainer, side: int) -> tuple[int, int]:
-    height, width = jax.eval_shape(explainer, jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)).maps.shape[-2:]  # type: ignore[no-untyped-call]
-    return height, width
 
 
 def _workers(wanted: int | None, pictures: int) -> int:

@@ -135,7 +135,8 @@ def _is_picture(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return _is_bytes(kind)
     fields = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
-    return "bytes" in fields and _is_bytes(fields["bytes"]) and _is_text(fields.get("path", pa.string()))
+    data, path = fields.get("bytes", pa.null()), fields.get("path", pa.null())  # null: nothing in any row
+    return _is_bytes(data) and (_is_text(path) or pa.types.is_null(path))
 
 
 def _reason(error: BaseException) -> str:

@@ -137,6 +137,10 @@ def batch(
         bool, typer.Option("--resume", help="Go on with the store where it was; begin where there is none.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image"),
+    ] = None,
     architecture: ArchitectureOption = None,
     labels: LabelsOption = None,
     distributed: Annotated[
@@ -170,6 +174,7 @@ def batch(
         workers,
         resume,
         strict,
+        column,
         distributed,
         coordinator,
         num_processes,

@@ -52,6 +52,7 @@ class BatchOptions:
     workers: int | None
     resume: bool
     strict: bool
+    column: str | None
     distributed: bool
     coordinator: str | None
     num_processes: int | None
@@ -119,6 +120,7 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
                 workers=options.workers,
                 resume=options.resume,
                 strict=options.strict,
+                column=options.column,
                 progress=progress,
                 team=team,
             )
