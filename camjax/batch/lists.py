@@ -1,4 +1,4 @@
-"""Lists of pictures: text with one path a line, CSV and Parquet with a column of paths."""
+"""Lists of pictures: text with one path a line, CSV and Parquet with a column of paths, Parquet with pictures."""
 
 import csv
 import os
@@ -6,71 +6,74 @@ from collections.abc import Iterator, Sequence
 
 import fsspec
 
-from camjax.batch.entries import SourceError, is_url
+from camjax.batch.entries import Entry, SourceError, beside
+from camjax.batch.tables import column_names, read_table
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".parquet"})
 
-COLUMN = "path"
+COLUMNS = ("path", "image")
+"""What a column is called where nobody says; the first of these that is there."""
+
+ENCODING = "utf-8-sig"  # a byte-order mark, as Windows writes it, is no part of the first path
 
 
-def read_list(source: str) -> Iterator[str]:
-    """The paths and URLs that a list names, in its order.
+def read_list(source: str, column: str | None = None) -> Iterator[str | Entry]:
+    """What a list names, in its order.
 
     Args:
-        source: a `.txt` with one a line, empty lines left out; a `.csv` with a header, or a `.parquet`, whose column
-            `path` is read. Relative paths are relative to the list's own folder.
+        source: a `.txt` with one path or URL a line, empty lines left out; a `.csv` with a header, or a `.parquet`, of
+            which a column is read. Relative paths are relative to the list's own folder.
+        column: which; None is `path`, or else `image`.
+
+    Yields:
+        Paths and URLs; for a Parquet file that holds pictures, and for rows without a path, the rows' places.
 
     Raises:
         SourceError: the list is missing or damaged, or no column is the paths'.
     """
-    folder = os.path.dirname(source) if not is_url(source) else source.rpartition("/")[0]
     reader = {".txt": _text, ".csv": _csv, ".parquet": _parquet}[os.path.splitext(source)[1].lower()]
     try:
-        for path in reader(source):
-            yield path if is_url(path) else _joined(folder, path)
+        for found in reader(source, column):
+            yield beside(source, found) if isinstance(found, str) else found
     except FileNotFoundError as error:
         raise SourceError(f"{source}: there is no such list; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{source}: you may not read it; change its permissions") from error
+    except IsADirectoryError as error:
+        raise SourceError(f"{source}: is a folder, but named as a list is; rename it") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{source}: is a damaged list ({error}); write it as UTF-8") from error
+    except (ValueError, ImportError) as error:  # fsspec's, of an unknown protocol and of a missing package
+        raise SourceError(f"{source}: {error}") from error
 
 
-def _joined(folder: str, path: str) -> str:
-    return f"{folder}/{path}" if is_url(folder) and not os.path.isabs(path) else os.path.join(folder, path)
-
-
-def _text(source: str) -> Iterator[str]:
-    with fsspec.open(source, "rt", encoding="utf-8", newline="\n") as file:
+def _text(source: str, _: str | None) -> Iterator[str]:
+    with fsspec.open(source, "rt", encoding=ENCODING, newline="\n") as file:
         for line in file:
             if path := line.rstrip("\r\n"):
                 yield path
 
 
-def _csv(source: str) -> Iterator[str]:
-    with fsspec.open(source, "rt", encoding="utf-8", newline="") as file:
+def _csv(source: str, column: str | None) -> Iterator[str]:
+    with fsspec.open(source, "rt", encoding=ENCODING, newline="") as file:
         rows = csv.reader(file)
-        column = _column(source, next(rows, []))
+        names = next(rows, [])
+        name = _column(source, names, column)
+        number = names.index(name)
         for row in rows:
-            if len(row) > column:
-                yield row[column]
+            if len(row) > number:
+                yield row[number]
             elif row:
-                raise SourceError(f"{source}: line {rows.line_num} has no column {COLUMN!r}; mend it")
+                raise SourceError(f"{source}: line {rows.line_num} has no column {name!r}; mend it")
 
 
-def _parquet(source: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with fsspec.open(source, "rb") as file:
-        try:
-            table = pq.ParquetFile(file)
-            name = table.schema_arrow.names[_column(source, table.schema_arrow.names)]
-            for batch in table.iter_batches(columns=[name]):
-                yield from map(str, batch.column(0).to_pylist())
-        except pa.ArrowException as error:
-            raise SourceError(f"{source}: is a damaged Parquet file ({error})") from error
+def _parquet(source: str, column: str | None) -> Iterator[str | Entry]:
+    yield from read_table(source, _column(source, column_names(source), column))
 
 
-def _column(source: str, names: Sequence[str]) -> int:
-    if COLUMN in names:
-        return names.index(COLUMN)
-    raise SourceError(f"{source}: has no column {COLUMN!r} among {', '.join(names) or 'none'}; name the paths' so")
+def _column(source: str, names: Sequence[str], wanted: str | None) -> str:
+    for name in (wanted,) if wanted else COLUMNS:
+        if name in names:
+            return name
+    words = " or ".join(map(repr, [wanted] if wanted else COLUMNS))
+    raise SourceError(f"{source}: has no column {words} among {', '.join(names) or 'none'}; choose one with --column")

@@ -1,8 +1,10 @@
 """Batches of pictures, read and decoded in worker processes, in a fixed order (Grain)."""
 
+import contextlib
 import dataclasses
 import functools
 import gc
+import itertools
 import math
 import multiprocessing
 import os
@@ -10,7 +12,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 import grain
@@ -18,8 +21,10 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
-from camjax.batch.entries import Entry, SourceError, read_entry_picture
-from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store, read_entries
+from camjax.batch.entries import Entry, SourceError
+from camjax.batch.listing import read_entries
+from camjax.batch.reading import read_entry_picture
+from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare
 from camjax.images.geometry import Kind, seen_box
@@ -34,6 +39,10 @@ SHARED_FOLDER = "/dev/shm"
 
 PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
 """The one flag that Grain reads without a default of its own, as if absl had parsed the command line."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""What Ctrl-C and schedulers send."""
+
+NO_WORD = "ignore::UserWarning:multiprocessing.resource_tracker"
 
 
 class Rows(NamedTuple):
@@ -129,7 +138,10 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
         dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
     iterator = iter(dataset)
     try:
-        for rows, pixels, *others in iterator:
+        with _sheltered() if workers else contextlib.nullcontext():
+            first = list(itertools.islice(iterator, 1))
+        for rows, pixels, *others in itertools.chain(first, iterator):
+            first.clear()
             # A copy frees the worker's memory now; JAX may hold on to what it is given until the process ends.
             yield Loaded(Rows(*rows), np.array(pixels, subok=False), *others)
             del pixels
@@ -145,6 +157,31 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
         gc.collect()  # the error that marked a worker's end holds its last batch's shared memory, in a cycle
 
 
+@contextlib.contextmanager
+def _sheltered() -> Iterator[None]:
+    """Processes that are started inside have Ctrl-C and SIGTERM blocked from their first moment on.
+
+    A terminal and many schedulers send signals to all processes of a run, and a worker that is still importing would
+    end with a traceback. The process that cleans up shared memory after a kill does so without a word.
+    """
+    filters = os.environ.get("PYTHONWARNINGS", "")
+    os.environ["PYTHONWARNINGS"] = ",".join(
+        filter(None, [filters, "ignore::UserWarning:multiprocessing.resource_tracker"])
+    )
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ["PYTHONWARNINGS"] = filters
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _shared_from(batches: Batches, workers: int) -> int:
     """From how many bytes on arrays go through shared memory; containers often have too little of it for any."""
     needed = workers * (AHEAD + 2) * batches.size * math.prod(batches.input_size) * 3
@@ -158,8 +195,9 @@ def usable_cores() -> int:
 
 
 def _start_worker(*_: Any) -> None:  # noqa: ANN401
-    """A worker ends with the process that started it, even one that was killed; Ctrl-C is for that process alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker ends with the process that started it, even one that was killed; signals are for that process alone."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

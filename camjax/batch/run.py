@@ -14,10 +14,11 @@ import numpy as np
 
 from camjax.batch import plan as plans
 from camjax.batch import store
-from camjax.batch.hosts import first_says, meet
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
+from camjax.batch.prepare import prepare_store
 from camjax.batch.sources import list_entries
+from camjax.batch.team import Team
 from camjax.batch.writer import Writer
 from camjax.core.model import Model
 from camjax.errors import CamjaxError, PictureError
@@ -68,12 +69,14 @@ def explain_to_store(
     workers: int | None = None,
     resume: bool = False,
     strict: bool = False,
+    column: str | None = None,
     progress: Progress = lambda *_: None,
+    team: Team | None = None,
 ) -> Summary:
     """Explains every picture of the sources and writes a Zarr store.
 
-    Each process works on its own chunks of the store with its own devices; `camjax.batch.hosts.connect` first where
-    there are several. With worker processes, a script of your own needs `if __name__ == "__main__":`.
+    Each process works on its own chunks of the store with its own devices. With worker processes, a script
+    of your own needs `if __name__ == "__main__":`.
 
     Args:
         model: from `load_model`, or your own.
@@ -88,39 +91,39 @@ def explain_to_store(
         workers: processes that read pictures; 0 reads in a thread, None chooses.
         resume: go on with a store that is there; without one, begin.
         strict: stop at the first picture that cannot be read.
+        column: of lists that have several: paths, or in Parquet pictures; None is `path`, or else `image`.
         progress: called after every batch.
+        team: the processes that share the run, from `camjax.batch.hosts.connect`; None is this one alone. They begin
+            and end together; when one fails, all do.
 
     Returns:
         What came of it.
 
     Raises:
         CamjaxError: the sources, the store or an option cannot be used as asked; one line says what to do.
+        OtherProcessError: another process of the team failed. What was written is whole.
         OSError: the disk is full, or another failure to write. What was written is whole.
     """
-    out = os.fspath(out)
+    out, team = os.fspath(out), team or Team()
+    if jax.process_count() not in (1, team.count):
+        raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
     plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size)
     if not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     shared, place = plans.shared_by_devices(model)
     explainer = make_explainer(shared, top_k=top_k, size=maps, dtype=jnp.dtype(dtype))
-    first = jax.process_index() == 0
-    with locked(out) if first else contextlib.nullcontext():
-        problem = None
-        if first:
-            try:
-                _prepare(out, sources, plan, model, _map_size(explainer, plan.size(model)), resume)
-            except (CamjaxError, OSError) as error:
-                problem = error
-        if not first_says(problem is None):
-            raise problem or CamjaxError("process 0 could not begin; its own error says why")
+    with locked(out) if team.process == 0 else contextlib.nullcontext():
+        if team.process == 0:
+            prepare_store(out, lambda: list_entries(sources, column), plan, model, explainer, resume)
+        team.meet("the store is there")
         group = store.open_store(out, mode="r+")
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
-        own = store.chunks(group)[jax.process_index() :: jax.process_count()]
-        left = [chunk for chunk in own if not (resume and store.is_whole(group, *chunk))]
+        own = store.chunks(group)[team.process :: team.count]
+        left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
         batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
-        work = _Work(explainer, place, batches, group, strict, progress, sum(stop - start for start, stop in own))
+        work = _Work(explainer, place, batches, group, strict, progress, sum(stop - start for start, stop in own), team)
         summary = work.run(_workers(workers, len(batches) * size))
-        meet("the store is written")
+        team.meet("the store is written")
         explained, unreadable = _counts(group)
         return dataclasses.replace(summary, explained=explained, unreadable=unreadable)
 
@@ -136,6 +139,7 @@ class _Work:
     strict: bool
     progress: Progress
     total: int
+    team: Team
 
     def run(self, workers: int) -> Summary:
         """Reads, computes and writes at the same time; this thread waits for whichever is slowest."""
@@ -156,55 +160,20 @@ class _Work:
 
     def _checked(self, pictures: Iterable[Loaded]) -> Iterator[Loaded]:
         for loaded in pictures:
+            self.team.check()
             if self.strict and any(loaded.errors):
                 raise PictureError(next(error for error in loaded.errors if error))
             yield loaded
 
 
-def _prepare(
-    out: str,
-    sources: Sequence[str | os.PathLike[str]],
-    plan: plans.Plan,
-    model: Model,
-    map_size: tuple[int, int],
-    resume: bool,
-) -> None:
-    """Makes the store with its list and its empty arrays, or checks that the one that is there is this run's."""
-    there = store.exists(out)
-    if there:
-        if not resume:
-            raise store.StoreError(f"{out} is there already; go on with --resume, or choose another --out")
-        group = store.open_store(out, mode="r+")
-        store.remove_leftovers(out)
-        if store.is_listed(group):
-            stored = group.attrs["run"]["batch_size"]
-            size = plan.batch_size or stored
-            store.check_options(group, dataclasses.replace(plan, batch_size=size).attributes(model))
-            store.check_list(group, list_entries(sources))
-            store.consolidate(group)
-            return
-    try:
-        group, count = store.begin(out, list_entries(sources))
-        plan = dataclasses.replace(plan, batch_size=plans.batch_size(count, plan.batch_size))
-        chunk = plans.chunk_size(plan.batch_size or 1, plan.top_k, map_size)
-        attributes = plan.attributes(model)
-        store.allocate(
-            group, chunk=chunk, top_k=plan.top_k, map_size=map_size, labels=model.labels, attributes=attributes
-        )
-    except CamjaxError:
-        if not there:
-            store.discard(out)
-        raise
+def _is_done(group: store.Group, chunk: tuple[int, int], team: Team) -> bool:
+    team.check()
+    return store.is_whole(group, *chunk)
 
 
 def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:
     """The batches of those chunks, none of them in two."""
     return tuple(Rows(first, min(first + size, stop)) for start, stop in chunks for first in range(start, stop, size))
-
-
-def _map_size(explainer: Explainer, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = jax.eval_shape(explainer, jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)).maps.shape[-2:]  # type: ignore[no-untyped-call]
-    return height, width
 
 
 def _workers(wanted: int | None, pictures: int) -> int:

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from camjax.batch import store
-from camjax.batch.entries import is_url, read_entry_picture
+from camjax.batch.entries import is_url
+from camjax.batch.listing import PART, read_entries
+from camjax.batch.reading import read_entry_picture
 from camjax.core.maps import upsample
 from camjax.errors import PictureError
 from camjax.explain.explanation import Explanation
@@ -30,7 +32,7 @@ def read_entry(out: str, wanted: str) -> Explanation:
     group = store.open_store(out)
     row = _row(group, out, wanted)
     rows = slice(row, row + 1)
-    (entry,) = store.read_entries(group, rows)
+    (entry,) = read_entries(group, rows)
     status = int(group["status"][row])
     if status == store.UNREADABLE:
         raise PictureError(f"entry {row} was not explained: {group['error'][rows][0]}")
@@ -60,8 +62,8 @@ def read_entry(out: str, wanted: str) -> Explanation:
 
 def _row(group: store.Group, out: str, wanted: str) -> int:
     count = group["path"].shape[0]
-    for start in range(0, count, store.LISTING_CHUNK):
-        found = np.flatnonzero(group["path"][start : start + store.LISTING_CHUNK] == wanted)
+    for start in range(0, count, PART):
+        found = np.flatnonzero(group["path"][start : start + PART] == wanted)
         if len(found):
             return start + int(found[0])
     if wanted.isdecimal():

@@ -1,5 +1,6 @@
 """What there is to explain: folders, lists, tar shards and buckets, one picture after the other, in a fixed order."""
 
+import contextlib
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -14,11 +15,14 @@ from camjax.images.pictures import PICTURE_SUFFIXES, files_in
 
 SHARD_SUFFIX = ".tar"
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+LEAST = -(2**62)
+"""Of a size in a shard, so that the store can keep it."""
+UNPACK = "make a .tar of it, e.g. gunzip -k SHARD.tar.gz (bunzip2, unxz, unzstd), or unzip into a folder"
 
 _WANTED = PICTURE_SUFFIXES | {SHARD_SUFFIX}
 
 
-def list_entries(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Entry]:
+def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None = None) -> Iterator[Entry]:
     """Every picture of the sources, as often as it is named.
 
     A folder or a bucket's prefix is searched for pictures and tar shards, by name, hidden ones left out. A tar shard
@@ -28,6 +32,7 @@ def list_entries(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Entry]:
 
     Args:
         sources: paths and fsspec URLs.
+        column: of lists that have several; see `camjax.batch.lists.read_list`.
 
     Raises:
         PictureError: a folder holds no picture, or something that is named is not there.
@@ -35,17 +40,20 @@ def list_entries(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Entry]:
     """
     for source in [os.fspath(source) for source in sources]:
         found = False
-        for entry in _entries(source):
+        for entry in _entries(source, column):
             found = True
             yield entry
         if not found:
             raise PictureError(f"{source}: there is no picture in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
 
 
-def _entries(source: str) -> Iterator[Entry]:
+def _entries(source: str, column: str | None) -> Iterator[Entry]:
     if os.path.splitext(source)[1].lower() in LIST_SUFFIXES:
-        for path in read_list(source):
-            yield from _expanded(path)
+        for named in read_list(source, column):
+            if isinstance(named, Entry):
+                yield named
+            else:
+                yield from _expanded(named)
     elif is_url(source):
         yield from _remote(source)
     elif os.path.isdir(source):
@@ -68,7 +76,7 @@ def _remote(source: str) -> Iterator[Entry]:
             return
         for found in _files_below(system, path):
             yield from _expanded(system.unstrip_protocol(found))
-    except ImportError as error:  # fsspec names the package that the protocol needs
+    except (ImportError, ValueError) as error:  # fsspec names the package that is missing, or the unknown protocol
         raise SourceError(f"{source}: {error}") from error
 
 
@@ -86,7 +94,7 @@ def _files_below(system: fsspec.AbstractFileSystem, folder: str) -> Iterator[str
 def _expanded(path: str) -> Iterator[Entry]:
     """A picture's file, or what is in a shard."""
     if path.lower().endswith(PACKED_SUFFIXES):
-        raise SourceError(f"{path}: is compressed, so that its pictures cannot be read one by one; unpack it")
+        raise SourceError(f"{path}: is compressed, so that its pictures cannot be read one by one; {UNPACK}")
     if path.lower().endswith(SHARD_SUFFIX):
         yield from _in_shard(path)
     else:
@@ -96,10 +104,29 @@ def _expanded(path: str) -> Iterator[Entry]:
 def _in_shard(shard: str) -> Iterator[Entry]:
     if "::" in shard:
         raise SourceError(f"{shard}: the path of a shard may not have '::' in it; rename it")
+    before = -1
+    with _named(shard), fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in archive:
+            if member.offset <= before:  # a size below zero can lead back
+                raise tarfile.ReadError("it runs in a circle")
+            before = member.offset
+            if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURE_SUFFIXES:
+                yield Entry(f"tar://{member.name}::{shard}", member.offset_data, max(member.size, LEAST))
+
+
+@contextlib.contextmanager
+def _named(shard: str) -> Iterator[None]:
+    """What is wrong with a shard, in one line that names it."""
     try:
-        with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURE_SUFFIXES:
-                    yield Entry(f"tar://{member.name}::{shard}", member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise SourceError(f"{shard}: is a damaged tar shard ({error}); make it again, or leave it out") from error
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"{shard}: there is no such shard; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{shard}: you may not read it; change its permissions") from error
+    except ImportError as error:
+        raise SourceError(f"{shard}: {error}") from error
+    except Exception as error:  # a header may claim any number, and each reader and file system has its own errors
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if is_url(shard) and not isinstance(error, (tarfile.TarError, ValueError, OverflowError, MemoryError)):
+            raise SourceError(f"{shard}: cannot be reached ({reason}); go on with --resume when it can") from error
+        raise SourceError(f"{shard}: is a damaged tar shard ({reason}); make it again, or leave it out") from error

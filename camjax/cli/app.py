@@ -66,7 +66,7 @@ GeometryOption = Annotated[
 
 
 class Size(NamedTuple):
-    """Of the network's input. (Typer takes a plain tuple for an option of two words.)"""
+    """Of the network's input; Typer takes a plain tuple for an option of two words."""
 
     height: int
     width: int
@@ -160,6 +160,10 @@ def batch(
         bool, typer.Option("--resume", help="Go on with the store where it was; begin where there is none.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image"),
+    ] = None,
     architecture: ArchitectureOption = None,
     labels: LabelsOption = None,
     distributed: Annotated[
@@ -193,6 +197,7 @@ def batch(
         workers,
         resume,
         strict,
+        column,
         distributed,
         coordinator,
         num_processes,

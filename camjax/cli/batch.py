@@ -19,17 +19,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from camjax.cli.stops import STOPS, Stopped
 from camjax.cli.terminal import class_table, compile_cache, load_for_command
 from camjax.errors import CamjaxError
 from camjax.images.geometry import Kind
 
 if TYPE_CHECKING:
     from camjax.batch.run import Summary
+    from camjax.batch.team import Team
 
 EVERY = 60.0
 """Seconds between two lines of progress where there is no terminal."""
 
-INTERRUPTED = 130
+OTHER_FAILED, STOPPED = 3, 130
+"""Exit statuses; 2 is for input that cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class BatchOptions:
     workers: int | None
     resume: bool
     strict: bool
+    column: str | None
     distributed: bool
     coordinator: str | None
     num_processes: int | None
@@ -59,8 +63,8 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
     """Explains the sources' pictures into a store.
 
     Returns:
-        The exit status: 0, or 130 where Ctrl-C stopped it. Pictures that cannot be read are in the store and the last
-        line, not in the status.
+        The exit status: 0 when all is done, 3 where another process of the run failed, 130 or 143 where Ctrl-C or
+        SIGTERM stopped it. Pictures that cannot be read are in the store and the last line, not in the status.
 
     Raises:
         CamjaxError: an input cannot be used as asked.
@@ -68,16 +72,42 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
     maps = _number(options.maps, "features", "--maps")
     batch_size = _number(options.batch_size, "auto", "--batch-size")
     _check_extra()
-    from camjax.batch.hosts import connect
+    from camjax.batch.team import OtherProcessError
+
+    whole = f"what is in {options.out} is whole, --resume"
+    STOPS.advice = f"{whole} goes on with it"
+    try:
+        summary = _explain(sources, options, maps, batch_size)
+    except (KeyboardInterrupt, Stopped):
+        STOPS.note(STOPPED, "stopped")
+        return STOPS.say()
+    except OtherProcessError as error:
+        STOPS.note(OTHER_FAILED, f"camjax: {error}")
+        return STOPS.say()
+    except CamjaxError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise CamjaxError(f"{place}{error.strerror or error}; {STOPS.advice}") from error
+    _print_summary(summary, options.out, Console())
+    return 0
+
+
+def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, batch_size: int | None) -> "Summary":
     from camjax.batch.run import explain_to_store
 
-    console, errors = Console(), Console(stderr=True)
-    if options.distributed or options.coordinator:
-        connect(options.coordinator, options.num_processes, options.process_id)
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
-    try:
-        with compile_cache(), _progress(errors) as progress:
-            summary = explain_to_store(
+    errors = Console(stderr=True)
+    with _team(options) as team:
+        STOPS.leaving = lambda _, reason: team.fail(reason)
+        model = load_for_command(options.model, options.architecture, options.labels, errors)
+        with compile_cache(), _progress(errors) as show:
+
+            def progress(done: int, total: int, unreadable: int) -> None:
+                STOPS.at_work = True
+                show(done, total, unreadable)
+                STOPS.check()
+
+            return explain_to_store(
                 model,
                 sources,
                 options.out,
@@ -90,19 +120,24 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
                 workers=options.workers,
                 resume=options.resume,
                 strict=options.strict,
+                column=options.column,
                 progress=progress,
+                team=team,
             )
-    except KeyboardInterrupt:
-        errors.print(f"stopped; what is in {options.out} is whole, --resume goes on with it", highlight=False)
-        return INTERRUPTED
-    except CamjaxError:
-        raise
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        said = f"{place}{error.strerror or error}; what is in {options.out} is whole, --resume goes on with it"
-        raise CamjaxError(said) from error
-    _print_summary(summary, options.out, console)
-    return 0
+
+
+def _team(options: BatchOptions) -> "Team":
+    from camjax.batch.hosts import connect
+    from camjax.batch.team import Team
+
+    if not (options.distributed or options.coordinator):
+        return Team()
+    return connect(
+        options.coordinator,
+        options.num_processes,
+        options.process_id,
+        on_failure=lambda reason: STOPS.ask(OTHER_FAILED, f"camjax: {reason}"),
+    )
 
 
 def run_show(store: str, entry: str, out: Path | None, colormap: str, opacity: float) -> None:

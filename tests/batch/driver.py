@@ -10,6 +10,7 @@ from toys import toy_model
 
 from camjax.batch import explain_to_store, plan
 from camjax.batch.hosts import connect
+from camjax.batch.team import Team
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -21,17 +22,17 @@ if __name__ == "__main__":
     parser.add_argument("--process", type=int)
     options = parser.parse_args()
     plan.CHUNK_PICTURES = 8
-    if options.coordinator:
-        connect(options.coordinator, 2, options.process)
-    print("ready", flush=True)
-    summary = explain_to_store(
-        toy_model(),
-        [options.source],
-        options.store,
-        top_k=3,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        resume=True,
-        progress=lambda *numbers: print(*numbers, flush=True),
-    )
+    with connect(options.coordinator, 2, options.process) if options.coordinator else Team() as team:
+        print("ready", flush=True)
+        summary = explain_to_store(
+            toy_model(),
+            [options.source],
+            options.store,
+            top_k=3,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            resume=True,
+            progress=lambda *numbers: print(*numbers, flush=True),
+            team=team,
+        )
     print(summary, flush=True)

@@ -1,13 +1,13 @@
 """Two processes with two devices each, as two hosts would be."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from batch_material import arrays, assert_close, write_pictures
+from batch_processes import free_port, start_all
 
 from camjax.batch import hosts
 from camjax.errors import CamjaxError
@@ -20,12 +20,6 @@ def start(*arguments, **environment):
     command = [sys.executable, DRIVER, *arguments]
     environment = {**os.environ, **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def test_two_processes_fill_one_store(tmp_path):
@@ -47,18 +41,12 @@ def test_two_processes_fill_one_store(tmp_path):
 
 def test_what_stops_the_first_process_stops_the_other(tmp_path):
     (tmp_path / "empty").mkdir()
-    coordinator = f"127.0.0.1:{free_port()}"
-    both = [
-        start(
-            tmp_path / "empty", tmp_path / "out.zarr", "--coordinator", coordinator, "--process", str(process),
-            **TWO_DEVICES,
-        )
-        for process in range(2)
-    ]  # fmt: skip
+    both = start_all(2, tmp_path / "empty", tmp_path / "out.zarr")
     errors = [process.communicate(timeout=60)[1] for process in both]
-    assert all(process.returncode for process in both)
-    assert "there is no picture in it" in errors[0]
-    assert "process 0 could not begin; its own error says why" in errors[1]
+    assert [process.returncode for process in both] == [2, 3], errors
+    assert errors[0].startswith(f"camjax: {tmp_path}/empty: there is no picture in it")
+    assert errors[1].startswith(f"camjax: process 0 failed: {tmp_path}/empty: there is no picture in it")
+    assert [error.count("\n") for error in errors] == [1, 1]
 
 
 def test_hosts_that_cannot_be_found():

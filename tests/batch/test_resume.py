@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from batch_material import arrays, assert_equal, png, write_pictures
+from batch_material import arrays, assert_equal, png, write_pictures, write_shard
 from toys import toy_model
 
 from camjax.batch import explain_to_store, plan, store
@@ -92,6 +92,7 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "SourceError: a process that reads pictures was killed, perhaps for want of memory; --resume" in error
+    assert "resource_tracker" not in error
     assert run(folder, tmp_path / "out.zarr", batch_size=None).explained == 1999
 
 
@@ -158,6 +159,25 @@ def test_damaged_chunks_are_made_again(tmp_path, name, damage):
     else:
         chunk.unlink()
     assert run(folder, tmp_path / "out.zarr").done == 8
+    assert_equal(arrays(tmp_path / "out.zarr"), expected)
+
+
+@pytest.mark.parametrize("name", ["path", "offset", "length", "label"])
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_a_damaged_list_is_written_again_from_the_one_that_is_given(tmp_path, name, damage):
+    (tmp_path / "in").mkdir()
+    sources = [str(write_shard(tmp_path / "in" / "a.tar", {f"{number}.png": png(number) for number in range(9)}))]
+    run(sources[0], tmp_path / "out.zarr")
+    expected = arrays(tmp_path / "out.zarr")
+    (chunk,) = (tmp_path / "out.zarr" / name / "c").iterdir()
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 255
+    chunk.write_bytes(data) if damage == "flipped" else chunk.unlink()
+    if name != "label":
+        other = write_shard(tmp_path / "in" / "b.tar", {f"{number}.png": png(number) for number in range(9)})
+        with pytest.raises(StoreError, match="the list is not the store's"):
+            run(other, tmp_path / "out.zarr")
+    assert run(sources[0], tmp_path / "out.zarr").done == 0
     assert_equal(arrays(tmp_path / "out.zarr"), expected)
 
 

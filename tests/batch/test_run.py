@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import struct
+import tarfile
 import warnings
 from pathlib import Path
 
 import fsspec
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xarray
 import zarr
@@ -236,11 +239,39 @@ def test_strict_stops_at_the_first(tmp_path, small_chunks):
     assert (arrays(tmp_path / "out.zarr")["status"] == 0).all()
 
 
-def test_nothing_to_explain_leaves_nothing(tmp_path):
-    (tmp_path / "in").mkdir()
-    with pytest.raises(PictureError, match="no picture"):
-        run([tmp_path / "in"], tmp_path / "out.zarr")
+@pytest.mark.parametrize("source", ["empty", "folder.txt", "gone.txt", "huge.tar", "pages.parquet", "nowhere://a"])
+def test_a_refused_run_leaves_nothing(tmp_path, source):
+    for name in ("empty", "folder.txt"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "gone.txt").write_text("a.png\ngone.tar\n")
+    huge = tarfile.TarInfo("1.png")
+    huge.size = 2**60
+    (tmp_path / "huge.tar").write_bytes(huge.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    names = pa.table({"path": [f"{number}.png" * 9 for number in range(5000)]})
+    pq.write_table(names, tmp_path / "pages.parquet", use_dictionary=False, compression="snappy")
+    with open(tmp_path / "pages.parquet", "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 4000)
+    with pytest.raises(CamjaxError) as caught:
+        run([source if "://" in source else tmp_path / source], tmp_path / "out.zarr")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_pictures_in_parquet_go_on_and_are_shown(tmp_path, small_chunks):
+    rows = [{"bytes": png(number), "path": None} for number in range(10)]
+    pq.write_table(pa.table({"image": rows, "label": list(range(10))}), tmp_path / "a.parquet", row_group_size=4)
+    for number in range(10):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{number}.png").write_bytes(png(number))
+    run([tmp_path / "in"], tmp_path / "files.zarr")
+    run([tmp_path / "a.parquet"], tmp_path / "out.zarr", workers=2)
+    ours, files = arrays(tmp_path / "out.zarr"), arrays(tmp_path / "files.zarr")
+    np.testing.assert_array_equal(ours["maps"], files["maps"])
+    assert ours["path"][7] == f"parquet://7/image::{tmp_path}/a.parquet"
+    assert run([tmp_path / "a.parquet"], tmp_path / "out.zarr", resume=True).done == 0
+    assert read_entry(str(tmp_path / "out.zarr"), ours["path"][7]).picture.shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize(

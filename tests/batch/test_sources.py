@@ -1,6 +1,7 @@
 """What the sources of a run are taken to mean."""
 
 import os
+import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from batch_material import png, write_shard
 
-from camjax.batch import entries
-from camjax.batch.entries import Entry, SourceError, read_entry_picture
+from camjax.batch import reading
+from camjax.batch.entries import Entry, SourceError
+from camjax.batch.reading import read_entry_picture
 from camjax.batch.sources import list_entries
 from camjax.errors import CamjaxError, PictureError
 from camjax.images.pictures import read_picture
@@ -130,7 +132,7 @@ def test_a_list_on_a_web_server(tmp_path, folder):
 
 def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkeypatch):
     waits, attempts = [], []
-    monkeypatch.setattr(entries.time, "sleep", waits.append)
+    monkeypatch.setattr(reading.time, "sleep", waits.append)
 
     def lost(entry):
         attempts.append(entry)
@@ -138,10 +140,10 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
             raise ConnectionResetError("Connection reset by peer")
         return png(1)
 
-    monkeypatch.setattr(entries, "_bytes", lost)
+    monkeypatch.setattr(reading, "_bytes", lost)
     assert read_entry_picture(Entry("memory://a.png")).shape == (20, 30, 3)
     assert waits == [1, 2]
-    monkeypatch.setattr(entries, "_bytes", lambda entry: (_ for _ in ()).throw(ConnectionResetError("reset")))
+    monkeypatch.setattr(reading, "_bytes", lambda entry: (_ for _ in ()).throw(ConnectionResetError("reset")))
     with pytest.raises(SourceError, match=r"a\.png: cannot be reached \(reset\); go on with --resume"):
         read_entry_picture(Entry("memory://a.png"))
 
@@ -153,13 +155,25 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: folder / "nothing.txt", "no such list"),
         (lambda folder: _made(folder / "empty"), "there is no picture in it"),
         (lambda folder: _made(folder / "empty.txt", b"\n\n"), "there is no picture in it"),
-        (lambda folder: _made(folder / "a.csv", b"file,label\na.png,1\n"), "no column 'path' among file, label"),
+        (
+            lambda folder: _made(folder / "a.csv", b"file,label\na.png,1\n"),
+            "no column 'path' or 'image' among file",
+        ),
         (lambda folder: _made(folder / "a.csv", b"label,path\n1,a.png\n2\n"), "line 3 has no column 'path'"),
         (lambda folder: _made(folder / "a.txt", b"\xff\xfe\n"), "damaged list"),
         (lambda folder: _made(folder / "a.parquet", b"none"), "damaged Parquet"),
         (lambda folder: _made(folder / "a.tar", b"none" * 500), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar.gz", b"none"), "is compressed"),
+        (lambda folder: _made(folder / "a.tar.gz", b"none"), "gunzip -k SHARD.tar.gz"),
         (lambda folder: _made(folder / "a::b.tar", b"none"), "may not have '::' in it"),
+        (lambda folder: _made(folder / "folder.txt"), "is a folder, but named as a list is"),
+        (lambda folder: _made(folder / "gone.txt", b"gone.tar\n"), r"gone\.tar: there is no such shard"),
+        (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**60)), "damaged tar shard"),
+        (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**62, kind=b"x")), "damaged tar shard"),
+        (lambda folder: _made(folder / "a.tar", _tar("1.png", size=-1024)), "damaged tar shard"),
+        (lambda folder: "nowhere://a", "Protocol not known: nowhere"),
+        (lambda folder: "nowhere://a.txt", "Protocol not known: nowhere"),
+        (lambda folder: _made(folder / "b.txt", b"nowhere://a.tar\n"), "Protocol not known: nowhere"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, make, words):
@@ -182,3 +196,122 @@ def test_a_truncated_shard_is_named(tmp_path):
         os.truncate(file.fileno(), 9000)
     with pytest.raises(SourceError, match=r"a\.tar: is a damaged tar shard"):
         paths(shard)
+
+
+def _tar(name, size, kind=b"0"):
+    """A shard whose only entry claims a size that its bytes do not have."""
+    entry = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    entry[124:136] = (b"\x80" if size >= 0 else b"\xff") + (size % 2**88).to_bytes(11, "big")
+    entry[156:157] = kind
+    entry[148:156] = b" " * 8
+    entry[148:156] = b"%06o\0 " % sum(entry)
+    return bytes(entry) + bytes(1024)
+
+
+def test_an_entry_of_less_than_nothing_is_one_unreadable_picture(tmp_path):
+    (tmp_path / "a.tar").write_bytes(_tar("1.png", size=-1)[:512])
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("2.png"))
+    with open(tmp_path / "a.tar", "ab") as file:
+        file.write((tmp_path / "b.tar").read_bytes())
+    first, second = list_entries([tmp_path / "a.tar"])
+    assert (first.path, second.path) == (f"tar://1.png::{tmp_path}/a.tar", f"tar://2.png::{tmp_path}/a.tar")
+    with pytest.raises(PictureError, match="has a size of -1 in its shard"):
+        read_entry_picture(first)
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv"])
+def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path, folder, kind):
+    head = "" if kind == "txt" else "path\r\n"
+    (tmp_path / f"bom.{kind}").write_bytes(f"\ufeff{head}in/a.png\r\nin/b.png\r\n".encode())
+    assert paths(tmp_path / f"bom.{kind}") == [f"{folder}/a.png", f"{folder}/b.png"]
+
+
+def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\0b.png\nnowhere://a.png\nmemory://a\0b.png\n")
+    words = ["no file has a NUL in its name", "there is no protocol 'nowhere'", "no file has a NUL in its name"]
+    for entry, word in zip(list_entries([tmp_path / "a.txt"]), words, strict=True):
+        with pytest.raises(PictureError, match=word):
+            read_entry_picture(entry)
+
+
+def pictures_in(column, target, **options):
+    pq.write_table(pa.table({"label": pa.array(range(len(column))), "image": column}), target, **options)
+    return target
+
+
+def test_pictures_in_parquet(tmp_path):
+    """As Hugging Face's datasets write them: bytes with the name that they had, or without bytes a file."""
+    (tmp_path / "beside.png").write_bytes(png(7))
+    rows = [{"bytes": png(seed), "path": f"{seed}.png"} for seed in range(7)]
+    rows += [{"bytes": None, "path": "beside.png"}, {"bytes": None, "path": None}, None, {"bytes": b"no", "path": "x"}]
+    target = pictures_in(
+        pa.array(rows, pa.struct({"bytes": pa.binary(), "path": pa.string()})), tmp_path / "a.parquet", row_group_size=3
+    )
+    found = list(list_entries([target]))
+    assert [entry.path for entry in found] == [f"parquet://{row}/image::{target}" for row in range(11)]
+    for seed in (0, 2, 3, 6, 7):
+        (tmp_path / "one.png").write_bytes(png(seed))
+        np.testing.assert_array_equal(read_entry_picture(found[seed]), read_picture(tmp_path / "one.png"))
+    for row, words in [(8, "there is nothing in this row"), (9, "nothing in this row"), (10, "is not a picture")]:
+        with pytest.raises(PictureError, match=words):
+            read_entry_picture(found[row])
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_pictures_as_bytes_alone(tmp_path, kind):
+    target = pictures_in(pa.array([png(1), None], kind), tmp_path / "a.parquet")
+    first, second = list_entries([target])
+    assert read_entry_picture(first).shape == (20, 30, 3)
+    with pytest.raises(PictureError, match="there is nothing in this row"):
+        read_entry_picture(second)
+
+
+def test_a_row_without_a_path_is_an_unreadable_picture(tmp_path):
+    names = pa.array(["a.png", None, "b.png"]).dictionary_encode()
+    pq.write_table(pa.table({"path": names, "image": names}), tmp_path / "a.parquet")
+    assert paths(tmp_path / "a.parquet") == [
+        f"{tmp_path}/a.png", f"parquet://1/path::{tmp_path}/a.parquet", f"{tmp_path}/b.png"
+    ]  # fmt: skip
+    with pytest.raises(PictureError, match="there is nothing in this row"):
+        read_entry_picture(list(list_entries([tmp_path / "a.parquet"]))[1])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([1, 2]),
+        pa.array([["a"], ["b"]]),
+        pa.array([{"path": "a.png"}]),
+        pa.array([{"bytes": 1, "path": "a.png"}]),
+        pa.array([None, None]),
+    ],
+)
+def test_cells_that_are_neither_paths_nor_pictures_are_refused(tmp_path, cells):
+    with pytest.raises(SourceError, match="the column 'image' has neither paths nor pictures, but "):
+        paths(pictures_in(cells, tmp_path / "a.parquet"))
+
+
+def test_a_column_can_be_chosen(tmp_path):
+    pq.write_table(pa.table({"path": ["a.png"], "url": ["memory://b.png"]}), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("path,file\na.png,c.png\n")
+    assert [entry.path for entry in list_entries([tmp_path / "a.parquet"], "url")] == ["memory://b.png"]
+    assert [entry.path for entry in list_entries([tmp_path / "a.csv"], "file")] == [f"{tmp_path}/c.png"]
+    with pytest.raises(SourceError, match="has no column 'url' among path, file; choose one with --column"):
+        list(list_entries([tmp_path / "a.csv"], "url"))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_damaged_pages_are_named(tmp_path, kind):
+    values = pa.array([f"{number}.png" * 9 for number in range(5000)]).cast(kind)
+    target = pictures_in(values, tmp_path / "a.parquet", use_dictionary=False, compression="snappy")
+    data = bytearray(target.read_bytes())
+    start = pq.read_metadata(target).row_group(0).column(1).data_page_offset
+    data[start : start + 4000] = b"\xff" * 4000
+    target.write_bytes(data)
+    if kind == pa.string():
+        with pytest.raises(SourceError, match=r"a\.parquet: is a damaged Parquet file"):
+            paths(target)
+    else:
+        with pytest.raises(PictureError, match=r"a\.parquet: is damaged \(.*\); make the file again"):
+            read_entry_picture(next(list_entries([target])))
