@@ -1,0 +1,425 @@
+"""One toy network in NNX, Linen, Equinox and bare JAX: the same through every adapter as written out by hand.
+
+Tolerance: relative error 1e-5 in float32; sums run in another order.
+"""
+
+import dataclasses
+import functools
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax_resnet
+import numpy as np
+import pytest
+from flax import linen, nnx
+from jax import lax
+from references import relative_error
+from toys import uint8_images
+
+import camjax
+from camjax import LayerError, Preprocess, TokenGrid, from_equinox, from_function, from_linen, from_nnx, layers, tap
+from camjax.core.layers import default_layer
+from camjax.core.names import named_array
+from camjax.core.pooled import verified
+
+TOLERANCE = 1e-5
+SMALL = Preprocess(input_size=(16, 24))
+RNG = np.random.default_rng(0)
+
+
+def draw(*shape, low=None):
+    drawn = RNG.normal(0, 0.4, shape) if low is None else RNG.uniform(low, 1.5, shape)
+    return jnp.asarray(drawn, jnp.float32)
+
+
+WEIGHTS = {
+    "conv1": draw(3, 3, 3, 4),
+    "scale": draw(4, low=0.5),
+    "bias": draw(4),
+    "mean": draw(4),
+    "var": draw(4, low=0.5),
+    "conv2": draw(3, 3, 4, 6),
+    "kernel": draw(6, 5),
+    "offset": draw(5),
+}
+
+
+def convolve(x, kernel):
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions)
+
+
+def spread(vector):
+    return vector[None, None, None, :]
+
+
+def tail(w, a):
+    """From the output of the first block to the logits."""
+    x = jax.nn.relu(convolve(a, w["conv2"]))
+    return x.mean((1, 2)) @ w["kernel"] + w["offset"][None, :]
+
+
+def first_block(w, images):
+    x = convolve(images, w["conv1"])
+    x = (x - spread(w["mean"])) * spread(w["scale"] * lax.rsqrt(w["var"] + 1e-5)) + spread(w["bias"])
+    return jax.nn.relu(x)
+
+
+def by_function():
+    def forward(params, images):
+        x = named_array(first_block(params, images), "block1")
+        x = named_array(jax.nn.relu(convolve(x, params["conv2"])), "block2")
+        return x.mean((1, 2)) @ params["kernel"] + params["offset"][None, :]
+
+    return from_function(forward, WEIGHTS, preprocess=SMALL), "block1", "block2"
+
+
+class NNXBlock(nnx.Module):
+    def __init__(self, inputs, outputs, norm, rngs):
+        self.conv = nnx.Conv(inputs, outputs, (3, 3), 2, padding=1, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(outputs, rngs=rngs) if norm else None
+
+    def __call__(self, x):
+        x = self.conv(x)
+        return nnx.relu(x if self.norm is None else self.norm(x))
+
+
+class NNXToy(nnx.Module):
+    def __init__(self, rngs):
+        self.blocks = nnx.List([NNXBlock(3, 4, True, rngs), NNXBlock(4, 6, False, rngs)])
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.fc = nnx.Linear(6, 5, rngs=rngs)
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.fc(self.dropout(x.mean((1, 2))))
+
+
+def nnx_toy():
+    module = NNXToy(nnx.Rngs(0))
+    first, second = module.blocks
+    first.conv.kernel[...], second.conv.kernel[...] = WEIGHTS["conv1"], WEIGHTS["conv2"]
+    norm = first.norm
+    for ours, theirs in {"scale": norm.scale, "bias": norm.bias, "mean": norm.mean, "var": norm.var}.items():
+        theirs[...] = WEIGHTS[ours]
+    module.fc.kernel[...], module.fc.bias[...] = WEIGHTS["kernel"], WEIGHTS["offset"]
+    return module
+
+
+def by_nnx():
+    module = nnx_toy()
+    module.eval()
+    return from_nnx(module, preprocess=SMALL), "blocks.0", "blocks.1"
+
+
+class LinenBlock(linen.Module):
+    outputs: int
+    norm: bool
+
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.Conv(self.outputs, (3, 3), 2, padding=1, use_bias=False, name="conv")(x)
+        return linen.relu(linen.BatchNorm(use_running_average=not train, name="norm")(x) if self.norm else x)
+
+
+class LinenToy(linen.Module):
+    remat: bool = False
+
+    @linen.compact
+    def __call__(self, x, train=True):
+        block = linen.remat(LinenBlock, static_argnums=2) if self.remat else LinenBlock
+        x = block(4, True, name="block1")(x, train)
+        x = block(6, False, name="block2")(x, train)
+        x = linen.Dropout(0.5, deterministic=not train)(x.mean((1, 2)))
+        return linen.Dense(5, name="fc")(x)
+
+
+LINEN_VARIABLES = {
+    "params": {
+        "block1": {"conv": {"kernel": WEIGHTS["conv1"]}, "norm": {"scale": WEIGHTS["scale"], "bias": WEIGHTS["bias"]}},
+        "block2": {"conv": {"kernel": WEIGHTS["conv2"]}},
+        "fc": {"kernel": WEIGHTS["kernel"], "bias": WEIGHTS["offset"]},
+    },
+    "batch_stats": {"block1": {"norm": {"mean": WEIGHTS["mean"], "var": WEIGHTS["var"]}}},
+}
+
+
+def by_linen(remat=False):
+    model = from_linen(LinenToy(remat), LINEN_VARIABLES, arguments={"train": False}, preprocess=SMALL)
+    return model, "block1", "block2"
+
+
+class EquinoxBlock(eqx.Module):
+    conv: eqx.nn.Conv2d
+    norm: eqx.nn.BatchNorm | None
+
+    def __call__(self, x, state):
+        x = self.conv(x)
+        if self.norm is not None:
+            x, state = self.norm(x, state)
+        return jax.nn.relu(x), state
+
+
+class EquinoxToy(eqx.Module):
+    blocks: list
+    dropout: eqx.nn.Dropout
+    fc: eqx.nn.Linear
+
+    def __init__(self, key):
+        conv = functools.partial(eqx.nn.Conv2d, kernel_size=3, stride=2, padding=1, use_bias=False, key=key)
+        norm = eqx.nn.BatchNorm(4, "batch", mode="batch")
+        self.blocks = [EquinoxBlock(conv(3, 4), norm), EquinoxBlock(conv(4, 6), None)]
+        self.dropout = eqx.nn.Dropout(0.5)
+        self.fc = eqx.nn.Linear(6, 5, key=key)
+
+    def __call__(self, x, state):
+        for block in self.blocks:
+            x, state = block(x, state)
+        return self.fc(self.dropout(x.mean((1, 2)))), state
+
+
+def equinox_toy():
+    module, state = eqx.nn.make_with_state(EquinoxToy)(jax.random.key(0))
+    norm = module.blocks[0].norm
+    _, counter = state.get(norm.batch_state_index) if hasattr(norm, "batch_counter") else (None, None)
+    del counter
+    state = state.set(norm.batch_state_index, (WEIGHTS["mean"], WEIGHTS["var"]))
+    places = {
+        lambda m: m.blocks[0].conv.weight: WEIGHTS["conv1"].transpose(3, 2, 0, 1),
+        lambda m: m.blocks[1].conv.weight: WEIGHTS["conv2"].transpose(3, 2, 0, 1),
+        lambda m: m.blocks[0].norm.weight: WEIGHTS["scale"],
+        lambda m: m.blocks[0].norm.bias: WEIGHTS["bias"],
+        lambda m: m.fc.weight: WEIGHTS["kernel"].T,
+        lambda m: m.fc.bias: WEIGHTS["offset"],
+    }
+    for where, value in places.items():
+        module = eqx.tree_at(where, module, value)
+    return module, state
+
+
+def by_equinox():
+    module, state = equinox_toy()
+    return from_equinox(eqx.nn.inference_mode(module), state=state, preprocess=SMALL), "blocks.0", "blocks.1"
+
+
+WAYS = {
+    "function": by_function,
+    "nnx": by_nnx,
+    "linen": by_linen,
+    "linen with remat": functools.partial(by_linen, remat=True),
+    "equinox": by_equinox,
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request):
+    return WAYS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return draw(3, 16, 24, 3)
+
+
+def test_logits_activations_and_gradients_equal_those_by_hand(way, images):
+    model, first, second = way
+
+    @jax.jit
+    def ours(params, images):
+        logits, arrays = tap(model.forward, read=[first, second])(params, images)
+
+        def score(d):
+            return tap(model.forward, add={first: d})(params, images)[0][:, 2].sum()
+
+        zeros = jnp.zeros_like(arrays[first])
+        second_order = jax.jvp(jax.grad(lambda d: score(d) ** 2), (zeros,), (arrays[first],))[1]
+        return logits, arrays, jax.grad(score)(zeros), second_order
+
+    a = first_block(WEIGHTS, images)
+    logits, arrays, gradient, second_order = ours(model.params, images)
+    assert relative_error(logits, tail(WEIGHTS, a)) < TOLERANCE
+    assert relative_error(model.forward(model.params, images), logits) < TOLERANCE
+    assert relative_error(arrays[first], a) < TOLERANCE
+    assert relative_error(arrays[second], jax.nn.relu(convolve(a, WEIGHTS["conv2"]))) < TOLERANCE
+
+    def by_hand(a):
+        return tail(WEIGHTS, a)[:, 2].sum()
+
+    assert relative_error(gradient, jax.grad(by_hand)(a)) < TOLERANCE
+    expected = jax.jvp(jax.grad(lambda a: by_hand(a) ** 2), (a,), (a,))[1]
+    assert relative_error(second_order, expected) < TOLERANCE
+
+
+def test_replacing_and_mapping_equal_those_by_hand(way, images):
+    model, first, _ = way
+    a = first_block(WEIGHTS, images)
+
+    @jax.jit
+    def ablated(params):
+        def one(channel):
+            return tap(model.forward, replace={first: a.at[..., channel].set(0)})(params, images)[0]
+
+        channels = jnp.arange(a.shape[-1])
+        return lax.map(one, channels, batch_size=2), jax.vmap(one)(channels)
+
+    expected = np.stack([tail(WEIGHTS, a.at[..., channel].set(0)) for channel in range(a.shape[-1])])
+    for found in ablated(model.params):
+        assert relative_error(found, expected) < TOLERANCE
+
+
+def test_explained_by_cam_and_grad_cam_as_by_hand(way):
+    model, first, second = way
+    pictures = uint8_images(3, 16, 24)
+    assert default_layer(model) == second
+    result = camjax.make_explainer(model, top_k=2, size=None)(pictures)
+    scaled = camjax.normalize_images(jnp.asarray(pictures), SMALL)
+    a = first_block(WEIGHTS, scaled)
+    x = jax.nn.relu(convolve(a, WEIGHTS["conv2"]))
+    expected = camjax.cam_fn(x, WEIGHTS["kernel"], WEIGHTS["offset"], top_k=2)
+    np.testing.assert_array_equal(result.classes, expected.classes)
+    assert relative_error(result.maps, expected.maps) < TOLERANCE
+    inner = camjax.make_explainer(model, method="grad-cam", layer=first, size=None)(pictures, [4])
+    gradient = jax.grad(lambda a: tail(WEIGHTS, a)[:, 4].sum())(a)
+    assert relative_error(inner.maps[:, 0], jnp.einsum("bhwc,bc->bhw", a, gradient.sum((1, 2)))) < TOLERANCE
+
+
+@pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])
+def test_a_sharded_batch_stays_sharded(way, axes):
+    model, first, _ = way
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(axes,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    pictures = uint8_images(4, 16, 24)
+    for options in ({}, {"method": "grad-cam", "layer": first}):
+        explain = camjax.make_explainer(model, top_k=2, **options)
+        result = explain(jax.device_put(pictures, rows))
+        assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
+        np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_are_named_by_their_paths():
+    names = {way: list(layers(make()[0])) for way, make in WAYS.items()}
+    assert names["function"] == ["block1", "block2"]
+    blocks = ["blocks.0.conv", "blocks.0.norm", "blocks.0", "blocks.1.conv", "blocks.1"]
+    assert names["nnx"] == names["equinox"] == [*blocks, "dropout", "fc"]
+    blocks = ["block1/conv", "block1/norm", "block1", "block2/conv", "block2"]
+    assert names["linen"] == names["linen with remat"] == [*blocks, "Dropout_0", "fc"]
+
+
+def test_equal_modules_make_equal_functions_and_the_users_own_stay():
+    module = nnx_toy()
+    module.eval()
+    kinds = [type(inner) for _, inner in nnx.iter_modules(module)]
+    models = [from_nnx(module, preprocess=SMALL), by_nnx()[0]]
+    assert [type(inner) for _, inner in nnx.iter_modules(module)] == kinds
+    assert models[0].forward == models[1].forward
+    assert by_linen()[0].forward == by_linen()[0].forward
+    assert by_equinox()[0].forward == by_equinox()[0].forward
+
+
+class OwnNorm(nnx.Module):
+    """Trains whenever it is called, and has no flag."""
+
+    def __init__(self):
+        self.mean = nnx.BatchStat(jnp.zeros(3))
+        self.fc = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        self.mean[...] = 0.9 * self.mean[...] + 0.1 * x.mean((0, 1, 2))
+        return self.fc((x - spread(self.mean[...])).mean((1, 2)))
+
+
+def linen_in_training(**arguments):
+    return from_linen(LinenToy(), LINEN_VARIABLES, arguments=arguments, preprocess=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "words"),
+    [
+        (lambda: from_nnx(nnx_toy(), preprocess=SMALL), "blocks.0.norm (BatchNorm) is in training mode"),
+        (lambda: from_nnx(OwnNorm(), preprocess=SMALL), "changes mean when it is called"),
+        (linen_in_training, "LinenToy is called in training mode"),
+        (lambda: from_equinox(equinox_toy()[0], state=equinox_toy()[1]), "use eqx.nn.inference_mode(module)"),
+    ],
+)
+def test_a_network_in_training_mode_is_refused(adapt, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        adapt()
+
+
+def function(forward, **about):
+    return from_function(forward, {}, preprocess=SMALL, **about)
+
+
+def channels_first(params, images):
+    x = named_array(images.transpose(0, 3, 1, 2)[:, :, ::2, ::2], "layer")
+    return x.mean((2, 3))
+
+
+def tokens(params, images):
+    x = images.reshape(len(images), 4, 4, 6, 4, 3).mean((2, 4)).reshape(len(images), 24, 3)
+    x = named_array(jnp.concatenate([x[:, :1] * 0, x], 1), "tokens")
+    return x[:, 1:].mean(1)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "error", "words"),
+    [
+        (lambda: function(channels_first), LayerError, "'layer' of model is (1, 3, 8, 12), channels first"),
+        (lambda: function(tokens), LayerError, "tokens=TokenGrid(prefix=1, patch=(16, 16))"),
+        (lambda: function(lambda p, x: x.mean((1, 2))), LayerError, "names none of its arrays"),
+        (lambda: function(lambda p, x: (x, x)), ValueError, "wrap it in a function that gives one array"),
+        (lambda: function(lambda p, x: x.mean((0, 1, 2))), ValueError, "not logits (b, n)"),
+        (lambda: function(lambda p, x: x.argmax(-1)), ValueError, "gives int32, not floats"),
+        (lambda: TokenGrid(prefix=1), ValueError, "either patch=(height, width) or shape=(rows, columns)"),
+    ],
+)
+def test_what_is_no_classifier_of_images_is_refused(adapt, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        adapt()
+
+
+def test_tokens_become_the_grid_that_they_are_said_to_be():
+    pictures = uint8_images(2, 16, 24)
+    scaled = camjax.normalize_images(jnp.asarray(pictures), SMALL)
+    grid = scaled.reshape(2, 4, 4, 6, 4, 3).mean((2, 4))
+    for said in (TokenGrid(prefix=1, patch=(4, 4)), TokenGrid(prefix=1, shape=(4, 6))):
+        model = function(tokens, tokens=said)
+        result = camjax.make_explainer(model, method="hires-cam", top_k=1, size=None)(pictures, [1])
+        assert relative_error(result.maps[:, 0], grid[..., 1]) < TOLERANCE
+    wrong = dataclasses.replace(model, tokens=TokenGrid(prefix=0, shape=(4, 6)))
+    with pytest.raises(LayerError, match="25 tokens are not 0 and a grid of 4 x 6"):
+        camjax.make_explainer(wrong, method="hires-cam", top_k=1)
+
+
+def test_a_network_of_a_published_linen_package():
+    module = jax_resnet.ResNet18(n_classes=7)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    rng = np.random.default_rng(0)
+
+    def random_norms(path, leaf):  # as it comes, every block's last normalisation has a scale of zero
+        return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype) if path[-1].key != "kernel" else leaf
+
+    variables = jax.tree_util.tree_map_with_path(random_norms, variables)
+    model = from_linen(module, variables, preprocess=Preprocess(input_size=(64, 96)))
+    images = draw(2, 64, 96, 3)
+    inner = "layers_6"
+    assert layers(model)[inner].shape == (1, 4, 6, 256)
+    parts = [jax_resnet.Sequential(module.layers[:7]), jax_resnet.Sequential(module.layers[7:])]
+    split = [jax_resnet.slice_variables(variables, end=7), jax_resnet.slice_variables(variables, start=7)]
+    a = parts[0].apply(split[0], images)
+
+    def score(a):
+        return parts[1].apply(split[1], a)[:, 3].sum()
+
+    def tapped(d):
+        return tap(model.forward, add={inner: d}, read=[inner])(model.params, images)
+
+    gradient, arrays = jax.jit(jax.grad(lambda d: (tapped(d)[0][:, 3].sum(), tapped(d)[1]), has_aux=True))(
+        jnp.zeros_like(a)
+    )
+    assert relative_error(arrays[inner], a) < TOLERANCE
+    assert relative_error(gradient, jax.jit(jax.grad(score))(a)) < TOLERANCE
+    assert verified(model, default_layer(model)) is not None
