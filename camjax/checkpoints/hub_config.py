@@ -10,7 +10,7 @@ from typing import Any
 
 from camjax.checkpoints.damage import printable
 from camjax.checkpoints.description import read_labels, read_preprocess, shown
-from camjax.errors import CamjaxError, CheckpointError
+from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, FAMILIES
@@ -57,8 +57,8 @@ def read_hub_config(
         return HubConfig(
             architecture or _transformers_architecture(config), _transformers_preprocess(preprocessor), _labels(config)
         )
-    except CamjaxError:
-        raise
+    except CheckpointError as error:
+        raise CheckpointError(printable(str(error))) from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"the repository's config is not understood: {printable(reason)}") from error
@@ -86,7 +86,7 @@ def _timm_architecture(config: Json) -> Architecture:
     try:
         return dataclasses.replace(found, config=found.family.from_timm(found.config, arguments))
     except CheckpointError as error:
-        raise CheckpointError(f"the repository's {name}: {printable(str(error))}") from error
+        raise CheckpointError(f"the repository's {name}: {error}") from error
 
 
 def _timm_labels(config: Json, details: Json) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def read_description(text: str) -> Description:
             return _refuse_version(document["version"])
         return _checked(document)
     except CheckpointError as error:
-        raise CheckpointError(f"is not a whole camjax file: {error}") from error
+        raise CheckpointError(f"is not a whole camjax file: {printable(str(error))}") from error
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(

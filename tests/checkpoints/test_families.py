@@ -21,6 +21,7 @@ from toys import uint8_images
 from camjax import load_model, make_explainer, save_model
 from camjax.checkpoints import loading
 from camjax.checkpoints.conversion import convert, flatten
+from camjax.checkpoints.hub import Fetched
 from camjax.core.names import named_array
 from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
@@ -217,7 +218,7 @@ def test_its_own_hub_configs(tokens, tmp_path, monkeypatch, config):
     module = TorchTokens(side=2, eps=config.get("layer_norm_eps", 1e-6))
     safetensors.torch.save_file(module.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr(loading, "fetch_json", lambda _, name, __: config if name == "config.json" else None)
-    monkeypatch.setattr(loading, "fetch", lambda _, name, __: tmp_path / name)
+    monkeypatch.setattr(loading, "fetch_checked", lambda _, name, __: Fetched(tmp_path / name, None))
     assert_same(load_model("hf-hub:owner/name"), module, side=2)
 
 

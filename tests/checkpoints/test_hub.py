@@ -69,7 +69,7 @@ def test_weights_are_hashed_once(hub, monkeypatch):
         return digest(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    model = load_model(f"hf-hub:{REPOSITORY}", architecture="efficientnet_lite0")
+    model = load_model(f"hf-hub:{REPOSITORY}", architecture="tf_efficientnet_lite0")
     assert model.origin["sha256"] == sha256(weights)
     assert hashed.count(len(weights)) == 1
 

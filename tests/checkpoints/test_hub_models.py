@@ -17,7 +17,7 @@ from timm.models._hub import save_config_for_hf
 
 from camjax import CheckpointError, load_model
 from camjax.checkpoints import loading
-from camjax.checkpoints.hub import MissingFileError
+from camjax.checkpoints.hub import Fetched, MissingFileError
 from camjax.images.preprocess import Preprocess
 
 TOLERANCE = 1e-5  # float32, sums in another order
@@ -31,13 +31,13 @@ def repository(tmp_path, monkeypatch):
     def fetch(_repository, filename, _revision="main", **_):
         if not (tmp_path / filename).is_file():
             raise MissingFileError(filename)
-        return tmp_path / filename
+        return Fetched(tmp_path / filename, None)
 
     def fetch_json(_repository, filename, _revision="main"):
         path = tmp_path / filename
         return json.loads(path.read_text()) if path.is_file() else None
 
-    monkeypatch.setattr(loading, "fetch", fetch)
+    monkeypatch.setattr(loading, "fetch_checked", fetch)
     monkeypatch.setattr(loading, "fetch_json", fetch_json)
     return tmp_path
 
@@ -146,7 +146,7 @@ def test_transformers(repository, layer_type):
     model = load()
     assert_same(model, module)
     assert model.labels == ("cat", "dog", "cup")
-    assert model.preprocess == Preprocess(224, 0.875, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    assert model.preprocess == Preprocess((224, 224), 0.875, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_transformers_gelu_would_be_something_else(repository):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"size": {"shortest_edge": 96}}, (96, 0.875, "bicubic")),
-        ({"size": {"height": 96, "width": 96}, "resample": 2}, (96, 0.875, "bilinear")),
-        ({"size": 128, "crop_size": {"height": 96, "width": 96}, "do_center_crop": True}, (96, 0.75, "bicubic")),
-        ({"size": 96, "crop_pct": 0.95}, (96, 0.95, "bicubic")),
+        ({"size": {"shortest_edge": 96}}, ((96, 96), 0.875, "bicubic")),
+        ({"size": {"height": 96, "width": 96}, "resample": 2}, ((96, 96), 0.875, "bilinear")),
+        ({"size": 128, "crop_size": {"height": 96, "width": 96}, "do_center_crop": True}, ((96, 96), 0.75, "bicubic")),
+        ({"size": 96, "crop_pct": 0.95}, ((96, 96), 0.95, "bicubic")),
         ({"size": 0}, "size 0"),
         ({"size": {}}, "lacks 'height'"),
-        ({"size": {"height": "96"}}, "size '96'"),
-        ({"size": 100_000}, "input_size 100000"),
+        ({"size": {"height": "96", "width": 96}}, "is not a number of pixels"),
+        ({"size": 100_000}, "input_size [100000, 100000]"),
         ({"resample": 0}, "resample 0"),
         ({"crop_pct": "much"}, "crop_pct 'much'"),
         ({"image_mean": [0.5]}, "mean"),
@@ -217,9 +217,9 @@ def timm_config():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"input_size": [3, 224, 192]}, "square"),
+        ({"input_size": [3, 224, 0]}, "input_size [224, 0]"),
         ({"input_size": [1, 224, 224]}, "three channels"),
-        ({"input_size": 224}, "square"),
+        ({"input_size": 224}, "three channels"),
         ({"interpolation": "lanczos"}, "interpolation 'lanczos'"),
         ({"crop_pct": 2}, "crop_pct 2"),
         ({"std": [0, 0, 0]}, "std"),

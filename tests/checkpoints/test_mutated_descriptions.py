@@ -105,8 +105,7 @@ def assert_own(error):
 
 
 def assert_sound(preprocess):
-    assert isinstance(preprocess.input_size, int)
-    assert 1 <= preprocess.input_size <= 4096
+    assert all(isinstance(side, int) and 1 <= side <= 4096 for side in preprocess.input_size)
     assert 0 < preprocess.crop_pct <= 1
     assert preprocess.interpolation in {"bilinear", "bicubic"}
     assert np.isfinite(preprocess.mean).all()
@@ -153,8 +152,8 @@ def test_own_files(name, untyped):
     )
     assert rebuilt
     for _, model in rebuilt:
-        features = jax.eval_shape(model.features, model.params, jnp.zeros((1, 37, 50, 3)))
-        assert jax.eval_shape(model.head, model.params, features).shape == (1, len(model.labels))
+        logits = jax.eval_shape(model.forward, model.params, jnp.zeros((1, 37, 50, 3)))
+        assert logits.shape == (1, len(model.labels))
 
 
 @pytest.mark.parametrize("documents", [(TRANSFORMERS, PREPROCESSOR), (TIMM, None)], ids=["transformers", "timm"])

@@ -54,15 +54,15 @@ def test_features_softmax_classes_and_maps_are_mxnets():
 def test_a_fixed_gamma_is_one_whatever_the_file_says():
     tensors = read_mxnet_params(PARAMS)
     assert not np.allclose(tensors["arg:bn_data_gamma"], 1)
-    assert (load_model(f"mxnet:{PREFIX}").params["bn_data"]["scale"] == 1).all()
+    assert (load_model(f"mxnet:{PREFIX}").params["stem"]["input_norm"]["scale"] == 1).all()
 
 
 def test_gamma_is_fixed_where_nobody_says_otherwise(tmp_path, symbol):
     assert "stage2_unit1_bn2_gamma" in str(read_mxnet_params(PARAMS).keys())
     node = next(node for node in symbol["nodes"] if node["name"] == "stage2_unit1_bn2")
     assert node["attrs"].pop("fix_gamma") == "False"
-    assert not (load_model(f"mxnet:{PREFIX}").params["layer2"]["0"]["bn2"]["scale"] == 1).any()
-    assert (load_model(copied(tmp_path, symbol)).params["layer2"]["0"]["bn2"]["scale"] == 1).all()
+    assert not (load_model(f"mxnet:{PREFIX}").params["stages"]["1"]["blocks"]["0"]["norm2"]["scale"] == 1).any()
+    assert (load_model(copied(tmp_path, symbol)).params["stages"]["1"]["blocks"]["0"]["norm2"]["scale"] == 1).all()
 
 
 def copied(tmp_path, symbol):
@@ -93,7 +93,10 @@ def test_auxiliary_variables_may_be_unsaid_as_before_mxnet_0_9(tmp_path, symbol)
 def test_the_epsilon_is_the_nodes_own(tmp_path, symbol):
     next(node for node in symbol["nodes"] if node["name"] == "stage2_unit1_bn2")["attrs"]["eps"] = "0.5"
     model, plain = load_model(copied(tmp_path, symbol)), load_model(f"mxnet:{PREFIX}")
-    layer = model.params["layer2"]["0"]["bn2"]["var"], plain.params["layer2"]["0"]["bn2"]["var"]
+    layer = (
+        model.params["stages"]["1"]["blocks"]["0"]["norm2"]["var"],
+        plain.params["stages"]["1"]["blocks"]["0"]["norm2"]["var"],
+    )
     np.testing.assert_allclose(layer[0] + 2e-5, layer[1] + 0.5, rtol=1e-6)
 
 

@@ -12,7 +12,6 @@ from toys import toy_model
 from camjax import load_model
 from camjax.checkpoints.formats import read_safetensors_metadata
 from camjax.checkpoints.store import is_stored_model, load_stored_model, save_model
-from camjax.core.model import Model
 from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
 from camjax.models.registry import ARCHITECTURES
@@ -23,10 +22,13 @@ def model():
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, widths=(4, 8, 8, 16), stem_width=4, num_classes=3)
     described = {"name": "resnet18", "family": "resnet", "config": dataclasses.asdict(config)}
-    preprocess = Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    origin = {"source": "here", "licence": "apache-2.0"}
-    return Model(
-        architecture.family.initialise(config), preprocess, ("cat", "Hündchen", "cup"), "tiny", described, origin
+    return dataclasses.replace(
+        architecture.family.initialise(config),
+        preprocess=Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        labels=("cat", "Hündchen", "cup"),
+        name="tiny",
+        architecture=described,
+        origin={"source": "here", "licence": "apache-2.0"},
     )
 
 

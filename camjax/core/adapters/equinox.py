@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any, Unpack
@@ -39,9 +40,12 @@ class EquinoxForward:
         module = eqx.combine(arrays, jax.tree.unflatten(self.structure, self.static))
         module = _tagged(module, (), self.channels_first)
 
+        # Networks with dropout want a key; in inference mode nothing is drawn with it.
+        key = {"key": jax.random.key(0)} if _needs_key(type(module)) else {}
+
         def one(image: Array) -> Array:
             image = jnp.moveaxis(image, -1, 0) if self.channels_first else image
-            return module(image, state)[0] if self.stateful else module(image)
+            return module(image, state, **key)[0] if self.stateful else module(image, **key)
 
         return jax.vmap(one)(jnp.asarray(images))
 
@@ -82,6 +86,11 @@ def from_equinox(
     model = Model(arrays if state is None else (arrays, state), forward, **about)
     check_model(model)
     return model
+
+
+def _needs_key(kind: Any) -> bool:  # noqa: ANN401
+    parameter = inspect.signature(kind.__call__).parameters.get("key")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def _modules(node: Any, path: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], eqx.Module]]:  # noqa: ANN401
