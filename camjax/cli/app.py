@@ -8,6 +8,7 @@ from PIL import Image
 
 from camjax.cli.batch import batch
 from camjax.cli.explain import explain
+from camjax.cli.layers import layers
 from camjax.cli.models import convert, models
 from camjax.cli.options import with_options
 from camjax.cli.show import show
@@ -23,6 +24,7 @@ app.command()(with_options(explain))
 app.command()(with_options(batch))
 app.command()(with_options(show))
 app.command()(models)
+app.command()(with_options(layers))
 app.command()(with_options(convert))
 
 

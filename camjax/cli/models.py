@@ -1,4 +1,4 @@
-"""`camjax models`, `camjax layers` and `camjax convert`: what can be loaded, what is in it, and a file of it."""
+"""`camjax models` and `camjax convert`: what can be loaded, and a file of it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -110,10 +110,9 @@ def explain_pictures(
     preprocess = model.preprocess
     if input_size is not None:
         preprocess = dataclasses.replace(preprocess, input_size=input_size)
-    labels = model.labels or _numbered(model, preprocess.input_size)
+    labels = model.labels or _numbered(model)
     wanted = None if classes is None else _checked_classes(classes, len(labels))
-    if wanted is None and not 1 <= top_k <= len(labels):
-        raise ValueError(f"top_k {top_k} is not in 1..{len(labels)}, the classes of {model.name}")
+    top_k = top_k if wanted is None else 1
     explainer = make_explainer(model, top_k=top_k, interpolation=interpolation, dtype=dtype)
     prepared = _read(itertools.chain([first], files), preprocess, geometry, on_error)
     return _explanations(answers(explainer, _batches(prepared, batch_size), classes=wanted), labels)
@@ -150,10 +149,10 @@ def _explanations(
             yield _explanation(labels, *batch.popleft(), CamResult(*(leaf[row] for leaf in result)))
 
 
-def _numbered(model: Model, size: tuple[int, int]) -> tuple[str, ...]:
+def _numbered(model: Model) -> tuple[str, ...]:
     """Names for the classes of a model that has none for them."""
-    one = make_explainer(model, top_k=1, size=None)
-    logits = jax.eval_shape(one, jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)).logits  # type: ignore[no-untyped-call]
+    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
+    logits = jax.eval_shape(model.forward, model.params, images)
     return tuple(f"class {number}" for number in range(logits.shape[-1]))
 
 

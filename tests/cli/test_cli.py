@@ -9,17 +9,23 @@ import sys
 import weakref
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from toys import toy_model, uint8_images
 
 from camjax.cli import app as cli
 from camjax.cli import explain as explain_command
+from camjax.cli import layers as layers_command
+from camjax.core.layers import default_layer, layers
+from camjax.core.model import Model
 from camjax.explain import explanation as explanation_module
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.pictures import read_picture
+from camjax.images.preprocess import Preprocess
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cat_and_coffee.jpg"
 
@@ -308,7 +314,7 @@ def test_models_lists_every_name(run):
     assert all(source.name in out for source in manifest())
 
 
-@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["convert"]])
+@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["layers"], ["convert"]])
 def test_help(run, command):
     status, out, err = run(*command, "--help")
     assert (status, err) == (0, "")
@@ -324,3 +330,30 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     status, _, err = run("explain", EXAMPLE)
     assert status == 2
     assert err.strip() == "camjax: figure.png: No space left on device"
+
+
+def test_layers_are_listed_in_order(run, monkeypatch):
+    model = toy_model()
+    monkeypatch.setattr(layers_command, "load_for_command", lambda *_: model)
+    status, out, err = run("layers", "toy")
+    assert (status, err) == (0, "")
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["layer", "shape", "dtype"]
+    found = layers(model)
+    assert [row.split()[0] for row in rows] == list(found)
+    assert len(rows) > 1
+    for row, (name, value) in zip(rows, found.items(), strict=True):
+        assert f" {' x '.join(map(str, value.shape))} " in row
+        assert f" {value.dtype}" in row
+        assert row.rstrip().endswith("default") == (name == default_layer(model))
+
+
+def test_layers_without_a_default_are_listed(run, monkeypatch):
+    def forward(params, images):
+        return checkpoint_name(images.mean((1, 2)), "a[red]b") @ params
+
+    model = Model(jnp.ones((3, 2)), forward, Preprocess((8, 8)))
+    monkeypatch.setattr(layers_command, "load_for_command", lambda *_: model)
+    status, out, _ = run("layers", "toy")
+    assert status == 0
+    assert out.splitlines()[1].split() == ["a[red]b", "1", "x", "3", "float32"]

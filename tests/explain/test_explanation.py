@@ -33,18 +33,13 @@ def test_a_generator_of_paths_and_text(tmp_path):
 
 
 def test_few_pictures_are_a_small_batch(tmp_path, monkeypatch):
-    shapes = []
-    make = explanation_module.make_explainer
-
-    def watched(*arguments, **options):
-        explainer = make(*arguments, **options)
-        return lambda pixels, classes: shapes.append(pixels.shape) or explainer(pixels, classes)
-
-    monkeypatch.setattr(explanation_module, "make_explainer", watched)
+    rows = []
+    stack = explanation_module.stack
+    monkeypatch.setattr(explanation_module, "stack", lambda pixels, count: rows.append(count) or stack(pixels, count))
     paths = sorted(write_pictures(tmp_path, 7).iterdir())  # the last but one is broken
     assert len(list(explain_pictures(MODEL, iter(paths), on_error=lambda _: None))) == 6
     assert len(list(explain_pictures(MODEL, iter(paths), batch_size=4, on_error=lambda _: None))) == 6
-    assert shapes == [(6, 32, 32, 3), (4, 32, 32, 3), (4, 32, 32, 3)]
+    assert rows == [6, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +50,8 @@ def test_few_pictures_are_a_small_batch(tmp_path, monkeypatch):
         ({"input_size": (0, 32)}, r"input_size must be \(height, width\) in pixels, not \(0, 32\)"),
         ({"input_size": (32, -32)}, "input_size must be"),
         ({"input_size": 32}, "input_size must be"),
-        ({"top_k": 0}, r"top_k 0 is not in 1\.\.9, the classes of toy"),
-        ({"top_k": 10}, r"top_k 10 is not in 1\.\.9"),
+        ({"top_k": 0}, r"top_k must be in 1\.\.9, the classes of toy, not 0"),
+        ({"top_k": 10}, r"top_k must be in 1\.\.9"),
         ({"classes": []}, "classes must be the numbers of one class or more"),
         ({"classes": [0.5]}, "classes must be the numbers"),
         ({"classes": [[1]]}, "classes must be the numbers"),
@@ -72,6 +67,12 @@ def test_what_cannot_be_is_said_at_once(tmp_path, options, words):
         explain_pictures(MODEL, [path], **options)
 
 
+def test_fewer_classes_than_the_usual_five(tmp_path):
+    path = write_pictures(tmp_path, 1) / "000.png"
+    (explanation,) = explain_pictures(toy_model(num_classes=3), [path], classes=[2, 0])
+    assert explanation.classes.tolist() == [2, 0]
+
+
 def test_no_pictures_are_an_error():
     with pytest.raises(PictureError, match="no picture was named"):
         explain_pictures(MODEL, iter([]))
@@ -83,5 +84,5 @@ def test_a_model_without_labels(tmp_path, classes):
     path = write_pictures(tmp_path, 1) / "000.png"
     (explanation,) = explain_pictures(model, [path], top_k=2, classes=classes)
     assert explanation.labels == tuple(f"class {number}" for number in explanation.classes)
-    with pytest.raises(ValueError, match=r"not in 1\.\.9"):
+    with pytest.raises(ValueError, match=r"must be in 1\.\.9"):
         explain_pictures(model, [path], top_k=10)
