@@ -2,9 +2,12 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+_LONGEST_STEM = 50
+"""Characters of the target's name in the temporary one, which must not grow too long for the file system."""
 
 
 @contextlib.contextmanager
@@ -12,7 +15,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside `target`, moved onto it when the block ends without an error.
 
     The temporary name keeps the target's suffix, since libraries choose a format by it. When the block raises,
-    the temporary file is removed and whatever was at `target` before is untouched.
+    the temporary file is removed and whatever was at `target` before is untouched. The file has the rights that the
+    user's umask gives to new files.
 
     Args:
         target: the file to be written; its folder is made when missing.
@@ -22,14 +26,11 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.stem[:_LONGEST_STEM]}-{secrets.token_hex(8)}{target.suffix}")
+    # Unlike `tempfile`, whose files are private, and which would need the umask; reading that changes it for a moment.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; an output has the user's usual rights
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,18 @@
-"""What camjax raises when its input is wrong: one line that says what is wrong and what to do."""
+"""What camjax raises when its input is wrong: one line that says what is wrong and what to do, and is safe to print."""
+
+
+def printable(text: str, limit: int | None = 400) -> str:
+    """Text from an untrusted file or a path, made safe to print: one line, no control characters, not too long.
+
+    Args:
+        text: anything, such as a file's name, a label, or a key out of a checkpoint.
+        limit: the number of characters to keep; None keeps all.
+
+    Returns:
+        The text with every character that cannot be printed replaced by a question mark.
+    """
+    cut = text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
 class CamjaxError(Exception):

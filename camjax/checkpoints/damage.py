@@ -4,23 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from camjax.errors import CheckpointError
-
-_LONGEST_MESSAGE = 400
-
-
-def printable(text: str, limit: int = _LONGEST_MESSAGE) -> str:
-    """Text from an untrusted file, made safe to print: one line, no control characters, at most `limit` characters.
-
-    Args:
-        text: anything, such as a key or a function's name out of a checkpoint.
-        limit: the number of characters to keep.
-
-    Returns:
-        The text with every character that cannot be printed replaced by a question mark.
-    """
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+from camjax.errors import CheckpointError, printable
 
 
 def some_names(names: list[str], most: int = 5) -> str:

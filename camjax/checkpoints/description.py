@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from camjax.checkpoints.damage import printable
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
 
 LARGEST_INPUT = 4096

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from camjax.checkpoints.damage import one_line_errors, printable, some_names
+from camjax.checkpoints.damage import one_line_errors, some_names
 from camjax.checkpoints.safetensors_files import read_safetensors
 from camjax.checkpoints.torch.files import read_torch
 from camjax.checkpoints.torch.state_dicts import without_module_prefix
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 
 Tensors = dict[str, np.ndarray]
 """Arrays by the name that the checkpoint gives them."""

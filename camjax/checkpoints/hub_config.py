@@ -8,9 +8,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from camjax.checkpoints.damage import printable
 from camjax.checkpoints.description import read_labels, read_preprocess, shown
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, FAMILIES

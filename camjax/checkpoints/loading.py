@@ -17,7 +17,7 @@ from camjax.checkpoints.packages import packaged_file
 from camjax.checkpoints.store import default_labels, described, is_stored_model, load_stored_model
 from camjax.core.model import Model, Params
 from camjax.errors import CheckpointError
-from camjax.images.labels import LabelError, parse_labels
+from camjax.images.labels import LabelError, read_labels
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, find_architecture
@@ -115,7 +115,7 @@ def _from_mxnet(text: str) -> Model:
     symbol, path = mxnet.checkpoint_files(text)
     architecture, params = mxnet.read_mxnet(symbol, path)
     synset = symbol.with_name("synset.txt")
-    labels = parse_labels(synset.read_text("utf-8")) if synset.is_file() else ()
+    labels = read_labels(synset) if synset.is_file() else ()
     origin = {"source": path.name, "file": path.name, "layout": "mxnet", "sha256": sha256_of(path)}
     return _assemble(architecture, params, path.stem, RAW_RGB, labels, origin)
 

@@ -11,8 +11,8 @@ import numpy as np
 import safetensors
 from jaxtyping import Shaped
 
-from camjax.checkpoints.damage import one_line_errors, printable
-from camjax.errors import CheckpointError
+from camjax.checkpoints.damage import one_line_errors
+from camjax.errors import CheckpointError, printable
 
 _LENGTH_BYTES = 8
 

@@ -14,11 +14,10 @@ from safetensors.numpy import save_file
 
 from camjax.atomic import atomic_path
 from camjax.checkpoints.conversion import check_names, flatten, place
-from camjax.checkpoints.damage import printable
 from camjax.checkpoints.description import read_labels, read_preprocess, read_text, shown
 from camjax.checkpoints.formats import Tensors, read_checkpoint, read_safetensors_metadata
 from camjax.core.model import Model
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 from camjax.images.labels import imagenet_labels
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture, Family

@@ -1,62 +1,79 @@
-"""What `camjax batch` and `camjax show` do: progress, words and exit statuses, on top of the library."""
+"""`camjax batch`: any number of pictures into a Zarr store, with progress and a last line."""
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
+from camjax.cli.options import NetworkOptions
+from camjax.cli.progress import duration, run_progress
 from camjax.cli.stops import STOPS, Stopped
-from camjax.cli.terminal import class_table, compile_cache, load_for_command
+from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say
 from camjax.errors import CamjaxError
-from camjax.images.geometry import Kind
 
 if TYPE_CHECKING:
     from camjax.batch.run import Summary
     from camjax.batch.team import Team
 
-EVERY = 60.0
-"""Seconds between two lines of progress where there is no terminal."""
-
 OTHER_FAILED, STOPPED = 3, 130
 """Exit statuses; 2 is for input that cannot be used."""
 
+HOSTS = "Several hosts"
 
-@dataclasses.dataclass(frozen=True)
-class BatchOptions:
-    """The options of `camjax batch`, as its help describes them."""
 
-    out: str
-    model: str
-    architecture: str | None
-    labels: Path | None
-    top_k: int
-    maps: str
-    geometry: Kind
-    size: tuple[int, int] | None
-    dtype: str
-    batch_size: str
-    workers: int | None
-    resume: bool
-    strict: bool
-    column: str | None
-    distributed: bool
-    coordinator: str | None
-    num_processes: int | None
-    process_id: int | None
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchOptions(NetworkOptions):
+    """The options of `camjax batch`."""
+
+    out: Annotated[str, typer.Option("--out", "-o", help="The Zarr store to write: STORE.zarr, or a URL.")]
+    maps: Annotated[
+        str, typer.Option(help="Side of the maps in the store; features: the network's own resolution.")
+    ] = "features"
+    batch_size: Annotated[str, typer.Option(help="Pictures a batch in each process; auto chooses.")] = "auto"
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="cores less one")
+    ] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the store where it was; begin where there is none.")
+    ] = False
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False
+    column: Annotated[
+        str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
+    ] = None
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Share the run with the processes that JAX finds (TPU pods, SLURM, GKE).",
+            rich_help_panel=HOSTS,
+        ),
+    ] = False
+    coordinator: Annotated[
+        str | None, typer.Option(help="HOST:PORT of process 0, where JAX finds none.", rich_help_panel=HOSTS)
+    ] = None
+    num_processes: Annotated[int | None, typer.Option(min=1, help="How many there are.", rich_help_panel=HOSTS)] = None
+    process_id: Annotated[int | None, typer.Option(min=0, help="Which one this is, from 0.", rich_help_panel=HOSTS)] = (
+        None
+    )
+
+
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, pictures, lists (.txt, .csv, .parquet with a column path), tar shards, URLs.",
+            show_default=False,
+        ),
+    ],
+    options: BatchOptions,
+) -> None:
+    """Explain any number of pictures into a Zarr store, on all devices; --resume goes on after a stop.
+
+    Pictures that cannot be read are in the store and the last line, not in the exit status.
+    """
+    raise typer.Exit(run_batch(sources, options))
 
 
 def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
@@ -71,7 +88,7 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
     """
     maps = _number(options.maps, "features", "--maps")
     batch_size = _number(options.batch_size, "auto", "--batch-size")
-    _check_extra()
+    check_batch_extra()
     from camjax.batch.team import OtherProcessError
 
     whole = f"what is in {options.out} is whole, --resume"
@@ -100,7 +117,8 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
     with _team(options) as team:
         STOPS.leaving = lambda _, reason: team.fail(reason)
         model = load_for_command(options.model, options.architecture, options.labels, errors)
-        with compile_cache(), _progress(errors) as show:
+        keep_programs()
+        with run_progress(errors) as show:
 
             def progress(done: int, total: int, unreadable: int) -> None:
                 STOPS.at_work = True
@@ -140,42 +158,14 @@ def _team(options: BatchOptions) -> "Team":
     )
 
 
-def run_show(store: str, entry: str, out: Path | None, colormap: str, opacity: float) -> None:
-    """Draws one entry of a store.
-
-    Raises:
-        CamjaxError: there is no such store or entry, or its picture cannot be read.
-    """
-    _check_extra()
-    from camjax.batch.show import read_entry
-    from camjax.explain.outputs import figure_paths, write_figure
-    from camjax.images.figures import check_colormap
-
-    check_colormap(colormap)
-    explanation = read_entry(store, entry)
-    (target,) = figure_paths([explanation.path], out)
-    write_figure(explanation, target, colormap=colormap, opacity=opacity)
-    console = Console()
-    console.print(Text.assemble((str(explanation.path), "bold"), " → ", (str(target), "cyan")), soft_wrap=True)
-    console.print(class_table(explanation))
-
-
 def _print_summary(summary: "Summary", out: str, console: Console) -> None:
-    said = f"{summary.explained} explained, {summary.unreadable} unreadable → {out}"
-    console.print(said, highlight=False, soft_wrap=True)
+    say(console, f"{summary.explained} explained, {summary.unreadable} unreadable → {out}")
     if not summary.done:
         return
     speed = summary.done / summary.seconds
     waits = ", ".join(f"{what} {100 * seconds / summary.seconds:.0f} %" for what, seconds in summary.waited.items())
-    said = f"this run: {summary.done} in {_duration(summary.seconds)}, {speed:.1f} pictures/s; waited for {waits}"
-    console.print(said, highlight=False, style="dim", soft_wrap=True)
-
-
-def _check_extra() -> None:
-    try:
-        import camjax.batch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise CamjaxError(f"this needs {error.name}; run pip install 'camjax[batch]'") from error
+    said = f"this run: {summary.done} in {duration(summary.seconds)}, {speed:.1f} pictures/s; waited for {waits}"
+    say(console, said, style="dim")
 
 
 def _number(text: str, word: str, option: str) -> int | None:
@@ -184,65 +174,3 @@ def _number(text: str, word: str, option: str) -> int | None:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise CamjaxError(f"{option} is {word} or a number, not {text!r}")
-
-
-class _Speed(ProgressColumn):
-    """Pictures a second, of late."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} pictures/s" if speed else "")
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar at a terminal; elsewhere a line a minute."""
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    columns = (
-        TextColumn("explaining"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TextColumn("{task.fields[unreadable]}", style="yellow"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=60) as bar:
-        task = bar.add_task("", total=None, unreadable="")
-
-        def update(done: int, total: int, unreadable: int) -> None:
-            bad = f"{unreadable} unreadable" if unreadable else ""
-            bar.update(task, completed=done, total=total, unreadable=bad)
-
-        yield update
-
-
-class _Lines:
-    """Progress as lines of text."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._began = self._last = time.monotonic()
-        self._first: int | None = None
-
-    def __call__(self, done: int, total: int, unreadable: int) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._began, self._first = now, done  # the first batch compiles, so the speed is that of the others
-        if now - self._last < EVERY or now == self._began:
-            return
-        self._last = now
-        speed = (done - self._first) / (now - self._began)
-        left = f", {_duration((total - done) / speed)} left" if speed else ""
-        self._console.print(
-            f"{done:,} of {total:,}, {speed:.1f} pictures/s, {unreadable:,} unreadable{left}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -13,6 +13,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from camjax.errors import printable
+
 GRACE = 10.0
 """Seconds that a run may take to stop, once it is at work; schedulers kill after about thirty."""
 LAST_WORDS = 2.0
@@ -102,7 +104,7 @@ class Stops:
                 self._said = True
                 text = f"{self.reason}; {self.advice}" if self.advice else self.reason
                 cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-                os.write(2, f"{cursor}{text}\n".encode(errors="backslashreplace"))
+                os.write(2, f"{cursor}{printable(text, None)}\n".encode(errors="backslashreplace"))
         return self.status
 
     def _watch(self) -> None:

@@ -1,53 +1,63 @@
-"""What the commands share at the terminal: loading with a word of it, progress, tables, and where programs are kept."""
+"""What the commands share: safe words for the terminal, loading, tables, and where compiled programs are kept."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+import os
 from pathlib import Path
 
 import jax
 import platformdirs
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from camjax.checkpoints.loading import load_model
 from camjax.core.model import Model
+from camjax.errors import CamjaxError, printable
 from camjax.explain.explanation import Explanation
-from camjax.images.labels import parse_labels, short_label
+from camjax.images.labels import read_labels, short_label
 
 BAR = 20
 """Characters of a probability's bar."""
 
 
+def text(*parts: object, style: str = "") -> Text:
+    """Words for a terminal, in which nothing from a file or a user is taken for colours or control characters.
+
+    Args:
+        parts: what to say, one after the other; a pair is `(what, style)`.
+        style: of the whole.
+    """
+    pairs = (part if isinstance(part, tuple) else (part, "") for part in parts)
+    return Text.assemble(*((printable(str(what), None), how) for what, how in pairs), style=style)
+
+
+def say(console: Console, *parts: object, style: str = "") -> None:
+    """Prints one line, however long, of what `text` takes."""
+    console.print(text(*parts, style=style), soft_wrap=True)
+
+
 def load_for_command(source: str, architecture: str | None, labels: Path | None, console: Console) -> Model:
     """Loads a model, with a word of it while it lasts."""
-    names = None if labels is None else parse_labels(labels.read_text("utf-8"))
-    with console.status(f"loading {source}"):
+    names = None if labels is None else read_labels(labels)
+    with console.status(text("loading ", source)):
         return load_model(source, architecture=architecture, labels=names)
 
 
-@contextlib.contextmanager
-def compile_cache() -> Iterator[None]:
-    """Compiled programs are kept in the user's cache folder, so that only the first call ever compiles."""
-    folder = platformdirs.user_cache_path("camjax") / "xla"
+def keep_programs() -> None:
+    """From now on, compiled programs are kept in the user's cache folder, so that only the first call ever compiles.
+
+    Where the user has said where to keep them, as with `JAX_COMPILATION_CACHE_DIR`, nothing is changed; and what the
+    environment says of a program's size or compile time from which it is kept, holds.
+    """
+    if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return
     settings = {
-        "jax_compilation_cache_dir": str(folder),
+        "jax_compilation_cache_dir": str(platformdirs.user_cache_path("camjax") / "xla"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
-    yield
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, console: Console) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; it shows nothing where that is no terminal."""
-    columns = (TextColumn("explaining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
+        if not os.environ.get(name.upper()):
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
 def class_table(explanation: Explanation) -> Table:
@@ -58,5 +68,23 @@ def class_table(explanation: Explanation) -> Table:
     rows = zip(explanation.classes, explanation.labels, explanation.probabilities, strict=True)
     for number, label, probability in rows:
         bar = "█" * round(BAR * float(probability))
-        table.add_row(Text(str(number), "dim"), short_label(label), f"{probability:.3f}", Text(bar, "green"))
+        table.add_row(text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
     return table
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; a pipe gets whole rows, not Rich's 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def check_batch_extra() -> None:
+    """Says what to install where what stores need is missing.
+
+    Raises:
+        CamjaxError: it is.
+    """
+    try:
+        import camjax.batch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise CamjaxError(f"this needs {error.name}; run pip install 'camjax[batch]'") from error

@@ -2,9 +2,12 @@
 
 import dataclasses
 import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -17,7 +20,9 @@ from camjax.errors import PictureError
 from camjax.explain.explainer import make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
 from camjax.images.geometry import Geometry, Kind, to_picture
+from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
+from camjax.images.preprocess import Preprocess
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +67,7 @@ class Explanation:
 
 def explain_pictures(
     model: Model,
-    paths: Sequence[Path],
+    paths: Iterable[str | os.PathLike[str]],
     *,
     top_k: int = 5,
     classes: Sequence[int] | None = None,
@@ -77,48 +82,89 @@ def explain_pictures(
 
     Args:
         model: from `load_model`, or your own.
-        paths: the files.
+        paths: the files; a generator of them is read as it is needed.
         top_k: how many classes.
-        classes: explain these instead, for every picture.
+        classes: explain these instead, by number, for every picture.
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         interpolation: how maps are resized; see `camjax.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
-        batch_size: pictures a batch.
+        batch_size: pictures a batch; those of two batches are in memory at most.
         on_error: called with the error of a picture that cannot be read, which is then left out; None raises it.
 
-    Yields:
-        An explanation for each picture that could be read.
+    Returns:
+        An iterator with an explanation for each picture that could be read. A class without a label is `"class 7"`.
 
     Raises:
-        PictureError: a picture cannot be read, and `on_error` is None.
+        PictureError: there is no path; or, from the iterator, a picture cannot be read and `on_error` is None.
+        LabelError: a class does not exist.
+        ValueError: `top_k`, `batch_size`, `input_size` or `classes` cannot be.
     """
+    files = map(Path, paths)
+    first = next(files, None)
+    if first is None:
+        raise PictureError("no picture was named")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    preprocess = model.preprocess
+    if input_size is not None:
+        preprocess = dataclasses.replace(preprocess, input_size=input_size)
+    labels = model.labels or _numbered(model)
+    wanted = None if classes is None else _checked_classes(classes, len(labels))
+    top_k = top_k if wanted is None else 1
     explainer = make_explainer(model, top_k=top_k, interpolation=interpolation, dtype=dtype)
-    size = input_size or model.preprocess.input_size
-    wanted = None if classes is None else np.asarray(classes, np.int32)
+    prepared = _read(itertools.chain([first], files), preprocess, geometry, on_error)
+    return _explanations(answers(explainer, _batches(prepared, batch_size), classes=wanted), labels)
 
-    def read() -> Iterator[tuple[Path, Prepared]]:
-        for path in paths:
-            try:
-                yield path, prepare(str(path), read_picture(path), model.preprocess, geometry, size)
-            except PictureError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
 
-    batches = _batches(read(), min(batch_size, len(paths)))
-    for batch, result in answers(explainer, batches, classes=wanted):
-        for row, (path, prepared) in enumerate(batch):
-            yield _explanation(model.labels, path, prepared, CamResult(*(leaf[row] for leaf in result)))
+def _read(
+    paths: Iterable[Path], preprocess: Preprocess, geometry: Kind, on_error: Callable[[PictureError], None] | None
+) -> Iterator[tuple[Path, Prepared]]:
+    for path in paths:
+        try:
+            yield path, prepare(str(path), read_picture(path), preprocess, geometry, preprocess.input_size)
+        except PictureError as error:
+            if on_error is None:
+                raise
+            on_error(error)
 
 
 def _batches(
-    pictures: Iterable[tuple[Path, Prepared]], rows: int
-) -> Iterator[tuple[list[tuple[Path, Prepared]], UInt8[np.ndarray, "rows h w 3"]]]:
-    pictures = iter(pictures)
-    while batch := list(itertools.islice(pictures, rows)):
+    pictures: Iterator[tuple[Path, Prepared]], most: int
+) -> Iterator[tuple[deque[tuple[Path, Prepared]], UInt8[np.ndarray, "rows h w 3"]]]:
+    """As many rows in every batch as in the first, which is short where there are few pictures."""
+    rows = 0
+    while batch := deque(itertools.islice(pictures, rows or most)):
+        rows = rows or len(batch)
         yield batch, stack([prepared.pixels for _, prepared in batch], rows)
+
+
+def _explanations(
+    answered: Iterable[tuple[deque[tuple[Path, Prepared]], CamResult]], labels: Sequence[str]
+) -> Iterator[Explanation]:
+    for batch, result in answered:
+        for row in range(len(batch)):
+            # Whoever iterates is the only one to hold a picture that has been given out.
+            yield _explanation(labels, *batch.popleft(), CamResult(*(leaf[row] for leaf in result)))
+
+
+def _numbered(model: Model) -> tuple[str, ...]:
+    """Names for the classes of a model that has none for them."""
+    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
+    logits = jax.eval_shape(model.forward, model.params, images)
+    return tuple(f"class {number}" for number in range(logits.shape[-1]))
+
+
+def _checked_classes(classes: Sequence[int], count: int) -> Int32[np.ndarray, " k"]:
+    wanted = np.asarray(classes)
+    if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
+        raise ValueError(f"classes must be the numbers of one class or more, not {classes!r}")
+    wrong = [str(number) for number in wanted.tolist() if not 0 <= number < count]
+    if wrong:
+        said = "classes {} do not exist" if len(wrong) > 1 else "class {} does not exist"
+        raise LabelError(f"{said.format(', '.join(wrong))}; the model has classes 0 to {count - 1}")
+    return wanted.astype(np.int32)
 
 
 def _explanation(labels: Sequence[str], path: Path, prepared: Prepared, result: CamResult) -> Explanation:

@@ -1,10 +1,18 @@
-"""Explanations on disk: a figure a picture, a JSON file, a NumPy archive, each moved into place when it is whole."""
+"""Explanations on disk: a figure a picture, a JSON file, a NumPy archive, each moved into place when it is whole.
 
+The JSON file and the archive take one explanation after the other and keep neither its picture nor its maps in memory.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,6 +22,10 @@ from camjax.errors import CamjaxError
 from camjax.explain.explanation import Explanation
 from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, shrink
 from camjax.images.labels import short_label
+from camjax.images.pictures import FIGURE_ENDING
+
+Add = Callable[[Explanation], None]
+"""Takes the next explanation."""
 
 
 def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
@@ -24,10 +36,12 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
         out: a file with a figure's suffix, for one picture; a folder; None is the current folder.
 
     Returns:
-        `NAME.cam.png` in the folder, with a number where two pictures have the same name, or the file itself.
+        `NAME.cam.png` in the folder, or the file itself. A number follows the name where the file would be another
+        picture's figure or one of the pictures, also on systems to which `A.png` and `a.png` are one file.
 
     Raises:
-        CamjaxError: `out` is a file and there are several pictures, or has a suffix that no figure has.
+        CamjaxError: `out` is a file and there are several pictures, is the picture itself, or has a suffix that no
+            figure has.
     """
     if out is not None and out.suffix and not out.is_dir():
         if out.suffix.lower() not in FIGURE_SUFFIXES:
@@ -36,15 +50,13 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
             )
         if len(pictures) > 1:
             raise CamjaxError(f"{out} is one file, but there are {len(pictures)} pictures; give a folder with --out")
+        if any(out.resolve() == picture.resolve() for picture in pictures):
+            raise CamjaxError(f"{out} is the picture itself; give the figure another name with --out")
         return [out]
     folder = out or Path()
-    taken: dict[str, int] = {}
-    paths = []
-    for picture in pictures:
-        count = taken[picture.stem] = taken.get(picture.stem, 0) + 1
-        number = f"-{count}" if count > 1 else ""
-        paths.append(folder / f"{picture.stem}{number}.cam.png")
-    return paths
+    here = folder.resolve()
+    taken = {_as_one_file(picture.name) for picture in pictures if picture.parent.resolve() == here}
+    return [folder / _free_name(picture.stem, taken) for picture in pictures]
 
 
 def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity: float) -> None:
@@ -58,26 +70,87 @@ def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity
     save_figure(figure(picture, heats, titles, colormap, opacity), path)
 
 
-def write_json(explanations: Sequence[Explanation], model: Model, path: Path) -> None:
-    """Classes, labels, probabilities and logits of every picture, with the model's name, preprocessing and origin."""
-    document = {
-        "model": {"name": model.name, "architecture": model.architecture, "origin": model.origin},
-        "pictures": [_entry(explanation) for explanation in explanations],
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+@contextlib.contextmanager
+def json_file(path: Path, model: Model) -> Iterator[Add]:
+    """A JSON file of explanations, written when the block ends without an error and there were any.
+
+    Classes, labels, probabilities and logits of every picture, with the model's name, architecture and origin.
+
+    Args:
+        path: the file; its folder is made when missing.
+        model: that explains.
+
+    Yields:
+        A function that takes the next explanation.
+    """
+    entries: list[dict[str, Any]] = []
+    yield lambda explanation: entries.append(_entry(explanation))
+    if entries:
+        described = {"name": model.name, "architecture": model.architecture, "origin": model.origin}
+        text = json.dumps({"model": described, "pictures": entries}, indent=2, ensure_ascii=False)
+        with atomic_path(path) as temporary:
+            # A file name that is not UTF-8 becomes JSON's own escapes, which Python reads as the same name.
+            temporary.write_text(text + "\n", "utf-8", "backslashreplace")
 
 
-def write_npz(explanations: Sequence[Explanation], path: Path) -> None:
-    """The arrays of every picture, stacked: raw `maps (n, k, h, w)` and the rest as `Explanation` names them."""
-    arrays: dict[str, Any] = {
-        name: np.stack([getattr(explanation, name) for explanation in explanations])
-        for name in ("classes", "probabilities", "logits", "maps")
-    }
-    arrays["paths"] = np.asarray([os.fspath(explanation.path) for explanation in explanations])
-    arrays["labels"] = np.asarray([explanation.labels for explanation in explanations])
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+@contextlib.contextmanager
+def npz_file(path: Path) -> Iterator[Add]:
+    """A NumPy archive of explanations, written when the block ends without an error and there were any.
+
+    The arrays of every picture, stacked: raw `maps (n, k, h, w)` and the rest as `Explanation` names them. The maps
+    wait in an unnamed temporary file for their number.
+
+    Args:
+        path: the file; its folder is made when missing.
+
+    Yields:
+        A function that takes the next explanation.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in ("classes", "probabilities", "logits", "labels", "paths")}
+    shape: tuple[int, ...] = ()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent) as maps:  # not in the system's folder, which may be in memory
+
+        def add(explanation: Explanation) -> None:
+            nonlocal shape
+            shape = explanation.maps.shape
+            maps.write(np.ascontiguousarray(explanation.maps, np.float32).data)
+            for name in ("classes", "probabilities", "logits", "labels"):
+                columns[name].append(getattr(explanation, name))
+            columns["paths"].append(os.fspath(explanation.path))
+
+        yield add
+        if not columns["paths"]:
+            return
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, column in columns.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(column), allow_pickle=False)
+            _add_stacked(archive, maps, (len(columns["paths"]), *shape))
+
+
+def _add_stacked(archive: zipfile.ZipFile, maps: IO[bytes], shape: tuple[int, ...]) -> None:
+    """The array `maps`, float32, from its bytes."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    maps.seek(0)
+    with archive.open("maps.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        shutil.copyfileobj(maps, file, 2**20)
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """The figure's name, with the first number that makes it another than those taken; it is taken then."""
+    number, name = 1, f"{stem}{FIGURE_ENDING}"
+    while _as_one_file(name) in taken:
+        number += 1
+        name = f"{stem}-{number}{FIGURE_ENDING}"
+    taken.add(_as_one_file(name))
+    return name
+
+
+def _as_one_file(name: str) -> str:
+    """Names that are equal here are one file on some system."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _entry(explanation: Explanation) -> dict[str, Any]:

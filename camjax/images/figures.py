@@ -16,7 +16,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from camjax.atomic import atomic_path
-from camjax.errors import CamjaxError
+from camjax.errors import CamjaxError, printable
+from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -129,7 +130,7 @@ def figure(
         axes.imshow(overlay(picture, _at_size(heat, picture.shape[:2]), colormap, opacity), interpolation="antialiased")
         axes.set_axis_off()
         x, y = (left + width / 2) / total[0], (bottom + height + 0.09) / total[1]
-        drawing.text(x, y, title, ha="center", va="baseline", color="black", parse_math=False)
+        drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
     _fit_titles(drawing.texts, width * drawing.dpi)
     return drawing
 
@@ -150,13 +151,13 @@ def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     suffix = path.suffix.lower()
     if suffix not in FIGURE_SUFFIXES:
         raise RenderError(f"{path}: a figure's name ends in {', '.join(sorted(FIGURE_SUFFIXES))}")
-    dates = {".png": {}, ".pdf": {"CreationDate": None, "ModDate": None}, ".svg": {"Date": None}}
+    texts = {".png": {"Software": FIGURE_MARK}, ".pdf": {"CreationDate": None, "ModDate": None}, ".svg": {"Date": None}}
     import matplotlib
 
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "camjax"}):
         # Half a second faster than zlib's usual level, and 5 % larger.
         quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if suffix == ".png" else {}
-        drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=dates[suffix], **quick)
+        drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=texts[suffix], **quick)
 
 
 def shrink(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:

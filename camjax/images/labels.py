@@ -3,8 +3,10 @@
 import difflib
 import functools
 import importlib.resources
+import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from camjax.errors import CamjaxError
 
@@ -37,6 +39,22 @@ def parse_labels(text: str) -> tuple[str, ...]:
     if "" in lines:
         raise LabelError(f"the list of labels has an empty line, number {lines.index('') + 1}")
     return tuple(lines)
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Labels from a text file, as `parse_labels` takes them.
+
+    Raises:
+        LabelError: the file is missing, cannot be read, is not UTF-8, or holds no list of labels.
+    """
+    try:
+        return parse_labels(Path(path).read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path}: is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}") from error
 
 
 def short_label(label: str) -> str:

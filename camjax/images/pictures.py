@@ -17,6 +17,12 @@ from camjax.errors import PictureError
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """What a folder is searched for; a file that is named is recognised by its content."""
 
+FIGURE_ENDING = ".cam.png"
+"""Of the names of the figures that camjax writes; folders that are searched leave its own out, by `FIGURE_MARK`."""
+
+FIGURE_MARK = "camjax"
+"""What a PNG figure's text says under `Software`."""
+
 MAX_PIXELS = 89_478_485
 """What Pillow warns beyond (a quarter of 1 GiB as RGB): a small file that claims more may be there to fill memory."""
 
@@ -91,7 +97,9 @@ def decode_picture(file: BufferedReader | BytesIO, name: str) -> UInt8[np.ndarra
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The files named, and the pictures in the folders named and below, by name; hidden ones are left out.
+    """The files named, and the pictures in the folders named and below, by name.
+
+    In folders, hidden files and the figures that camjax wrote are left out.
 
     Args:
         paths: files, taken as they are, and folders.
@@ -117,8 +125,9 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def files_in(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Iterator[Path]:
-    """The files of these kinds in a folder and below, by name, hidden ones left out; only one folder is in memory.
+    """The files of these kinds in a folder and below, by name; only one folder is in memory.
 
+    Hidden ones, and camjax's own figures, are left out.
     Folders that are links are not followed, so a loop of them ends.
     """
     with os.scandir(folder) as entries:
@@ -128,8 +137,19 @@ def files_in(folder: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Iter
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from files_in(folder / entry.name, suffixes)
-        elif os.path.splitext(entry.name)[1].lower() in suffixes:
+        elif os.path.splitext(entry.name)[1].lower() in suffixes and not _is_own_figure(folder / entry.name):
             yield folder / entry.name
+
+
+def _is_own_figure(path: Path) -> bool:
+    """Whether camjax drew it: by its name, and by the text that PNG figures carry before their pixels."""
+    if not path.name.lower().endswith(FIGURE_ENDING):
+        return False
+    try:
+        with path.open("rb") as file:
+            return f"tEXtSoftware\0{FIGURE_MARK}".encode() in file.read(512)
+    except OSError:
+        return False
 
 
 def _open(name: str, file: BufferedReader | BytesIO) -> Image.Image:

@@ -36,7 +36,7 @@ def patched():
 
     plan.CHUNK_PICTURES = 8
     batch.load_for_command = toy
-    batch._progress = lines
+    batch.run_progress = lines
 
 
 if __name__ == "__main__":

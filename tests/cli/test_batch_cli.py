@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from camjax.cli import app as cli
-from camjax.cli import batch as batch_commands
+from camjax.cli import progress as progress_module
 
 PROGRAM = "from camjax.cli.app import main; main()"
 FAST = ("--size", "64", "-k", "2")
@@ -135,7 +135,7 @@ def test_progress_without_a_terminal_is_a_line_a_minute(monkeypatch):
     clock = iter([0.0, 10.0, 40.0, 75.0, 80.0, 140.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     console = Console(file=io.StringIO(), width=200)
-    lines = batch_commands._Lines(console)
+    lines = progress_module._Lines(console)
     for done in (1000, 4000, 7500, 8000, 14000):
         lines(done, 1_000_000, 3)
     assert console.file.getvalue().splitlines() == [
@@ -146,7 +146,7 @@ def test_progress_without_a_terminal_is_a_line_a_minute(monkeypatch):
 
 def test_progress_at_a_terminal_is_a_bar():
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with batch_commands._progress(console) as progress:
+    with progress_module.run_progress(console) as progress:
         progress(5, 20, 1)
         progress(20, 20, 1)
     assert "20/20" in console.file.getvalue()

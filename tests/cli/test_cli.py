@@ -1,20 +1,31 @@
 """The command line from outside: what it writes, prints and refuses."""
 
+import dataclasses
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from toys import uint8_images
+from toys import toy_model, uint8_images
 
 from camjax.cli import app as cli
-from camjax.cli import commands
+from camjax.cli import explain as explain_command
+from camjax.cli import layers as layers_command
+from camjax.core.layers import default_layer, layers
+from camjax.core.model import Model
+from camjax.explain import explanation as explanation_module
 from camjax.images.geometry import Geometry, to_input
+from camjax.images.pictures import read_picture
+from camjax.images.preprocess import Preprocess
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cat_and_coffee.jpg"
 
@@ -38,6 +49,19 @@ def run(tmp_path, monkeypatch, capsys):
 
 def visible(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The commands explain with a toy, whatever they are asked for."""
+    model = dataclasses.replace(toy_model(), labels=("[red]zero[/red]", "one\x1b[31m", *map(str, range(2, 9))))
+    monkeypatch.setattr(explain_command, "load_for_command", lambda *_: model)
+    return model
+
+
+def write_picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(uint8_images(1, 40, 50, seed)[0]).save(path)
 
 
 def test_one_picture(run, tmp_path):
@@ -166,6 +190,96 @@ def test_an_input_that_is_not_square(run, tmp_path):
     assert np.load(tmp_path / "a.npz")["maps"].shape == (1, 1, 64, 96)
 
 
+def test_pictures_do_not_stay_in_memory(run, tmp_path, toy, monkeypatch):
+    drawn, most = [], []
+
+    def draw(explanation, *_arguments, **_options):
+        gc.collect()
+        drawn.append(weakref.ref(explanation.picture))
+        most.append(sum(picture() is not None for picture in drawn))
+
+    # Pillow's arrays are views of its bytes; these own their pixels, so that a reference tells whether they are there.
+    monkeypatch.setattr(explanation_module, "read_picture", lambda path: np.array(read_picture(path)))
+    monkeypatch.setattr(explain_command, "write_figure", draw)
+    for number in range(24):
+        write_picture(tmp_path / "in" / f"{number}.png", number)
+    assert run("explain", "in", "--json", "a.json", "--npz", "a.npz")[0] == 0
+    assert len(most) == 24
+    assert max(most) <= 2
+    assert np.load(tmp_path / "a.npz")["maps"].shape == (24, 5, 32, 32)
+
+
+def test_figures_of_one_name_are_all_there(run, tmp_path, toy):
+    for name in ("x/cat.png", "y/cat.png", "cat-2.png", "CAT.png"):
+        write_picture(tmp_path / name)
+    status, out, _ = run("explain", "x/cat.png", "y/cat.png", "cat-2.png", "CAT.png", "-k", 1, "-o", "figures")
+    assert status == 0
+    written = visible(tmp_path / "figures")
+    assert len({name.lower() for name in written}) == 4
+    assert all(f"→ figures/{name}" in out for name in written)
+
+
+def test_a_folder_that_is_explained_twice(run, tmp_path, toy):
+    write_picture(tmp_path / "a.png")
+    for _ in range(2):
+        assert run("explain", ".", "-k", 1)[0] == 0
+        assert visible(tmp_path) == ["a.cam.png", "a.png"]
+    assert run("explain", "a.cam.png", "-k", 1)[0] == 0
+    assert visible(tmp_path) == ["a.cam.cam.png", "a.cam.png", "a.png"]
+
+
+def test_a_picture_is_not_drawn_over(run, tmp_path, toy):
+    write_picture(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    status, _, err = run("explain", "a.png", "-o", "a.png")
+    assert status == 2
+    assert "a.png is the picture itself" in err
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_names_are_shown_but_not_obeyed(run, tmp_path, toy):
+    name = "a\x1b[31m[bold]b\u202e.png"
+    write_picture(tmp_path / name)
+    (tmp_path / "bad\x1b[2J[bold].png").write_bytes(b"nothing")
+    status, out, err = run("explain", name, "bad\x1b[2J[bold].png", "--classes", "0,1", "--json", "j\x07.json")
+    assert status == 2
+    assert "a?[31m[bold]b?.png → a?[31m[bold]b?.cam.png" in out
+    assert "[red]zero[/red]" in out
+    assert "one?[31m" in out
+    assert "→ j?.json" in out
+    assert "left out: bad?[2J[bold].png: is not a picture" in err
+    assert all(letter.isprintable() for letter in (out + err).replace("\n", ""))
+
+
+def test_names_that_are_not_utf8(run, tmp_path, toy):
+    name = os.fsdecode(b"\xff.png")
+    write_picture(tmp_path / name)
+    status, out, err = run("explain", name, "-k", 1, "--json", "a.json", "--npz", "a.npz")
+    assert (status, err) == (0, "")
+    assert "?.png → ?.cam.png" in out
+    assert json.loads((tmp_path / "a.json").read_text())["pictures"][0]["path"] == name
+    assert np.load(tmp_path / "a.npz")["paths"].tolist() == [name]
+
+
+def test_errors_are_shown_but_not_obeyed(run):
+    status, _, err = run("explain", "missing\x1b[31m.jpg")
+    assert status == 2
+    assert err == "camjax: missing?[31m.jpg: there is no such file; check the path\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"caf\xe9\n", "names.txt: is not UTF-8"), (None, "names.txt: cannot be read"), (b"", "names.txt: the list of")],
+)
+def test_labels_that_cannot_be_read_are_one_line(run, tmp_path, data, words):
+    if data is not None:
+        (tmp_path / "names.txt").write_bytes(data)
+    status, _, err = run("explain", EXAMPLE, "--labels", "names.txt")
+    assert status == 2
+    assert err.startswith(f"camjax: {words}")
+    assert err.count("\n") == 1
+
+
 def test_labels_of_ones_own(run, tmp_path):
     (tmp_path / "names.txt").write_text("".join(f"thing {number}\n" for number in range(1000)))
     status, out, _ = run("explain", EXAMPLE, "--labels", "names.txt", "--classes", "thing 967", "-o", "x.png")
@@ -200,7 +314,7 @@ def test_models_lists_every_name(run):
     assert all(source.name in out for source in manifest())
 
 
-@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["convert"]])
+@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["layers"], ["convert"]])
 def test_help(run, command):
     status, out, err = run(*command, "--help")
     assert (status, err) == (0, "")
@@ -212,7 +326,34 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device", "figure.png")
 
-    monkeypatch.setattr(commands, "write_figure", full)
+    monkeypatch.setattr(explain_command, "write_figure", full)
     status, _, err = run("explain", EXAMPLE)
     assert status == 2
     assert err.strip() == "camjax: figure.png: No space left on device"
+
+
+def test_layers_are_listed_in_order(run, monkeypatch):
+    model = toy_model()
+    monkeypatch.setattr(layers_command, "load_for_command", lambda *_: model)
+    status, out, err = run("layers", "toy")
+    assert (status, err) == (0, "")
+    heading, *rows = out.splitlines()
+    assert heading.split() == ["layer", "shape", "dtype"]
+    found = layers(model)
+    assert [row.split()[0] for row in rows] == list(found)
+    assert len(rows) > 1
+    for row, (name, value) in zip(rows, found.items(), strict=True):
+        assert f" {' x '.join(map(str, value.shape))} " in row
+        assert f" {value.dtype}" in row
+        assert row.rstrip().endswith("default") == (name == default_layer(model))
+
+
+def test_layers_without_a_default_are_listed(run, monkeypatch):
+    def forward(params, images):
+        return checkpoint_name(images.mean((1, 2)), "a[red]b") @ params
+
+    model = Model(jnp.ones((3, 2)), forward, Preprocess((8, 8)))
+    monkeypatch.setattr(layers_command, "load_for_command", lambda *_: model)
+    status, out, _ = run("layers", "toy")
+    assert status == 0
+    assert out.splitlines()[1].split() == ["a[red]b", "1", "x", "3", "float32"]

@@ -1,10 +1,16 @@
 """Picture files to explanations."""
 
+import dataclasses
+
 import numpy as np
+import pytest
 from batch_material import write_pictures
 from toys import toy_model
 
+from camjax.errors import PictureError
+from camjax.explain import explanation as explanation_module
 from camjax.explain.explanation import explain_pictures
+from camjax.images.labels import LabelError
 
 MODEL = toy_model()
 
@@ -15,3 +21,68 @@ def test_an_input_that_is_not_square(tmp_path):
         assert explanation.geometry.input_size == (32, 64)
         assert explanation.maps.shape == (2, 32, 64)
         assert np.nanmax(explanation.heats()) == 1
+
+
+def test_a_generator_of_paths_and_text(tmp_path):
+    paths = sorted(write_pictures(tmp_path, 5).iterdir())
+    expected = list(explain_pictures(MODEL, paths, top_k=2, batch_size=2))
+    found = list(explain_pictures(MODEL, (str(path) for path in paths), top_k=2, batch_size=2))
+    assert [one.path for one in found] == paths
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.maps, theirs.maps)
+
+
+def test_few_pictures_are_a_small_batch(tmp_path, monkeypatch):
+    rows = []
+    stack = explanation_module.stack
+    monkeypatch.setattr(explanation_module, "stack", lambda pixels, count: rows.append(count) or stack(pixels, count))
+    paths = sorted(write_pictures(tmp_path, 7).iterdir())  # the last but one is broken
+    assert len(list(explain_pictures(MODEL, iter(paths), on_error=lambda _: None))) == 6
+    assert len(list(explain_pictures(MODEL, iter(paths), batch_size=4, on_error=lambda _: None))) == 6
+    assert rows == [6, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": -3}, "batch_size must be at least 1, not -3"),
+        ({"input_size": (0, 32)}, r"input_size must be \(height, width\) in pixels, not \(0, 32\)"),
+        ({"input_size": (32, -32)}, "input_size must be"),
+        ({"input_size": 32}, "input_size must be"),
+        ({"top_k": 0}, r"top_k must be in 1\.\.9, the classes of toy, not 0"),
+        ({"top_k": 10}, r"top_k must be in 1\.\.9"),
+        ({"classes": []}, "classes must be the numbers of one class or more"),
+        ({"classes": [0.5]}, "classes must be the numbers"),
+        ({"classes": [[1]]}, "classes must be the numbers"),
+        ({"classes": 3}, "classes must be the numbers"),
+        ({"classes": [-1]}, "class -1 does not exist; the model has classes 0 to 8"),
+        ({"classes": [9, 3, -2]}, "classes 9, -2 do not exist; the model has classes 0 to 8"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_what_cannot_be_is_said_at_once(tmp_path, options, words):
+    path = write_pictures(tmp_path, 1) / "000.png"
+    with pytest.raises((ValueError, LabelError), match=words):
+        explain_pictures(MODEL, [path], **options)
+
+
+def test_fewer_classes_than_the_usual_five(tmp_path):
+    path = write_pictures(tmp_path, 1) / "000.png"
+    (explanation,) = explain_pictures(toy_model(num_classes=3), [path], classes=[2, 0])
+    assert explanation.classes.tolist() == [2, 0]
+
+
+def test_no_pictures_are_an_error():
+    with pytest.raises(PictureError, match="no picture was named"):
+        explain_pictures(MODEL, iter([]))
+
+
+@pytest.mark.parametrize("classes", [None, [7, 1]])
+def test_a_model_without_labels(tmp_path, classes):
+    model = dataclasses.replace(MODEL, labels=())
+    path = write_pictures(tmp_path, 1) / "000.png"
+    (explanation,) = explain_pictures(model, [path], top_k=2, classes=classes)
+    assert explanation.labels == tuple(f"class {number}" for number in explanation.classes)
+    with pytest.raises(ValueError, match=r"must be in 1\.\.9"):
+        explain_pictures(model, [path], top_k=10)

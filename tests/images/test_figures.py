@@ -64,6 +64,11 @@ def test_titles_share_a_size_and_are_no_formulas():
     assert [text.get_text() for text in drawing.texts] == titles
 
 
+def test_titles_have_no_control_characters():
+    (title,) = figure(PICTURE, HEAT[None], ["a\x1b[31mcat\n\u202e, 0.1"]).texts
+    assert title.get_text() == "a?[31mcat??, 0.1"
+
+
 def test_large_pictures_are_drawn_at_a_panels_resolution():
     picture = np.full((1500, 3000, 3), 200, np.uint8)
     heat = np.ones((1, 1500, 3000), np.float32)

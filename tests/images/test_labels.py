@@ -6,7 +6,7 @@ import pytest
 from timm.data import ImageNetInfo
 from torchvision.models import ResNet50_Weights
 
-from camjax.images.labels import LabelError, find_classes, imagenet_labels, parse_labels, short_label
+from camjax.images.labels import LabelError, find_classes, imagenet_labels, parse_labels, read_labels, short_label
 
 
 def test_order_is_torchvisions():
@@ -57,3 +57,17 @@ def test_synset_text():
             parse_labels(text)
     with pytest.raises(LabelError, match="number 2"):
         parse_labels("cat\n\ndog")
+
+
+def test_files_of_labels(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffHündchen\r\ncup\n".encode())
+    assert read_labels(path) == ("Hündchen", "cup")
+    path.write_bytes("Hündchen\n".encode("latin-1"))
+    with pytest.raises(LabelError, match=r"names\.txt: is not UTF-8 \(byte 1"):
+        read_labels(path)
+    path.write_bytes(b"a\n\nb")
+    with pytest.raises(LabelError, match=r"names\.txt: .* an empty line, number 2"):
+        read_labels(path)
+    with pytest.raises(LabelError, match=r"missing\.txt: cannot be read \(No such file"):
+        read_labels(tmp_path / "missing.txt")

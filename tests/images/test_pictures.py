@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, ImageOps
 from toys import uint8_images
 
 from camjax.errors import PictureError
+from camjax.images.figures import figure, save_figure
 from camjax.images.pictures import MAX_PIXELS, find_pictures, read_picture
 
 SMOOTH = np.stack(np.meshgrid(np.linspace(0, 255, 40), np.linspace(40, 200, 24)), -1).astype(np.uint8)
@@ -255,3 +256,13 @@ def test_find_pictures(tmp_path):
     (tmp_path / "bare").mkdir()
     with pytest.raises(PictureError, match="no picture in this folder"):
         find_pictures([tmp_path / "bare"])
+
+
+def test_figures_of_ones_own_are_no_pictures_in_folders(tmp_path):
+    drawing = figure(np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8)), ["cat, 0.5"])
+    save_figure(drawing, tmp_path / "a.cam.png")
+    save_figure(drawing, tmp_path / "b.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "c.cam.png")  # somebody's camera
+    (tmp_path / "d.cam.png").write_bytes(b"")
+    assert [path.name for path in find_pictures([tmp_path])] == ["b.png", "c.cam.png", "d.cam.png"]
+    assert find_pictures([tmp_path / "a.cam.png"]) == [tmp_path / "a.cam.png"]

@@ -14,11 +14,11 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from camjax.checkpoints.damage import one_line_errors, printable
+from camjax.checkpoints.damage import one_line_errors
 from camjax.checkpoints.torch.state_dicts import find_state_dict
 from camjax.checkpoints.torch.tensors import Storage, TensorRecord, check_tensor, tensor_array
 from camjax.checkpoints.torch.unpickler import unpickle_tensors
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 
 MOST_PICKLE_BYTES = 8 * 2**20
 """The most bytes of pickle that are read; that of ResNet-152 has 0.1 MB. The weights do not count."""

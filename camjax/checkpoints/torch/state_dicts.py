@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from camjax.checkpoints.damage import printable, some_names
+from camjax.checkpoints.damage import some_names
 from camjax.checkpoints.torch.tensors import TensorRecord
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 
 WRAPPER_KEYS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 """Where training loops put the state dict, first match first; timm too prefers the averaged weights."""

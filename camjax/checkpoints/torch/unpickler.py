@@ -18,7 +18,6 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from camjax.checkpoints.damage import printable
 from camjax.checkpoints.torch.tensors import (
     STORAGE_DTYPES,
     TENSOR_DTYPES,
@@ -28,7 +27,7 @@ from camjax.checkpoints.torch.tensors import (
     as_count,
     as_counts,
 )
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
 
 _PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
 

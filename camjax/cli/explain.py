@@ -1,0 +1,109 @@
+"""`camjax explain`: a table and a figure for each picture, and all of them as JSON or arrays."""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from camjax.cli.options import FigureOptions, NetworkOptions
+from camjax.cli.progress import progress_bar
+from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
+from camjax.core.model import Model
+from camjax.errors import CamjaxError, PictureError
+from camjax.explain.explanation import explain_pictures
+from camjax.explain.outputs import Add, figure_paths, json_file, npz_file, write_figure
+from camjax.images.figures import check_colormap
+from camjax.images.labels import find_classes
+from camjax.images.pictures import find_pictures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainOptions(FigureOptions, NetworkOptions):
+    """The options of `camjax explain`."""
+
+    classes: Annotated[
+        str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
+    ] = None
+    json: Annotated[Path | None, typer.Option(help="Write classes and probabilities here.", show_default=False)] = None
+    npz: Annotated[Path | None, typer.Option(help="Write the arrays here, maps included.", show_default=False)] = None
+
+
+def explain(
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, and folders of them.", show_default=False)],
+    options: ExplainOptions,
+) -> None:
+    """Show where a network sees its top classes in your pictures."""
+    console, errors = Console(), Console(stderr=True)
+    check_colormap(options.colormap)
+    paths = find_pictures(pictures)
+    figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
+    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    failed: list[PictureError] = []
+    keep_programs()
+    explanations = explain_pictures(
+        model,
+        paths,
+        top_k=options.top_k,
+        classes=_wanted(options, model),
+        geometry=options.geometry,
+        input_size=options.size,
+        dtype=options.dtype,
+        on_error=failed.append,
+    )
+    explained = 0
+    with contextlib.ExitStack() as open_files:
+        files = _files(options, model, open_files)
+        with progress_bar(len(paths), errors) as advance:
+            for explanation in explanations:
+                target = figures[explanation.path]
+                write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
+                say(console, (explanation.path, "bold"), " → ", (target, "cyan"))
+                console.print(class_table(explanation))
+                for add in files:
+                    add(explanation)
+                explained += 1
+                advance()
+    if explained:
+        _name_files(options, console)
+    _report(failed, explained, errors)
+
+
+def _wanted(options: ExplainOptions, model: Model) -> tuple[int, ...] | None:
+    if options.classes is not None:
+        return find_classes(model.labels, options.classes.split(","))
+    if options.top_k > len(model.labels):
+        raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
+    return None
+
+
+def _files(options: ExplainOptions, model: Model, stack: contextlib.ExitStack) -> list[Add]:
+    """What takes every explanation besides the figure; written when the stack closes."""
+    files = []
+    if options.json:
+        files.append(stack.enter_context(json_file(options.json, model)))
+    if options.npz:
+        files.append(stack.enter_context(npz_file(options.npz)))
+    return files
+
+
+def _name_files(options: ExplainOptions, console: Console) -> None:
+    if options.json:
+        say(console, "classes and probabilities → ", options.json)
+    if options.npz:
+        say(console, "arrays → ", options.npz)
+
+
+def _report(failed: Sequence[PictureError], explained: int, console: Console) -> None:
+    """One line for each picture that was left out, and status 2. A lone failure is the command's error."""
+    if not failed:
+        return
+    if not explained and len(failed) == 1:
+        raise failed[0]
+    for error in failed:
+        say(console, f"left out: {error}", style="yellow")
+    say(console, f"{explained} explained, {len(failed)} left out")
+    raise typer.Exit(2)

@@ -1,0 +1,54 @@
+"""`camjax models` and `camjax convert`: what can be loaded, and a file of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from camjax.checkpoints.hub import is_cached
+from camjax.checkpoints.manifest import WeightSource, manifest
+from camjax.checkpoints.packages import is_installed
+from camjax.checkpoints.store import save_model
+from camjax.cli.options import WeightOptions
+from camjax.cli.terminal import load_for_command, say, text, wide_console
+from camjax.errors import CamjaxError
+
+Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
+
+
+def models() -> None:
+    """List the pretrained models, where they come from, and which are here already."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "short", "from", "licence", "here"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for source in manifest():
+        place = f"PyPI: {source.package}" if source.package else f"hub: {source.repository}"
+        here = text(("yes", "green")) if _is_here(source) else text(("no", "dim"))
+        table.add_row(*map(text, (source.name, ", ".join(source.aliases), place, source.licence)), here)
+    console = wide_console()
+    console.print(table)
+    said = "Also hf-hub:OWNER/NAME[@REVISION], mxnet:PREFIX@EPOCH, and weight files: .safetensors, .pth, .pt, .bin"
+    console.print(text(said, style="dim"))
+
+
+def convert(
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: NAME.safetensors.")],
+    options: WeightOptions,
+) -> None:
+    """Write a model to one file that loads without a network and without any other file."""
+    if out.is_dir():
+        raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
+    model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))
+    save_model(model, out)
+    size = out.stat().st_size / 1e6
+    described = f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes)"
+    say(Console(), f"{described} → {out} ({size:.1f} MB)")
+
+
+def _is_here(source: WeightSource) -> bool:
+    if source.package:
+        return is_installed(source.package)
+    return source.repository is not None and is_cached(source.repository, source.file, source.revision)

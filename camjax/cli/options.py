@@ -1,0 +1,127 @@
+"""The options of the commands, each written once: a dataclass field with its type, help and default.
+
+A command is a function whose parameter `options` is one of these dataclasses; `with_options` makes of it what Typer
+reads. What several commands share stands in a base class.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+import typer
+
+from camjax.images.figures import DEFAULT_COLORMAP
+from camjax.images.geometry import Kind
+
+
+def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with its parameter `options` taken apart, a keyword for each field.
+
+    Args:
+        command: a function with a parameter `options: SomeDataclass`.
+
+    Returns:
+        A function with the signature that Typer wants, which calls `command`.
+    """
+    kind = get_type_hints(command)["options"]
+    own = [part for part in inspect.signature(command).parameters.values() if part.name != "options"]
+    hints, empty = get_type_hints(kind, include_extras=True), inspect.Parameter.empty
+    fields = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+    @functools.wraps(command)
+    def taken_apart(**values: Any) -> Any:  # noqa: ANN401
+        options = kind(**{part.name: values.pop(part.name) for part in fields})
+        return command(**values, options=options)
+
+    own_hints = get_type_hints(command, include_extras=True)
+    own = [part.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[part.name]) for part in own]
+    taken_apart.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
+    taken_apart.__annotations__ = {part.name: part.annotation for part in (*own, *fields)}
+    return taken_apart
+
+
+class Size(NamedTuple):
+    """Of the network's input; to Typer, a plain tuple would be an option of two words."""
+
+    height: int
+    width: int
+
+
+def _size(text: str) -> Size:
+    """From one side of a square, or both."""
+    if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is not a size; write one side, or HEIGHTxWIDTH")
+    height, _, width = text.partition("x")
+    return Size(int(height), int(width or height))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightOptions:
+    """How a model is loaded."""
+
+    architecture: Annotated[
+        str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(help="A text file with one class name a line, or a synset.txt.", show_default=False)
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model is meant, where it is not an argument."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name that `camjax models` lists, hf-hub:OWNER/NAME@REVISION, mxnet:PREFIX@EPOCH, or a file.",
+        ),
+    ] = "efficientnet_lite0"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions(WeightOptions, ModelOptions):
+    """Which network explains, and what it is shown."""
+
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 5
+    geometry: Annotated[
+        Kind, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
+    ] = "pad"
+    size: Annotated[
+        Size | None,
+        typer.Option(
+            parser=_size,
+            metavar="SIZE",
+            help="What the network sees: 224, or 224x320 (height x width).",
+            show_default="the weights' own",
+        ),
+    ] = None
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What the network computes in.")] = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FigureOptions:
+    """How a figure looks, and where it goes."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A folder for the figures, or a file (.png, .pdf, .svg).", show_default="here"
+        ),
+    ] = None
+    colormap: Annotated[str, typer.Option(help="Any of matplotlib's; the original demo used hsv.")] = DEFAULT_COLORMAP
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the heat map over the picture.")] = 0.5

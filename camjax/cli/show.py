@@ -1,0 +1,29 @@
+"""`camjax show`: one picture of a store."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from camjax.cli.options import FigureOptions
+from camjax.cli.terminal import check_batch_extra, class_table, say
+
+
+def show(
+    store: Annotated[str, typer.Argument(help="A Zarr store that camjax batch wrote.")],
+    entry: Annotated[str, typer.Argument(help="The number of a picture in it, from 0, or its path.")],
+    options: FigureOptions,
+) -> None:
+    """Draw one picture of a store."""
+    check_batch_extra()
+    from camjax.batch.show import read_entry
+    from camjax.explain.outputs import figure_paths, write_figure
+    from camjax.images.figures import check_colormap
+
+    check_colormap(options.colormap)
+    explanation = read_entry(store, entry)
+    (target,) = figure_paths([explanation.path], options.out)
+    write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
+    console = Console()
+    say(console, (explanation.path, "bold"), " → ", (target, "cyan"))
+    console.print(class_table(explanation))
