@@ -26,7 +26,7 @@ def assert_refused(path, message, read=read_torch):
     start = time.monotonic()
     try:
         with pytest.raises(CheckpointError, match=message) as caught:
-            read(path)
+            dict(read(path))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
