@@ -1,6 +1,7 @@
 """Which way imports run, and what importing camjax costs."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,28 @@ def test_imports_run_one_way(path):
             assert LEVEL[inner[0]] <= LEVEL[part], f"{part} imports {name}, which stands above it"
 
 
+def module_name(path):
+    return ".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def needed(path, known):
+    """The modules of camjax that a file imports; `from package import name` may be a module, or what stands in one."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from inner & known or {node.module}
+
+
+def test_imports_have_no_cycle():
+    """Within a folder too; the package's own file only says where its public names are."""
+    paths = {module_name(path): path for path in MODULES if path != ROOT / "__init__.py"}
+    graph = {name: set(needed(path, paths.keys())) for name, path in paths.items()}
+    assert "camjax.core.names" in graph["camjax.core.model"]
+    graphlib.TopologicalSorter(graph).prepare()  # raises a CycleError that names the modules of a cycle
+
+
 def test_every_module_has_a_level():
     parts = {path.relative_to(ROOT).with_suffix("").parts[0] for path in MODULES}
     assert parts - {"__init__"} == LEVEL.keys()
@@ -48,6 +71,15 @@ def test_importing_camjax_loads_neither_torch_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_importing_cam_fn_loads_no_network():
+    program = (
+        "import sys; from camjax import cam_fn; unwanted = ('flax', 'equinox', 'camjax.models', 'camjax.checkpoints');"
+        "print([name for name in sys.modules if name in unwanted], 'camjax.methods.cam' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"
 
 
 def test_public_names_are_documented_and_few():
