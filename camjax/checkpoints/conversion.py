@@ -106,7 +106,8 @@ def _shapes(outline: Params) -> dict[str, tuple[int, ...]]:
 
 
 def _params(arrays: Tensors) -> Params:
-    return unflatten({name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
+    # Copies: on a CPU, JAX would share memory with the caller's arrays, or with the file behind them.
+    return unflatten({name: jnp.array(array, jnp.float32) for name, array in arrays.items()})
 
 
 def _changed(

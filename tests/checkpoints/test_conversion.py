@@ -114,3 +114,12 @@ def test_flatten_and_unflatten_are_inverse():
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ARCHITECTURES["resnet50"].config.depths = (1, 1, 1, 1)
+
+
+def test_parameters_share_no_memory_with_the_checkpoint():
+    tensors = {name: np.array(leaf) for name, leaf in shaped_like(torch_outline("resnet18")).items()}
+    params = convert(tensors, *resnet18())
+    before = jax.tree.map(np.array, params)
+    for tensor in tensors.values():
+        tensor += 1
+    jax.tree.map(np.testing.assert_array_equal, before, params)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from toys import toy_model, uint8_images
 
-from camjax.core.inference import features_of
+from camjax import CamResult, LayerError, MethodError
+from camjax.core.inference import features_of, for_inference
+from camjax.core.model import Model
+from camjax.core.names import named_array
 from camjax.explain import explainer as explainers
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
@@ -17,11 +21,11 @@ from camjax.methods.cam import cam_fn
 from camjax.models.registry import ARCHITECTURES
 
 
-def small_resnet():
+def small_resnet(seed=0):
     """A ResNet-18 a quarter as wide, with random weights."""
     architecture = ARCHITECTURES["resnet18"]
     config = dataclasses.replace(architecture.config, widths=(16, 32, 64, 128), stem_width=16, num_classes=10)
-    return architecture.family.initialise(config)
+    return architecture.family.initialise(config, seed=seed)
 
 
 def test_equals_the_steps_one_by_one():
@@ -149,3 +153,228 @@ def test_normalisation_equals_torchvision():
     expected = normalize(to_tensor(pictures[0]), preprocess.mean, preprocess.std)
     ours = normalize_images(jnp.asarray(pictures), preprocess)[0]
     np.testing.assert_allclose(ours, torch.permute(expected, (1, 2, 0)), atol=1e-6)
+
+
+def bytes_of(leaves):
+    return sum(leaf.nbytes for leaf in leaves)
+
+
+def test_its_leaves_are_the_models_parameters_and_no_constants_of_a_program_of_ones_own():
+    model = toy_model()
+    explain, pictures = make_explainer(model, top_k=2), uint8_images(2, 32, 24)
+    assert all(a is b for a, b in zip(jax.tree.leaves(explain), jax.tree.leaves(model.params), strict=True))
+    program = jax.jit(lambda explain, pictures: explain(pictures).maps)
+    np.testing.assert_allclose(program(explain, pictures), explain(pictures).maps, rtol=1e-5, atol=1e-6)
+    closed = jax.make_jaxpr(lambda explain, pictures: explain(pictures).maps)(explain, pictures)
+    assert all(np.size(constant) < 4 for constant in closed.consts)
+
+    def energy(explain):
+        return (explain(pictures, jnp.asarray([3])).maps ** 2).sum()
+
+    gradient = jax.grad(energy)(explain)
+    assert float(jnp.abs(gradient.params["mix"]).max()) > 0
+    assert float(jnp.abs(gradient.params["kernel"][:, 3]).max()) > 0
+    assert float(jnp.abs(gradient.params["kernel"][:, 4]).max()) == 0
+
+
+def test_other_weights_need_no_other_program_and_equal_explainers_share_one(small, monkeypatch):
+    traces = []
+    explain = explainers._explain
+    monkeypatch.setattr(explainers, "_explain", lambda *a, **k: traces.append(1) or explain(*a, **k))
+    explainers._compiled.cache_clear()
+    pictures = uint8_images(2, 64, 64)
+    first = make_explainer(small, top_k=2)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, small.params)
+    maps = [
+        one(pictures).maps
+        for one in (
+            first,
+            first.with_params(doubled),
+            jax.tree.map(lambda leaf: 2 * leaf, first),
+            make_explainer(dataclasses.replace(small, params=doubled, labels=("other",) * 10), top_k=2),
+            make_explainer(small_resnet(seed=1), top_k=2),
+        )
+    ]
+    assert len(traces) == 1
+    for same in maps[2:4]:
+        np.testing.assert_array_equal(same, maps[1])
+    assert not np.allclose(maps[0], maps[1])
+    make_explainer(small, top_k=3)(pictures)
+    assert len(traces) == 2
+    explainers._compiled.cache_clear()
+    with pytest.raises(ValueError, match="not of the explained model's structure"):
+        first.with_params({"mix": 1})
+
+
+@pytest.fixture(scope="module")
+def small():
+    return small_resnet()
+
+
+def test_one_kernel_is_kept_for_each_layer_and_program(small):
+    # 3x3 convolutions have two: plain, and Winograd's four times as large.
+    plain = bytes_of(leaf for leaf in jax.tree.leaves(small.params) if leaf.ndim == 4)
+    both = for_inference(small).params
+    explain = make_explainer(small)
+    explain(uint8_images(1, 64, 64))
+    one = sum(leaf.nbytes for leaf in explain._leaves.values())
+    # layer3 and layer4 have few tiles of 4x4 here, so their kernels, nine tenths of all, stay plain.
+    assert plain < one < 1.6 * plain
+    assert bytes_of(leaf for leaf in jax.tree.leaves(both) if leaf.ndim > 2) > 4 * plain
+    explain(uint8_images(32, 64, 64))
+    assert len(explain._leaves) > 42
+    used = {number: leaf.unsafe_buffer_pointer() for number, leaf in explain._leaves.items()}
+    explain(uint8_images(1, 64, 64))
+    assert used == {number: leaf.unsafe_buffer_pointer() for number, leaf in explain._leaves.items()}
+
+
+def test_lowers_and_tells_its_layers(small):
+    explain = make_explainer(small, method="grad-cam", layer="layer3")
+    text = explain.lower(jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)).as_text()
+    assert "convolution" in text
+    assert explain.layer == "layer3"
+    assert explain.layers["layer3"].shape[-1] == 64
+    assert typing.get_type_hints(make_explainer)["return"] is explainers.Explainer
+    assert typing.get_type_hints(explainers.Explainer.__call__)["return"] is CamResult
+    assert typing.get_type_hints(cam_fn)["return"] is CamResult
+
+
+TARGETS = {
+    "logit": lambda z: z,
+    "probability": jax.nn.softmax,
+    "margin": lambda z: z - jnp.sort(z)[:, -2:-1],
+    "one": lambda z: z[:, 2] - z[:, 5],
+    "embedding": lambda z: z @ jnp.arange(9, dtype=jnp.float32),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets(name):
+    model, pictures = toy_model(), uint8_images(2, 32, 24)
+    target = name if name in ("logit", "probability") else TARGETS[name]
+    result = make_explainer(model, method="hires-cam", target=target, top_k=3, size=None)(pictures)
+    images = normalize_images(jnp.asarray(pictures), model.preprocess)
+    last = model.features(model.params, images)["last"]
+
+    def scores(last):
+        return TARGETS[name](last.mean((1, 2)) @ model.params["kernel"] + model.params["bias"][None, :])
+
+    found = scores(last)
+    one = found.ndim == 1
+    classes = jnp.zeros((2, 1), int) if one else jnp.argsort(found, descending=True)[:, :3]
+    np.testing.assert_array_equal(result.classes, classes)
+    assert np.isnan(result.probabilities).all() == one
+    for rank in range(classes.shape[1]):
+        picked = (
+            (lambda x: scores(x).sum()) if one else (lambda x, r=rank: scores(x)[np.arange(2), classes[:, r]].sum())
+        )
+        gradient = jax.grad(picked)(last)
+        expected = 48 * (gradient * last).sum(-1)
+        np.testing.assert_allclose(result.maps[:, rank], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_of_another_output_is_explained_by_a_target():
+    model = toy_model()
+
+    def segments(params, images):  # one score a class and pixel
+        return named_array(images @ params["mix"], "last") @ params["kernel"]
+
+    model = dataclasses.replace(model, forward=segments)
+    pictures = uint8_images(2, 32, 24)
+    with pytest.raises(ValueError, match=r"gives \(1, 32, 32, 9\).*give target="):
+        make_explainer(model, method="grad-cam")
+    explain = make_explainer(model, method="grad-cam", target=lambda z: z[:, 8:16, 8:16].mean((1, 2)), top_k=2)
+    result = explain(pictures)
+    assert result.logits.shape == (2, 32, 24, 9)
+    assert result.maps.shape == (2, 2, 32, 24)
+    assert np.isfinite(result.maps).all()
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"top_k": 0}, ValueError, "1..9"),
+        ({"top_k": 10}, ValueError, "1..9"),
+        ({"size": 0}, ValueError, "0 x 0"),
+        ({"size": (8,)}, ValueError, "size"),
+        ({"interpolation": "cubic"}, ValueError, "bicubic-pytorch"),
+        ({"method": "gradcam"}, MethodError, "did you mean grad-cam"),
+        ({"target": "logits"}, ValueError, "'logit', 'probability' or a function"),
+        ({"target": "probability"}, MethodError, "cam explains logits"),
+        ({"layer": "lost"}, LayerError, "did you mean last"),
+        ({"method": "grad-cam", "target": lambda z: z.sum()}, ValueError, "one a picture"),
+    ],
+)
+def test_options_are_checked_when_it_is_made(options, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        make_explainer(toy_model(), **options)
+
+
+def test_sizes_may_be_lists():
+    assert make_explainer(toy_model(), size=[8, 9])(uint8_images(1, 32, 24)).maps.shape == (1, 5, 8, 9)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 4)])
+def test_explicit_mesh_axes_and_winograd(small, shape):
+    names = ("data", "other")[: len(shape)]
+    mesh = jax.make_mesh(shape, names, devices=jax.devices()[: int(np.prod(shape))])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    pictures = uint8_images(4, 64, 64)
+    explain = make_explainer(small, top_k=2)
+    result = explain(jax.device_put(pictures, rows))
+    assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
+    np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-3, atol=1e-4)
+
+
+def own_network(compute):
+    """A user's network with a 4-D table of integers, a mask, and one that computes as `compute` says."""
+    params = {
+        "table": jnp.ones((1, 1, 1, 3), jnp.int32),
+        "mask": jnp.ones((1, 1, 1, 3), bool),
+        "kernel": jnp.ones((3, 4)),
+    }
+
+    def forward(params, images):
+        assert params["table"].dtype == jnp.int32
+        assert params["mask"].dtype == bool
+        x = jnp.where(params["mask"], images, 0) * params["table"].astype(images.dtype)
+        return named_array(x.astype(compute or x.dtype) @ params["kernel"].astype(compute or x.dtype), "x").mean((1, 2))
+
+    return Model(params, forward, Preprocess(input_size=(8, 8)))
+
+
+def test_bfloat16_is_computed_in_or_refused():
+    pictures = uint8_images(1, 8, 8)
+    options = {"method": "grad-cam", "top_k": 2, "dtype": jnp.bfloat16}
+    explain = make_explainer(own_network(None), **options)
+    assert explain(pictures).maps.dtype == jnp.float32
+    assert "tensor<1x8x8x4xbf16>" in explain.lower(pictures).as_text()
+    with pytest.raises(ValueError, match=r"computes 'x' in float32 whatever its input is.*dtype=float32"):
+        make_explainer(own_network(jnp.float32), **options)
+
+
+def test_parameters_of_every_kind():
+    def forward(params, images):
+        scale = params["scale"] if params else 2.0
+        return named_array(jax.nn.relu(images * jnp.asarray(scale, images.dtype)), "x").mean((1, 2))
+
+    pictures = uint8_images(1, 8, 8)
+    preprocess = Preprocess(input_size=(8, 8))
+    maps = [
+        make_explainer(Model(params, forward, preprocess), method="grad-cam", top_k=1)(pictures).maps
+        for params in ({}, {"scale": 2.0}, {"scale": np.float32(2)}, {"scale": jnp.asarray(2.0)})
+    ]
+    for same in maps[1:]:
+        np.testing.assert_array_equal(same, maps[0])
+
+
+def test_classes_that_do_not_exist_are_nan():
+    explain = make_explainer(toy_model(), size=None)
+    gradient = make_explainer(toy_model(), method="grad-cam", size=None)
+    for one in (explain, gradient):
+        for wanted in ([3, -1], np.asarray([3, 9]), [3, 2**32 + 3]):
+            result = one(uint8_images(1, 32, 24), wanted)
+            assert np.isfinite(result.maps[0, 0]).all()
+            assert np.isnan(result.maps[0, 1]).all()
+            assert np.isnan(result.probabilities[0, 1])

@@ -222,3 +222,28 @@ def test_wrong_arguments_name_their_shapes(change, words):
     arguments = {"features": features, "kernel": kernel, "bias": bias, **change}
     with pytest.raises(ValueError, match=".*".join(re.escape(word) for word in words)):
         cam_fn(arguments.pop("features"), arguments.pop("kernel"), arguments.pop("bias"), **arguments)
+
+
+@pytest.mark.parametrize("wanted", [[-1], [-13], [13], [2**32 + 3], np.asarray([2**40]), jnp.asarray([-2])])
+def test_numbers_that_would_wrap_round_are_no_classes(wanted):
+    features, kernel, bias = random_head(3, 4, 6)
+    result = cam_fn(features, kernel, bias, classes=wanted)
+    assert np.isnan(result.maps).all()
+    assert np.isnan(result.probabilities).all()
+
+
+def test_nan_maps_stay_nan_when_normalised():
+    maps = normalize_maps(
+        jnp.asarray([[[1.0, jnp.nan], [0.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0, 2.0], [1.0, -1.0]]])
+    )
+    assert np.isnan(maps[0]).all()
+    np.testing.assert_array_equal(maps[1], np.zeros((2, 2)))
+    np.testing.assert_array_equal(maps[2], [[0, 1], [0.5, 0]])
+
+
+def test_bicubic_overshoots_by_up_to_44_per_cent_in_two_dimensions():
+    corner = np.zeros((6, 6), np.float32)
+    corner[:3, :3] = 1
+    signs = np.where((np.arange(6)[:, None] < 3) == (np.arange(6) < 3), 1.0, 0.0).astype(np.float32)
+    overshoot = max(float(upsample(jnp.asarray(maps), 240).max()) - 1 for maps in (corner, signs))
+    assert 0.15 < overshoot <= 0.44
