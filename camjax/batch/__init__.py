@@ -8,7 +8,27 @@
 Needs the extra `camjax[batch]`.
 """
 
-from camjax.batch.run import Summary, explain_to_store
-from camjax.batch.show import read_entry
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Summary", "explain_to_store", "read_entry"]
+if TYPE_CHECKING:
+    from camjax.batch.check import Condition, check_store
+    from camjax.batch.run import Summary, explain_to_store
+    from camjax.batch.show import read_entry
+
+_MODULES = {
+    "Condition": "check",
+    "Summary": "run",
+    "check_store": "check",
+    "explain_to_store": "run",
+    "read_entry": "show",
+}
+
+__all__ = ["Condition", "Summary", "check_store", "explain_to_store", "read_entry"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Imports a name when it is used, so that a store can be checked without loading JAX."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"camjax.batch.{_MODULES[name]}"), name)

@@ -3,14 +3,14 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 
 from camjax.batch.team import Link, OtherProcessError, Team, one_line, tell
 from camjax.errors import CamjaxError
 
-WAIT = 45.0
+WAIT = 40.0
 """Seconds that a process waits for the others to come."""
 RETRY = 0.2
 
@@ -99,11 +99,11 @@ def _gathered(host: str, port: int, processes: int, wait: float) -> dict[int, Li
                     links[process] = link
         except TimeoutError:
             missing = ", ".join(str(number) for number in range(1, processes) if number not in links)
-            text = f"process {missing} has not come within {wait:.0f} s; start all of them at about the same time"
-            tell(links.values(), "failed", text)
+            text = f"process {missing} has not come within {wait:.0f} s; start them together, or give --wait"
+            _dismiss(links.values(), text)
             raise OtherProcessError(text) from None
         except CamjaxError as error:
-            tell(links.values(), "failed", f"process 0 failed: {error}")
+            _dismiss(links.values(), f"process 0 failed: {error}")
             raise
     tell(links.values(), ALL_HERE)
     return links
@@ -125,28 +125,41 @@ def _who(link: Link, processes: int, links: Mapping[int, Link]) -> int | None:
     else:
         return int(process)
     text = f"{said}; give each its own --process-id, and all of them the same --num-processes"
-    tell([link], "failed", text)
+    _dismiss([link], text)
     raise CamjaxError(text)
+
+
+def _dismiss(links: Collection[Link], text: str) -> None:
+    tell(links, "failed", text)
+    for link in links:
+        link.close()
 
 
 def _joined(host: str, port: int, process: int, processes: int, wait: float) -> Link:
     """The connection to process 0, when all are there."""
     until = time.monotonic() + wait
-    lost = f"process 0 has not come to {host}:{port} within {wait:.0f} s; start all of them at about the same time"
+    lost = f"process 0 has not come to {host}:{port} within {wait:.0f} s; start them together, or give --wait"
     while True:
         try:
             link = Link(socket.create_connection((host, port), timeout=max(until - time.monotonic(), 0.1)), wait)
-            link.send(HELLO, process, processes)
-            answer = link.receive()
-            break
-        except (OSError, ValueError) as error:
+        except OSError as error:
             if time.monotonic() > until:
                 raise OtherProcessError(lost) from error
             time.sleep(RETRY)
-    if answer != [ALL_HERE]:
+            continue
+        try:
+            link.send(HELLO, process, processes)
+            answer = link.receive()
+        except TimeoutError as error:
+            link.close()
+            raise OtherProcessError(lost) from error
+        except (OSError, ValueError):
+            answer = None
+        if answer == [ALL_HERE]:
+            return link
+        link.close()
         said = answer[1] if answer and len(answer) == 2 else "process 0 was killed, or its connection was lost"
         raise OtherProcessError(one_line(said))
-    return link
 
 
 def _listener(host: str, port: int) -> socket.socket:

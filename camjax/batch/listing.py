@@ -36,7 +36,7 @@ def write_list(group: Group, entries: Iterable[Entry]) -> int:
     ]
     digest, count = hashlib.sha256(), 0
     for rows, part in _parts(entries):
-        digest.update(_bytes_of(part))
+        digest.update(bytes_of(part))
         for array, column in zip((path, *places), _columns(part), strict=True):
             array.resize((rows.stop,))
             array[rows] = column
@@ -75,7 +75,7 @@ def check_list(group: Group, entries: Callable[[], Iterable[Entry]]) -> None:
     digest, count, total = hashlib.sha256(), 0, group["path"].shape[0]
     damaged: str | None = None
     for rows, part in _parts(entries()):
-        digest.update(_bytes_of(part))
+        digest.update(bytes_of(part))
         try:
             stored = read_entries(group, rows)
         except StoreError as error:
@@ -136,5 +136,6 @@ def _columns(part: Sequence[Entry]) -> tuple[Any, ...]:
     return np.asarray(paths, object), np.asarray(offsets, np.int64), np.asarray(lengths, np.int64)
 
 
-def _bytes_of(part: Sequence[Entry]) -> bytes:
+def bytes_of(part: Sequence[Entry]) -> bytes:
+    """What the list's SHA-256 is of."""
     return "".join(f"{path}\0{offset}\0{length}\n" for path, offset, length in part).encode()

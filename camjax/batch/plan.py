@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from camjax.batch.store import digest_of
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.images.geometry import Kind
@@ -60,7 +61,7 @@ class Plan:
                 {
                     "model": model.name,
                     "weights": weights,
-                    "labels": hashlib.sha256("\n".join(model.labels).encode()).hexdigest(),
+                    "labels": digest_of(model.labels),
                     "preprocess": dataclasses.asdict(model.preprocess),
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),

@@ -14,9 +14,11 @@ import numpy as np
 
 from camjax.batch import plan as plans
 from camjax.batch import store
+from camjax.batch.listing import read_entries
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
 from camjax.batch.prepare import prepare_store
+from camjax.batch.report import reported
 from camjax.batch.sources import list_entries
 from camjax.batch.team import Team
 from camjax.batch.writer import Writer
@@ -30,6 +32,9 @@ MAX_WORKERS = 32
 FEW = 256
 """For so few pictures, starting worker processes takes longer than reading in this one."""
 
+KINDS = 100
+"""Reasons that are counted."""
+
 T = TypeVar("T")
 Progress = Callable[[int, int, int], None]
 """`progress(done, total, unreadable)`: the pictures that this process has done, of all that are its own."""
@@ -42,6 +47,7 @@ class Summary:
     Attributes:
         explained: pictures in the store that were explained, in this run or before.
         unreadable: pictures in the store that could not be read; the store's `error` says why.
+        reasons: how many of these for each of the most frequent reasons.
         done: pictures that this process did in this run.
         seconds: that it took.
         waited: of these, the seconds that were spent waiting for `"pictures"`, for the `"devices"` (their compiling
@@ -50,6 +56,7 @@ class Summary:
 
     explained: int
     unreadable: int
+    reasons: dict[str, int]
     done: int
     seconds: float
     waited: dict[str, float]
@@ -118,14 +125,17 @@ def explain_to_store(
         team.meet("the store is there")
         group = store.open_store(out, mode="r+")
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
-        own = store.chunks(group)[team.process :: team.count]
-        left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
-        batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
-        work = _Work(explainer, place, batches, group, strict, progress, sum(stop - start for start, stop in own), team)
-        summary = work.run(_workers(workers, len(batches) * size))
-        team.meet("the store is written")
-        explained, unreadable = _counts(group)
-        return dataclasses.replace(summary, explained=explained, unreadable=unreadable)
+        with reported(out, team.process, team.count) as report:
+            own = store.chunks(group)[team.process :: team.count]
+            left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
+            batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
+            count = sum(stop - start for start, stop in own)
+            work = _Work(explainer, place, batches, group, strict, progress, count, team)
+            done, seconds, waited = work.run(_workers(workers, len(batches) * size))
+            team.meet("the store is written")
+            summary = Summary(*_counts(group), done, seconds, waited)
+            report.update(dataclasses.asdict(summary))
+        return summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +151,12 @@ class _Work:
     total: int
     team: Team
 
-    def run(self, workers: int) -> Summary:
-        """Reads, computes and writes at the same time; this thread waits for whichever is slowest."""
+    def run(self, workers: int) -> tuple[int, float, dict[str, float]]:
+        """Reads, computes and writes at the same time; this thread waits for whichever is slowest.
+
+        Returns:
+            What was done, in how many seconds, and for what it waited.
+        """
         began, waited = time.perf_counter(), {"pictures": 0.0, "devices": 0.0, "disk": 0.0}
         todo = sum(stop - start for start, stop in self.batches.places)
         done, unreadable = self.total - todo, 0
@@ -156,7 +170,7 @@ class _Work:
                 unreadable += int((loaded.status == store.UNREADABLE).sum())
                 self.progress(done, self.total, unreadable)
         waited["devices"] -= waited["pictures"]  # which are waited for inside
-        return Summary(0, 0, todo, time.perf_counter() - began, waited)
+        return todo, time.perf_counter() - began, waited
 
     def _checked(self, pictures: Iterable[Loaded]) -> Iterator[Loaded]:
         for loaded in pictures:
@@ -182,11 +196,24 @@ def _workers(wanted: int | None, pictures: int) -> int:
     return 0 if pictures <= FEW else min(max(1, usable_cores() - 1), MAX_WORKERS)
 
 
-def _counts(group: store.Group) -> tuple[int, int]:
+def _counts(group: store.Group) -> tuple[int, int, dict[str, int]]:
     found: Counter[int] = Counter()
+    reasons: Counter[str] = Counter()
     for start, stop in store.chunks(group):
-        found.update(group["status"][start:stop].tolist())
-    return found[store.EXPLAINED], found[store.UNREADABLE]
+        rows = slice(start, stop)
+        status = group["status"][rows]
+        found.update(status.tolist())
+        if (status == store.UNREADABLE).any():
+            for error, entry in zip(group["error"][rows].tolist(), read_entries(group, rows), strict=True):
+                if error:
+                    reasons[_reason(error, entry.path)] += 1
+            reasons = Counter(dict(reasons.most_common(KINDS)))
+    return found[store.EXPLAINED], found[store.UNREADABLE], dict(reasons)
+
+
+def _reason(error: str, path: str) -> str:
+    """Without the picture's name, what is in brackets, and what to do."""
+    return error.removeprefix(f"{path}: ").partition(";")[0].partition(" (")[0]
 
 
 @contextlib.contextmanager

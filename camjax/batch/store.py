@@ -5,6 +5,7 @@ once, and its `status` comes last: the chunks of `status` are the log of what is
 carries a CRC-32C checksum, so a file that a crash of the machine left half written is found when the run goes on.
 """
 
+import hashlib
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ Group = Any
 
 PENDING, EXPLAINED, UNREADABLE = 0, 1, 2
 STATUS = {"pending": PENDING, "explained": EXPLAINED, "unreadable": UNREADABLE}
+
+RESULTS = ("classes", "probabilities", "logits", "maps", "geometry", "error")
 
 SIDES = ("height", "width", "top", "left", "bottom", "right")
 """The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
@@ -152,6 +155,11 @@ def check_labels(group: Group, labels: Sequence[str]) -> None:
         group["label"][:] = np.asarray(labels, object)
 
 
+def digest_of(labels: Sequence[str]) -> str:
+    """By which the classes' names are compared."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
+
+
 def chunks(group: Group) -> list[tuple[int, int]]:
     """The first row and the row past the last of every chunk."""
     n, chunk = group["status"].shape[0], group["status"].chunks[0]
@@ -160,20 +168,36 @@ def chunks(group: Group) -> list[tuple[int, int]]:
 
 def is_whole(group: Group, start: int, stop: int) -> bool:
     """Whether a chunk has been written, all of it, and its checksums hold."""
-    rows = slice(start, stop)
-    try:
-        status = group["status"][rows]
-        if (status == PENDING).any():
-            return False
-        explained = status == EXPLAINED
-        group["error"][rows]
-        # A chunk's file that is gone reads as the array's fill value.
-        whole = [(group["classes"][rows][:, 0] >= 0) == explained]
-        for name in ("probabilities", "logits", "maps", "geometry"):
-            whole.append(not explained.any() or not np.isnan(group[name][rows][explained]).all())
-    except Exception:  # each codec has its own error for a damaged chunk
-        return False
-    return all(np.all(part) for part in whole)
+    return not problems(group, start, stop)
+
+
+def problems(group: Group, start: int, stop: int) -> dict[str, str]:
+    """What is wrong with a chunk, by array: `"pending"`, `"damaged"` or `"missing"`; empty when it is whole."""
+    rows, found, parts = slice(start, stop), dict[str, str](), dict[str, np.ndarray]()
+    for name in ("status", *RESULTS):
+        try:
+            parts[name] = group[name][rows]
+        except OSError:
+            raise
+        except Exception:  # each codec has its own error for a damaged chunk
+            found[name] = "damaged"
+    if "status" in found:
+        return found
+    status = parts["status"]
+    if (status == PENDING).any():
+        return {"status": "pending"}
+    # A chunk's file that is gone reads as the array's fill value.
+    explained = status == EXPLAINED
+    for name, part in parts.items():
+        if name == "classes":
+            gone = ((part[:, 0] >= 0) != explained).any()
+        elif name == "error":
+            gone = ((part != "") != (status == UNREADABLE)).any()
+        else:
+            gone = name != "status" and explained.any() and np.isnan(part[explained]).all()
+        if gone:
+            found[name] = "missing"
+    return found
 
 
 def remove_leftovers(out: str) -> None:

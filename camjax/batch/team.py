@@ -72,7 +72,10 @@ class Link:
         self._connection.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connection, also for a thread that waits for a message."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._lines.close()
         self._connection.close()
 
 
@@ -106,6 +109,7 @@ class Team:
         self._on_failure = on_failure
         self._condition = threading.Condition()
         self._failure: str | None = None
+        self._spreading = False
         self._here: defaultdict[str, set[int]] = defaultdict(set)
         self._met: set[str] = set()
         self._left: set[int] = set()
@@ -168,8 +172,7 @@ class Team:
 
     def fail(self, reason: str) -> None:
         """Tells the others that this process failed; from any thread."""
-        if self._first_failure(f"process {self.process} failed: {one_line(reason)}"):
-            self._tell("failed", self._failure)
+        self._spread(f"process {self.process} failed: {one_line(reason)}", tell_others=True)
 
     def _tell(self, *message: Any) -> None:  # noqa: ANN401
         tell(self._links.values(), *message)
@@ -212,18 +215,21 @@ class Team:
         self._tell("go", name)
 
     def _failed(self, text: str) -> None:
-        if self._first_failure(text):
-            if self.process == 0:
-                self._tell("failed", text)
+        if self._spread(text, tell_others=self.process == 0):
             self._on_failure(text)
 
-    def _first_failure(self, text: str) -> bool:
+    def _spread(self, text: str, tell_others: bool) -> bool:
+        """Takes note of the first failure. The others are told before this process can leave because of it."""
         with self._condition:
-            if self._failure is not None:
+            if self._spreading:
                 return False
+            self._spreading = True
+        if tell_others:
+            self._tell("failed", text)
+        with self._condition:
             self._failure = text
             self._condition.notify_all()
-            return True
+        return True
 
 
 def tell(links: Iterable[Link], *message: Any) -> None:  # noqa: ANN401

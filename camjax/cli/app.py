@@ -7,6 +7,7 @@ import typer
 from PIL import Image
 
 from camjax.cli.batch import batch
+from camjax.cli.check import check
 from camjax.cli.explain import explain
 from camjax.cli.layers import layers
 from camjax.cli.models import convert, models
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(with_options(explain))
 app.command()(with_options(batch))
 app.command()(with_options(show))
+app.command()(check)
 app.command()(models)
 app.command()(with_options(layers))
 app.command()(with_options(convert))

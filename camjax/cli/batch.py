@@ -57,6 +57,9 @@ class BatchOptions(NetworkOptions):
     process_id: Annotated[int | None, typer.Option(min=0, help="Which one this is, from 0.", rich_help_panel=HOSTS)] = (
         None
     )
+    wait: Annotated[
+        float, typer.Option(min=1, help="Seconds that the others may take to come.", rich_help_panel=HOSTS)
+    ] = 40
 
 
 def batch(
@@ -71,7 +74,8 @@ def batch(
 ) -> None:
     """Explain any number of pictures into a Zarr store, on all devices; --resume goes on after a stop.
 
-    Pictures that cannot be read are in the store and the last line, not in the exit status.
+    Exit status: 0 all done (what could not be read is in the store); 2 the input, an option or the disk cannot be used;
+    3 another process of the run failed; 130 stopped by Ctrl-C, 143 by SIGTERM. STORE.zarr.summary.json says the rest.
     """
     raise typer.Exit(run_batch(sources, options))
 
@@ -115,7 +119,7 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
 
     errors = Console(stderr=True)
     with _team(options) as team:
-        STOPS.leaving = lambda _, reason: team.fail(reason)
+        STOPS.leaving = lambda reason: _last_words(team, options.out, reason)
         model = load_for_command(options.model, options.architecture, options.labels, errors)
         keep_programs()
         with run_progress(errors) as show:
@@ -144,6 +148,13 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
             )
 
 
+def _last_words(team: "Team", out: str, reason: str) -> None:
+    from camjax.batch.report import report_stop
+
+    team.fail(reason)
+    report_stop(out, team.process, reason)
+
+
 def _team(options: BatchOptions) -> "Team":
     from camjax.batch.hosts import connect
     from camjax.batch.team import Team
@@ -154,6 +165,7 @@ def _team(options: BatchOptions) -> "Team":
         options.coordinator,
         options.num_processes,
         options.process_id,
+        wait=options.wait,
         on_failure=lambda reason: STOPS.ask(OTHER_FAILED, f"camjax: {reason}"),
     )
 

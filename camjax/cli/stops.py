@@ -46,7 +46,7 @@ class Stops:
         self.reason = ""
         self.advice = ""
         self.at_work = False
-        self.leaving: Callable[[int, str], None] = lambda _status, _reason: None
+        self.leaving: Callable[[str], None] = lambda _: None
         self._said = False
         self._lock = threading.Lock()
 
@@ -116,7 +116,7 @@ class Stops:
 
     def _leave(self) -> None:
         if not self._said:
-            last = threading.Thread(target=self.leaving, args=(self.status, self.reason), daemon=True)
+            last = threading.Thread(target=self.leaving, args=(self.reason,), daemon=True)
             last.start()
             last.join(LAST_WORDS)
         os._exit(self.say())

@@ -85,6 +85,6 @@ def check_batch_extra() -> None:
         CamjaxError: it is.
     """
     try:
-        import camjax.batch  # noqa: F401
+        import camjax.batch.run  # noqa: F401
     except ModuleNotFoundError as error:
         raise CamjaxError(f"this needs {error.name}; run pip install 'camjax[batch]'") from error

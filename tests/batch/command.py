@@ -31,8 +31,11 @@ def toy(*_):
 
 
 def patched():
-    from camjax.batch import plan
+    from camjax.batch import hosts, plan
     from camjax.cli import batch
+
+    connect = hosts.connect
+    hosts.connect = lambda *arguments, **options: (print("joining", flush=True), connect(*arguments, **options))[1]
 
     plan.CHUNK_PICTURES = 8
     batch.load_for_command = toy

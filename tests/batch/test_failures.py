@@ -66,11 +66,15 @@ def test_one_fails_and_all_go_on(tmp_path, folder, whole, kind, moment, victim, 
     else:
         wait_for(everyone[victim], {"join": "listening", "start": "ready", "middle": "12 ", "end": f"{own} "}[moment])
         everyone[victim].send_signal(getattr(signal, f"SIG{kind}"))
+    if moment == "join":
+        for process in others:
+            wait_for(process, "joining")
     began = time.monotonic()
     errors = [process.communicate(timeout=90)[1] for process in others]
     took = time.monotonic() - began
-    everyone[victim].kill()
-    own_error = everyone[victim].communicate()[1]
+    if kind == "STOP":
+        everyone[victim].kill()
+    own_error = everyone[victim].communicate(timeout=60)[1]
 
     assert [process.returncode for process in others] == [3] * (count - 1), errors
     assert everyone[victim].returncode == STATUS[kind]
