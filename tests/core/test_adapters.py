@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import re
 
+import equimo.models
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -423,3 +424,44 @@ def test_a_network_of_a_published_linen_package():
     assert relative_error(arrays[inner], a) < TOLERANCE
     assert relative_error(gradient, jax.jit(jax.grad(score))(a)) < TOLERANCE
     assert verified(model, default_layer(model)) is not None
+
+
+def test_a_network_of_a_published_equinox_package():
+    module = equimo.models.mobilenetv3_small(num_classes=7)
+    with pytest.raises(ValueError, match="is in training mode"):
+        from_equinox(module)
+    module = eqx.nn.inference_mode(module)
+    model = from_equinox(module, preprocess=Preprocess(input_size=(64, 96)))
+    images, key = draw(2, 64, 96, 3), jax.random.key(0)
+    inner = "layers.7"
+    assert layers(model)[inner].shape == (1, 4, 6, 96)
+    assert default_layer(model) == "layers.10"
+
+    def until(image):
+        x = module.conv1(jnp.moveaxis(image, -1, 0), key=key)
+        for layer in module.layers[:8]:
+            x = layer(x, key=key)
+        return jnp.moveaxis(x, 0, -1)
+
+    def after(a):
+        x = jnp.moveaxis(a, -1, 0)
+        for layer in module.layers[8:]:
+            x = layer(x, key=key)
+        return module.classifier(x.mean((1, 2)))
+
+    @jax.jit
+    def by_hand(images):
+        a = jax.vmap(until)(images)
+        return jax.vmap(after)(a), a, jax.grad(lambda a: jax.vmap(after)(a)[:, 3].sum())(a)
+
+    @jax.jit
+    def ours(params, images):
+        def score(d):
+            logits, arrays = tap(model.forward, add={inner: d}, read=[inner])(params, images)
+            return logits[:, 3].sum(), (logits, arrays[inner])
+
+        gradient, (logits, a) = jax.grad(score, has_aux=True)(jnp.zeros((2, 4, 6, 96)))
+        return logits, a, gradient
+
+    for found, expected in zip(ours(model.params, images), by_hand(images), strict=True):
+        assert relative_error(found, expected) < TOLERANCE
