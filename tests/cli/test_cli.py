@@ -299,11 +299,11 @@ def test_nan_weights_are_warned_of(tmp_path):
 
     metadata = read_safetensors_metadata(tmp_path / "model.safetensors")
     tensors = {name: np.array(tensor) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
-    tensors["fc.bias"][3] = np.nan
+    tensors["classifier.bias"][3] = np.nan
     save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
     done = in_its_own_process(tmp_path, "explain", EXAMPLE, "-m", "model.safetensors", "-o", "x.png")
     assert "warning: " in done.stderr
-    assert "fc.bias" in done.stderr
+    assert "classifier.bias" in done.stderr
 
 
 def test_models_lists_every_name(run):
