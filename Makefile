@@ -5,9 +5,10 @@ BIN = $(VENV)/bin
 LOWEST_VENV ?= .venv-lowest
 LOWEST_BIN = $(LOWEST_VENV)/bin
 # The tests that need no torch and are not the same code once more.
-LOWEST_TESTS = tests/batch/test_loader.py tests/batch/test_run.py tests/batch/test_show.py tests/batch/test_sources.py \
-	tests/checkpoints/test_hub.py tests/checkpoints/test_packages.py tests/checkpoints/test_store.py tests/cli \
-	tests/images/test_figures.py tests/images/test_pictures.py tests/methods
+LOWEST_TESTS = tests/batch/test_loader.py tests/batch/test_show.py tests/batch/test_sources.py \
+	tests/checkpoints/test_hub.py tests/checkpoints/test_packages.py tests/checkpoints/test_store.py \
+	tests/cli/test_cli.py tests/core/test_names.py tests/images/test_figures.py tests/images/test_pictures.py \
+	tests/methods/test_cam.py
 
 .PHONY: demo test test-lowest bench lint format
 

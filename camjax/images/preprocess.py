@@ -6,6 +6,7 @@ Arrays: pictures are uint8 NHWC in [0, 255]; a network's input is float NHWC, `(
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, UInt8
@@ -39,7 +40,7 @@ class Preprocess:
 
 
 def normalize_images(
-    images: UInt8[Array, "*b h w 3"], preprocess: Preprocess, dtype: DTypeLike = jnp.float32
+    images: UInt8[Array | np.ndarray, "*b h w 3"], preprocess: Preprocess, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "*b h w 3"]:
     """A network's input from uint8 pictures, computed in float32 and then cast.
 
@@ -54,4 +55,4 @@ def normalize_images(
     leading = (1,) * (images.ndim - 1)
     mean = jnp.asarray(preprocess.mean, jnp.float32).reshape(*leading, 3)
     std = jnp.asarray(preprocess.std, jnp.float32).reshape(*leading, 3)
-    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+    return ((jnp.asarray(images, jnp.float32) / 255 - mean) / std).astype(dtype)
