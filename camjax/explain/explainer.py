@@ -50,16 +50,17 @@ class Static:
         self.outline = jax.eval_shape(lambda params: jax.tree.map(jnp.asarray, params), model.params)
         self._model = dataclasses.replace(model, params=None)
         self._key = (model.forward, model.layer, model.head, model.tokens, model.stages, model.prepare)
+        self._hash = hash(self._key)  # once: a network's graph has hundreds of nodes, and JAX asks at every call
 
     def with_params(self, params: Params) -> Model:
         """The model with parameters."""
         return dataclasses.replace(self._model, params=params)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and self._key == other._key
+        return self is other or (isinstance(other, Static) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
 
 @dataclasses.dataclass(frozen=True)
