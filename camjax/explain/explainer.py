@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -29,11 +30,12 @@ from camjax.core.pooled import verified
 from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
 from camjax.images.preprocess import Preprocess, normalize_images
-from camjax.methods import gradient
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
 from camjax.methods.registry import METHODS, Method, MethodError, find_method
-from camjax.methods.target import Target, check_target, score_table
+from camjax.methods.sign import SIGNS, Sign, of_sign
+from camjax.methods.tail import Tail, head_tail, network_tail, unchanged
+from camjax.methods.target import Target, Wanted, check_target, score_table
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
 Classes = Int[Array | np.ndarray, "*some k"] | list[int] | None
@@ -74,8 +76,10 @@ class Plan:
         preprocess: of the pictures.
         method: how to explain.
         layer: where.
+        pooled: whether a linear head reads the layer's mean, which is verified; the head is all there is after it then.
         target: what.
         top_k: how many classes.
+        sign: which side of the maps.
         size: of the maps: `"input"`, (height, width), or None.
         interpolation: how they are resized.
         normalize: whether each is scaled to [0, 1].
@@ -89,8 +93,10 @@ class Plan:
     preprocess: Preprocess
     method: Method
     layer: str
+    pooled: bool
     target: Target
     top_k: int
+    sign: Sign
     size: tuple[int, int] | Literal["input"] | None
     interpolation: Interpolation
     normalize: bool
@@ -207,10 +213,11 @@ class Explainer:
 def make_explainer(
     model: Model,
     *,
-    method: str = "cam",
+    method: str | Method = "cam",
     layer: str | None = None,
     target: Target = "logit",
     top_k: int = 5,
+    sign: Sign = "both",
     size: Size | Literal["input"] | None = "input",
     interpolation: Interpolation = "bicubic-pytorch",
     normalize: bool = False,
@@ -224,12 +231,16 @@ def make_explainer(
 
     Args:
         model: from `load_model`, or of your own network (`camjax.from_nnx` and its siblings).
-        method: one of `camjax.methods.registry.METHODS`. `"cam"` needs a network that ends in global average pooling
-            and one linear layer, which is verified here with random features.
+        method: one of `camjax.methods.registry.METHODS`, by its name, or a `Method` with options of your own. `"cam"`
+            needs a network that ends in global average pooling and one linear layer, which is verified here with random
+            features; where it does, the others need no pass back through the network at that layer.
         layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent.
         target: what is explained: `"logit"`, `"probability"`, or a function of what the network gives for a batch that
             gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same function is compiled once.
         top_k: how many classes, those of the highest scores.
+        sign: `"both"` leaves maps as they are; `"positive"` is the ReLU that most papers end with, what speaks for the
+            class; `"negative"` the ReLU of their negatives, what speaks against it. Applied at the layer's resolution,
+            before the resize.
         size: of the maps: `"input"` for the pictures' own, a side, `(height, width)`, or None for the layer's.
         interpolation: how maps are resized; see `camjax.upsample`.
         normalize: ReLU, then scale each map to [0, 1]; see `camjax.cam_fn`.
@@ -253,8 +264,12 @@ def make_explainer(
     if not callable(target) and outputs.ndim == 2 and not 1 <= top_k <= outputs.shape[-1]:
         raise ValueError(f"top_k must be in 1..{outputs.shape[-1]}, the classes of {model.name}, not {top_k}")
     jax.eval_shape(functools.partial(score_table, target=target), outputs)
-    if chosen.rule is None:
-        model = _with_linear_head(model, layer, target)
+    if sign not in SIGNS:
+        raise ValueError(f"sign {sign!r} is not one of {', '.join(SIGNS)}")
+    if chosen.explain is None:
+        model, pooled = _with_linear_head(model, layer, target), True
+    else:
+        model, pooled = _with_head_if_any(model, layer)
     static, fast = _fast(model, layer, np.dtype(dtype), platform_of(model.params), casts)
     plan = Plan(
         static=static,
@@ -263,8 +278,10 @@ def make_explainer(
         preprocess=model.preprocess,
         method=chosen,
         layer=layer,
+        pooled=pooled,
         target=target,
         top_k=top_k,
+        sign=sign,
         size=size if size is None or isinstance(size, str) else checked_size(size),
         interpolation=interpolation,
         normalize=normalize,
@@ -276,7 +293,7 @@ def make_explainer(
 
 def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
     """The model with its verified head; see `camjax.core.pooled`."""
-    others = ", ".join(name for name, method in METHODS.items() if method.rule is not None)
+    others = ", ".join(name for name, method in METHODS.items() if method.explain is not None)
     if target != "logit":
         raise MethodError(f"cam explains logits; for another target use one of {others}")
     found = verified(model, layer)
@@ -286,6 +303,12 @@ def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
             f"use one of {others}"
         )
     return found
+
+
+def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
+    """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
+    found = verified(model, layer) if layer == default_layer(model) else None
+    return (model, False) if found is None else (found, True)
 
 
 def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDtypeStruct]:
@@ -353,19 +376,28 @@ def _compiled(platform: str) -> Any:  # noqa: ANN401
 def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> CamResult:
     """The program."""
     normalise = functools.partial(normalize_images, preprocess=plan.preprocess, dtype=plan.dtype)
-    size = images.shape[1:3] if plan.size == "input" else plan.size
-    options: dict[str, Any] = {"classes": classes, "top_k": plan.top_k}
-    shown: dict[str, Any] = {"size": size, "interpolation": plan.interpolation, "normalize": plan.normalize}
+    size: Any = images.shape[1:3] if plan.size == "input" else plan.size
+    wanted = Wanted(plan.target, classes, plan.top_k)
 
     def program(params: Params, images: Array) -> CamResult:
         model = plan.fast.with_params(params)
-        if plan.method.rule is None and model.head is not None:
-            features = features_of(model, plan.layer, images, normalise=normalise, in_parts=in_parts)
-            kernel, bias = model.head(params)
-            return cam_fn(features, kernel, bias, **options, **shown)
-        rule: Any = plan.method.rule
-        result = gradient.explain(model, plan.layer, rule, normalise(images), target=plan.target, **options)
-        return result._replace(maps=finish(result.maps, **shown))
+
+        def features(change: Callable[[Array], Array]) -> Array:
+            return features_of(
+                model, plan.layer, images, normalise=lambda images: change(normalise(images)), in_parts=in_parts
+            )
+
+        def look(change: Callable[[Array], Array]) -> Tail:
+            if plan.pooled and model.head is not None:
+                return head_tail(features(change), model.head(params))
+            return network_tail(model, plan.layer, change(normalise(images)))
+
+        if plan.method.explain is not None:
+            result = plan.method.explain(look, wanted)
+        else:
+            head: Any = model.head
+            result = cam_fn(features(unchanged), *head(params), classes=classes, top_k=plan.top_k)
+        return result._replace(maps=finish(of_sign(result.maps, plan.sign), size, plan.interpolation, plan.normalize))
 
     return with_automatic_axes(program, images, 1)(params, images)
 

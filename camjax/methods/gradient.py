@@ -1,80 +1,120 @@
-"""Gradient methods: a map from a layer's activations and the gradients of a class's score with respect to them.
+"""Gradient methods: all k classes for one pass through the network and one batched pass back to the layer.
 
-A rule is a pure function `rule(A, G) -> map` of one image's activations and one class's gradients, both
-`(*space, c)`. `explain` gives it those of all k classes for the price of one pass through the network and one batched
-backward pass through what comes after the layer: what comes before is neither differentiated nor stored.
-
-Raw maps are signed and share one unit, the score's first order in the layer: the spatial mean of a HiRes-CAM map is the
-sum of activations times gradients. At the layer that a pooled linear head reads, Grad-CAM and HiRes-CAM are CAM.
+What comes before the layer is neither differentiated nor stored. A method is a rule (`camjax.methods.rules`) and, where
+it explains something else than a class's score, what is pulled back in its place.
 """
 
-import math
+import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
-from jaxtyping import Float
+from jax import Array, lax
+from jaxtyping import Float, Int
 
-from camjax.core.layers import on_grid
-from camjax.core.model import Model
-from camjax.core.names import named_arrays, tap
-from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
-from camjax.methods.target import Target, chosen_classes, probabilities_at, score_table
+from camjax.methods.rules import Rule
+from camjax.methods.tail import Look, Tail, unchanged
+from camjax.methods.target import MethodError, Wanted, answer, chosen_classes, score_table
 
-Rule = Callable[[Float[Array, "*space c"], Float[Array, "*space c"]], Float[Array, "*space"]]
-
-
-def grad_cam(activations: Float[Array, "*space c"], gradients: Float[Array, "*space c"]) -> Float[Array, "*space"]:
-    """Selvaraju et al. 2017: each channel weighed by its gradient, summed over space."""
-    weights = gradients.sum(tuple(range(gradients.ndim - 1)))
-    return jnp.einsum("...c,c->...", activations, weights, precision="highest")
+Cotangents = Callable[[Float[Array, "b n"], Int[Array, "b k"]], Float[Array, "b k n"]]
+"""`cotangents(scores, classes)`: which sum of the scores is explained for each class."""
 
 
-def hires_cam(activations: Float[Array, "*space c"], gradients: Float[Array, "*space c"]) -> Float[Array, "*space"]:
-    """Draelos & Carin 2020: activations times gradients, place by place."""
-    return math.prod(gradients.shape[:-1]) * (activations * gradients).sum(-1)
+def one_hot(scores: Float[Array, "b n"], classes: Int[Array, "b k"]) -> Float[Array, "b k n"]:
+    """The class's own score."""
+    return jax.nn.one_hot(classes, scores.shape[-1], dtype=scores.dtype)
 
 
-def explain(
-    model: Model,
-    layer: str,
-    rule: Rule,
-    images: Float[Array, "b h w c"],
-    *,
-    target: Target,
-    classes: Array | None,
-    top_k: int,
-) -> CamResult:
-    """The top classes of a batch and a raw map for each, as large as the layer.
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """What sets a class apart from the classes of the closest scores (Finer-CAM).
 
-    Args:
-        model: whose network it is.
-        layer: where.
-        rule: which map.
-        images: normalised.
-        target: what is explained; see `camjax.make_explainer`.
-        classes: `(k,)` or `(b, k)` int32, or None for the top ones.
-        top_k: how many.
+    Attributes:
+        gamma: how much of the mean of their scores is taken away from the class's.
+        references: how many classes are the closest; all others, where there are fewer.
     """
-    value = named_arrays(model.forward, model.params, images)[layer]
 
-    def scores_with(added: Array) -> tuple[Array, tuple[Array, Array]]:
-        logits, arrays = tap(model.forward, add={layer: added}, read=[layer])(model.params, images)
-        return score_table(logits, target), (logits, arrays[layer])
+    gamma: float = 0.6
+    references: int = 3
 
-    scores, backward, (logits, activations) = jax.vjp(scores_with, jnp.zeros(value.shape, value.dtype), has_aux=True)
-    chosen = chosen_classes(scores, classes, top_k)
-    one_hot = jax.nn.one_hot(chosen, scores.shape[-1], dtype=scores.dtype)
-    gradients = jax.vmap(lambda cotangents: backward(cotangents)[0], 1, 1)(one_hot)
-    dtype = at_least_float32(activations.dtype)
-    size = images.shape[1:3]
+    def __call__(self, scores: Float[Array, "b n"], classes: Int[Array, "b k"]) -> Float[Array, "b k n"]:
+        """See `Cotangents`.
 
-    def grid(array: Array) -> Array:
-        return on_grid(model, layer, array, (size[0], size[1])).astype(dtype)
+        Raises:
+            MethodError: there is no other class.
+        """
+        count = scores.shape[-1]
+        references = min(self.references, count - 1)
+        if references < 1:
+            raise MethodError("finer-cam compares a class with others, and there is only one score")
+        own = one_hot(scores, classes)
+        distances = jnp.abs(scores[:, None] - jnp.einsum("bn,bkn->bk", scores, own, precision="highest")[..., None])
+        distances = jnp.where(own > 0, jnp.inf, distances)
+        closest = jnp.argsort(distances, stable=True)[..., :references]
+        return own - self.gamma * jax.nn.one_hot(closest, count, dtype=scores.dtype).mean(2)
 
-    maps = jax.vmap(jax.vmap(rule, (None, 0)))(grid(activations), jax.vmap(grid, 1, 1)(gradients))
-    known = (chosen >= 0) & (chosen < scores.shape[-1])
-    maps = jnp.where(known[..., None, None], maps, jnp.nan)
-    return CamResult(logits, chosen, probabilities_at(logits, scores, chosen), maps)
+
+class Pulled(NamedTuple):
+    """What comes with gradients from one pass.
+
+    Attributes:
+        outputs: of the network.
+        scores: of all classes.
+        classes: those explained.
+        activations: the layer's.
+    """
+
+    outputs: Float[Array, "b ..."]
+    scores: Float[Array, "b n"]
+    classes: Int[Array, "b k"]
+    activations: Float[Array, "b ..."]
+
+
+def pulled_back(
+    tail: Tail, wanted: Wanted, cotangents: Cotangents = one_hot
+) -> Callable[[Array], tuple[Float[Array, "b k ..."], Pulled]]:
+    """The gradients at the layer as a function of what is added there, so that they have derivatives themselves."""
+
+    def pull(added: Array) -> tuple[Array, Pulled]:
+        def scores_with(added: Array) -> tuple[Array, tuple[Array, Array]]:
+            outputs, activations = tail.run(added)
+            return score_table(outputs, wanted.target), (outputs, activations)
+
+        scores, backward, (outputs, activations) = jax.vjp(scores_with, added, has_aux=True)
+        fixed = lax.stop_gradient(scores)
+        classes = chosen_classes(fixed, wanted)
+        gradients = jax.vmap(lambda row: backward(row)[0], 1, 1)(cotangents(fixed, classes))
+        return gradients, Pulled(outputs, scores, classes, activations)
+
+    return pull
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradient:
+    """Explains by a rule of activations and gradients.
+
+    Attributes:
+        rule: from one image's activations and one class's gradients to a map.
+        cotangents: what is differentiated.
+        second_order: takes half of the Hessian's product with the activations away from the gradients (ShapleyCAM), for
+            the price of one more pass back and forth through what comes after the layer.
+    """
+
+    rule: Rule
+    cotangents: Cotangents = one_hot
+    second_order: bool = False
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`."""
+        tail = look(unchanged)
+        pull = pulled_back(tail, wanted, self.cotangents)
+        if self.second_order:
+            gradients, along, seen = jax.linearize(pull, tail.nothing, has_aux=True)
+            gradients = gradients - 0.5 * along(seen.activations)
+        else:
+            gradients, seen = pull(tail.nothing)
+        by_class = jax.vmap(self.rule, (None, 0))
+        maps = jax.vmap(by_class)(tail.grid(seen.activations), jax.vmap(tail.grid, 1, 1)(gradients))
+        return answer(seen.outputs, seen.scores, seen.classes, maps)

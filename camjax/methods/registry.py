@@ -1,48 +1,175 @@
-"""Every method by name. A new gradient method is a rule and a line here."""
+"""Every method by name. A new gradient method is a rule and an entry here."""
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 
-from camjax.errors import CamjaxError
-from camjax.methods.gradient import Rule, grad_cam, hires_cam
+from camjax.core.result import CamResult
+from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
+from camjax.methods.gradient import Contrast, Gradient
+from camjax.methods.rules import (
+    eigen_grad_cam,
+    element_wise,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    seg_eigen_cam,
+    xgrad_cam,
+)
+from camjax.methods.smooth import Smooth
+from camjax.methods.tail import Look
+from camjax.methods.target import MethodError as MethodError
+from camjax.methods.target import Wanted
 
+Explain = Callable[[Look, Wanted], CamResult]
+"""`explain(look, wanted)`: the wanted classes of a batch, and a raw map for each, as large as the layer."""
 
-class MethodError(CamjaxError, ValueError):
-    """There is no such method, or it does not fit the network."""
+LAYER = "any layer that lies on the image"
+FORWARD = "1 forward"
+GRADIENT = "1 forward, 1 backward to the layer"
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A way to explain.
 
+    With other options it is another method, which `make_explainer` takes as well:
+
+        dataclasses.replace(METHODS["smooth-grad-cam++"], explain=Smooth(samples=8, seed=1))
+
     Attributes:
         name: what `make_explainer` calls it.
+        what: its map, in a line.
         paper: where it comes from.
-        rule: of a gradient method; None for CAM, which needs a pooled linear head and no gradient.
+        explain: how; None for CAM, which is the head's columns alone.
+        passes: what it costs for a batch and all its classes. A backward pass takes the k classes as one batch, and is
+            none at all at the layer that a pooled linear head reads.
+        needs: of the network.
     """
 
     name: str
+    what: str
     paper: str
-    rule: Rule | None = None
+    explain: Explain | None = None
+    passes: str = GRADIENT
+    needs: str = LAYER
 
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("cam", "Zhou et al. 2016"),
-        Method("grad-cam", "Selvaraju et al. 2017", grad_cam),
-        Method("hires-cam", "Draelos & Carin 2020", hires_cam),
+        Method(
+            "cam",
+            "the head's column for the class, applied at every place",
+            "Zhou et al. 2016, arXiv:1512.04150",
+            passes=FORWARD,
+            needs="global average pooling and one linear layer (verified)",
+        ),
+        Method(
+            "grad-cam",
+            "channels weighed by their mean gradient",
+            "Selvaraju et al. 2017, arXiv:1610.02391",
+            Gradient(grad_cam),
+        ),
+        Method(
+            "hires-cam",
+            "activations times gradients, place by place",
+            "Draelos & Carin 2020, arXiv:2011.08891",
+            Gradient(hires_cam),
+        ),
+        Method(
+            "element-wise",
+            "the positive products of activations and gradients",
+            "pytorch-grad-cam's GradCAMElementWise",
+            Gradient(element_wise),
+        ),
+        Method(
+            "layer-cam",
+            "activations times positive gradients, place by place",
+            "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943",
+            Gradient(layer_cam),
+        ),
+        Method(
+            "xgrad-cam",
+            "channels weighed by their gradients where they are active",
+            "Fu et al. 2020, arXiv:2008.02312",
+            Gradient(xgrad_cam),
+            needs=f"{LAYER}; activations that are not negative",
+        ),
+        Method(
+            "grad-cam++",
+            "channels weighed by positive gradients, the sharp ones less",
+            "Chattopadhay et al. 2018, arXiv:1710.11063",
+            Gradient(grad_cam_plus_plus),
+        ),
+        Method(
+            "smooth-grad-cam++",
+            "Grad-CAM++ of gradients averaged over 4 noisy pictures",
+            "Omeiza et al. 2019, arXiv:1908.01224",
+            Smooth(),
+            passes="5 forward, 4 backward to the layer",
+        ),
+        Method(
+            "shapley-cam",
+            "Grad-CAM of the gradient less half the curvature",
+            "Cai 2025, arXiv:2501.06261",
+            Gradient(grad_cam, second_order=True),
+            passes="1 forward, 1 backward to the layer, and the derivative of both along the activations",
+        ),
+        Method(
+            "finer-cam",
+            "Grad-CAM of the class less the three closest ones",
+            "Zhang et al. 2025, arXiv:2501.11309",
+            Gradient(grad_cam, Contrast()),
+            needs=f"{LAYER}; two classes",
+        ),
+        Method(
+            "eigen-grad-cam",
+            "first principal component of activations times gradients",
+            "pytorch-grad-cam's EigenGradCAM",
+            Gradient(eigen_grad_cam),
+        ),
+        Method(
+            "seg-eigen-cam",
+            "first principal component of activations times the gradients' size",
+            "Chung & Ying 2025, doi:10.3390/app15137562",
+            Gradient(seg_eigen_cam),
+        ),
+        Method(
+            "eigen-cam",
+            "first principal component of the activations; the same for every class",
+            "Muhammad & Yeasin 2020, arXiv:2008.00299",
+            ClassFree(eigen_cam),
+            passes=FORWARD,
+        ),
+        Method(
+            "kpca-cam",
+            "first kernel principal component of the activations; the same for every class",
+            "Karmani et al. 2024, arXiv:2410.00267",
+            ClassFree(kpca_cam),
+            passes=FORWARD,
+        ),
+        Method(
+            "fem",
+            "channels weighed by how many of their places stand out; the same for every class",
+            "Fuad et al. 2020, hal-02963298",
+            ClassFree(fem),
+            passes=FORWARD,
+        ),
     )
 }
 
 
-def find_method(name: str) -> Method:
-    """The method of that name.
+def find_method(method: str | Method) -> Method:
+    """The method of that name; one that is a `Method` already is itself.
 
     Raises:
         MethodError: there is none; close names are suggested.
     """
-    if name in METHODS:
-        return METHODS[name]
-    close = difflib.get_close_matches(name, METHODS) or list(METHODS)
-    raise MethodError(f"no method is called {name!r}; did you mean {', '.join(close)}?")
+    if isinstance(method, Method):
+        return method
+    if method in METHODS:
+        return METHODS[method]
+    close = difflib.get_close_matches(method, METHODS) or list(METHODS)
+    raise MethodError(f"no method is called {method!r}; did you mean {', '.join(close)}?")

@@ -1,7 +1,7 @@
 """What a map explains: a score a class, or one a picture, as a function of what the network gives."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,14 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from camjax.core.precision import at_least_float32
+from camjax.core.result import CamResult
+from camjax.errors import CamjaxError
 from camjax.methods.classes import at_classes, top_classes
+
+
+class MethodError(CamjaxError, ValueError):
+    """There is no such method, or it does not fit the network."""
+
 
 Target = Literal["logit", "probability"] | Callable[[Array], Array]
 """`"logit"`, `"probability"` (the softmax of the logits), or a function of what the network gives for a batch that
@@ -44,11 +51,37 @@ def score_table(outputs: Float[Array, "b ..."], target: Target) -> Float[Array, 
     return scores
 
 
-def chosen_classes(scores: Float[Array, "b n"], classes: Int[Array, "*some k"] | None, top_k: int) -> Int[Array, "b k"]:
+class Wanted(NamedTuple):
+    """What is asked of a method.
+
+    Attributes:
+        target: what is explained; see `camjax.make_explainer`.
+        classes: `(k,)` or `(b, k)` int32, or None for the top ones.
+        top_k: how many.
+    """
+
+    target: Target
+    classes: Int[Array, "*some k"] | None
+    top_k: int
+
+
+def chosen_classes(scores: Float[Array, "b n"], wanted: Wanted) -> Int[Array, "b k"]:
     """The classes asked for, for every picture, or those of the highest scores (all, where there are fewer)."""
-    if classes is not None:
-        return jnp.broadcast_to(classes, (scores.shape[0], classes.shape[-1]))
-    return jax.vmap(lambda row: top_classes(row, min(top_k, scores.shape[-1])))(scores)
+    if wanted.classes is not None:
+        return jnp.broadcast_to(wanted.classes, (scores.shape[0], wanted.classes.shape[-1]))
+    return jax.vmap(lambda row: top_classes(row, min(wanted.top_k, scores.shape[-1])))(scores)
+
+
+def answer(
+    outputs: Float[Array, "b ..."],
+    scores: Float[Array, "b n"],
+    classes: Int[Array, "b k"],
+    maps: Float[Array, "b k h w"],
+) -> CamResult:
+    """The explanation that those are; NaN for a class that does not exist."""
+    known = (classes >= 0) & (classes < scores.shape[-1])
+    maps = jnp.where(known[..., None, None], maps, jnp.nan)
+    return CamResult(outputs, classes, probabilities_at(outputs, scores, classes), maps)
 
 
 def probabilities_at(

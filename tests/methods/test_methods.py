@@ -1,0 +1,196 @@
+"""Every method through `make_explainer` on three convolutions: classes, batches, devices, passes, signs, training."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import uint8_images
+
+from camjax.core.model import Model
+from camjax.core.names import named_array
+from camjax.explain.explainer import Explainer, make_explainer
+from camjax.images.preprocess import Preprocess
+from camjax.methods.registry import METHODS, MethodError
+from camjax.methods.smooth import Smooth
+
+NAMES = tuple(METHODS)
+AT_ANY_LAYER = tuple(name for name in NAMES if name != "cam")
+CLASSES = np.asarray([4, 0, 2])
+
+
+@functools.cache
+def convolutional():
+    """Three convolutions, the first of stride 2; the last one's output is pooled and read by a linear head."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {
+        **{
+            name: jax.random.normal(key, (3, 3, channels, 6)) / np.sqrt(9 * channels)
+            for name, key, channels in zip(("first", "middle", "last"), keys, (3, 6, 6), strict=False)
+        },
+        "head": jax.random.normal(keys[3], (6, 5)),
+    }
+
+    def forward(params, images):
+        x = images
+        for name, stride in (("first", 2), ("middle", 1), ("last", 1)):
+            x = jax.lax.conv_general_dilated(
+                x, params[name].astype(x.dtype), (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = named_array(jax.nn.relu(x), name)
+        return x.mean((1, 2)).astype(jnp.float32) @ params["head"]
+
+    return Model(params, forward, Preprocess(input_size=(16, 12)), name="convolutional", layer="last")
+
+
+def explainers(layer):
+    names = NAMES if layer == "last" else AT_ANY_LAYER
+    return {name: make_explainer(convolutional(), method=name, layer=layer, size=None) for name in names}
+
+
+@functools.cache
+def all_maps(layer):
+    """One program for all methods."""
+    made = explainers(layer)
+    return jax.jit(lambda images, classes: {name: explain(images, classes).maps for name, explain in made.items()})
+
+
+def assert_equal(found, expected):
+    for name, maps in expected.items():
+        # Eigenvectors of float32 matrices that were summed in another order.
+        np.testing.assert_allclose(found[name], maps, rtol=1e-3, atol=1e-4 * np.abs(maps).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("layer", ["middle", "last"])
+def test_classes_and_pictures_in_one_call_equal_one_by_one(layer):
+    pictures = uint8_images(2, 16, 12)
+    together = all_maps(layer)(pictures, jnp.asarray(CLASSES))
+    for name, maps in together.items():
+        assert maps.shape == (2, 3, 8, 6)
+        assert np.isfinite(maps).all(), name
+        assert np.ptp(maps) > 0, name
+    for row in range(2):
+        for rank, number in enumerate(CLASSES):
+            alone = all_maps(layer)(pictures[row : row + 1], jnp.asarray([number]))
+            assert_equal(alone, {name: maps[row : row + 1, rank : rank + 1] for name, maps in together.items()})
+
+
+def test_a_sharded_batch_gives_the_same_maps():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    pictures = uint8_images(8, 16, 12)
+    expected = all_maps("middle")(pictures, jnp.asarray(CLASSES))
+    found = all_maps("middle")(jax.device_put(pictures, rows), jnp.asarray(CLASSES))
+    assert_equal(found, expected)
+    assert found["grad-cam"].sharding.is_equivalent_to(rows, 4)
+
+
+@pytest.mark.parametrize("target", ["logit", "probability"])
+def test_the_head_alone_gives_what_the_network_gives(target):
+    methods = [name for name in AT_ANY_LAYER if name != "smooth-grad-cam++"]
+    made = {name: make_explainer(convolutional(), method=name, target=target, size=None) for name in methods}
+    assert all(explain.plan.pooled for explain in made.values())
+    general = {
+        name: Explainer(explain.params, dataclasses.replace(explain.plan, pooled=False))
+        for name, explain in made.items()
+    }
+
+    @jax.jit
+    def both(images):
+        return tuple({name: explain(images, CLASSES) for name, explain in each.items()} for each in (made, general))
+
+    found, expected = both(uint8_images(2, 16, 12))
+    for name in methods:
+        np.testing.assert_allclose(found[name].logits, expected[name].logits, rtol=1e-5, atol=1e-5)
+    assert_equal({name: found[name].maps for name in methods}, {name: expected[name].maps for name in methods})
+
+
+def convolutions(method, layer):
+    explain = make_explainer(convolutional(), method=method, layer=layer, top_k=4)
+    text = explain.lower(jax.ShapeDtypeStruct((2, 16, 12, 3), jnp.uint8)).compile().as_text()
+    return len(re.findall(r" convolution\(|custom_call_target=\"__[a-z]*\$?conv|__onednn\$convolution", text))
+
+
+@pytest.mark.parametrize(
+    ("method", "last", "middle"),
+    [
+        ("grad-cam", 3, 4),  # four classes go back through the one convolution after the layer at once
+        ("grad-cam++", 3, 4),
+        ("finer-cam", 3, 4),
+        ("eigen-cam", 3, 3),
+        ("shapley-cam", 3, 4),  # ReLU and linear layers have no second derivative
+        ("smooth-grad-cam++", 3, 7),  # the clean picture, and a noisy one back and forth in a loop
+    ],
+)
+def test_no_pass_goes_back_further_than_the_layer(method, last, middle):
+    assert convolutions(method, "last") == last
+    assert convolutions(method, "middle") == middle
+
+
+def test_a_class_that_does_not_exist_has_no_map():
+    for layer in ("middle", "last"):
+        for name, maps in all_maps(layer)(uint8_images(2, 16, 12), jnp.asarray([1, 5, -1])).items():
+            assert np.isfinite(maps[:, 0]).all(), name
+            assert np.isnan(maps[:, 1:]).all(), name
+
+
+def test_sides_of_a_map_are_taken_before_the_resize():
+    pictures = uint8_images(2, 16, 12)
+    for method in ("cam", "hires-cam"):
+        raw = make_explainer(convolutional(), method=method, size=None)(pictures).maps
+        assert raw.min() < 0 < raw.max()
+        made = functools.partial(make_explainer, convolutional(), method=method, interpolation="bilinear")
+        for sign, side in (("positive", np.maximum(raw, 0)), ("negative", np.maximum(-raw, 0))):
+            np.testing.assert_allclose(made(sign=sign, size=None)(pictures).maps, side, rtol=1e-4, atol=1e-5)
+            expected = jax.image.resize(side, (2, 5, 16, 12), "bilinear")
+            np.testing.assert_allclose(made(sign=sign)(pictures).maps, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_wrong_sign_is_named():
+    with pytest.raises(ValueError, match=r"'up' is not one of both, positive, negative"):
+        make_explainer(convolutional(), sign="up")
+
+
+def test_options_of_ones_own():
+    pictures = uint8_images(1, 16, 12)
+    smooth = METHODS["smooth-grad-cam++"]
+    plain = make_explainer(convolutional(), method="grad-cam++", layer="middle", size=None)(pictures).maps
+    found = {
+        std: make_explainer(
+            convolutional(),
+            method=dataclasses.replace(smooth, explain=Smooth(samples=2, std=std)),
+            layer="middle",
+            size=None,
+        )(pictures).maps
+        for std in (0.0, 0.3)
+    }
+    np.testing.assert_allclose(found[0.0], plain, rtol=1e-4, atol=1e-5)
+    assert np.abs(found[0.3] - plain).max() > 1e-3
+    with pytest.raises(MethodError, match="did you mean"):
+        make_explainer(convolutional(), method="smoothgradcam")
+
+
+def test_a_map_can_be_trained_to_lie_where_it_is_wanted():
+    explain = make_explainer(convolutional(), method="grad-cam", layer="middle", sign="positive", size=None)
+    pictures = uint8_images(2, 16, 12)
+
+    @jax.jit
+    @jax.value_and_grad
+    def share_on_the_right(params):
+        maps = explain.with_params(params)(pictures, jnp.asarray([1])).maps
+        return maps[..., 3:].sum() / maps.sum()
+
+    params, shares = explain.params, []
+    for _ in range(10):
+        share, gradients = share_on_the_right(params)
+        for leaf in jax.tree.leaves(gradients):
+            assert np.isfinite(leaf).all()
+            assert np.any(leaf != 0)
+        shares.append(float(share))
+        params = jax.tree.map(lambda leaf, slope: leaf - 0.03 * slope, params, gradients)
+    assert 0.3 < shares[0] < 0.7
+    assert shares[-1] < 0.8 * shares[0], shares
