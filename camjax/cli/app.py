@@ -10,6 +10,7 @@ from camjax.cli.batch import batch
 from camjax.cli.check import check
 from camjax.cli.explain import explain
 from camjax.cli.layers import layers
+from camjax.cli.methods import methods
 from camjax.cli.models import convert, models
 from camjax.cli.options import with_options
 from camjax.cli.show import show
@@ -26,6 +27,7 @@ app.command()(with_options(batch))
 app.command()(with_options(show))
 app.command()(check)
 app.command()(models)
+app.command()(methods)
 app.command()(with_options(layers))
 app.command()(with_options(convert))
 

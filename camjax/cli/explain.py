@@ -25,6 +25,10 @@ from camjax.images.pictures import find_pictures
 class ExplainOptions(FigureOptions, NetworkOptions):
     """The options of `camjax explain`."""
 
+    method: Annotated[str, typer.Option(help="How: a name that `camjax methods` lists.")] = "cam"
+    layer: Annotated[
+        str | None, typer.Option(help="Where: a name that `camjax layers` lists.", show_default="the network's own")
+    ] = None
     classes: Annotated[
         str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
     ] = None
@@ -51,6 +55,8 @@ def explain(
         classes=_wanted(options, model),
         geometry=options.geometry,
         input_size=options.size,
+        method=options.method,
+        layer=options.layer,
         dtype=options.dtype,
         on_error=failed.append,
     )

@@ -23,6 +23,7 @@ from camjax.images.geometry import Geometry, Kind, to_picture
 from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
+from camjax.methods.registry import Method
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +74,8 @@ def explain_pictures(
     classes: Sequence[int] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
+    method: str | Method = "cam",
+    layer: str | None = None,
     interpolation: Interpolation = "bicubic-pytorch",
     dtype: DTypeLike = jnp.float32,
     batch_size: int = 8,
@@ -88,6 +91,8 @@ def explain_pictures(
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
+        method: how to explain; see `camjax.make_explainer`.
+        layer: the layer that is explained; None is the model's own.
         interpolation: how maps are resized; see `camjax.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
         batch_size: pictures a batch; those of two batches are in memory at most.
@@ -99,6 +104,8 @@ def explain_pictures(
     Raises:
         PictureError: there is no path; or, from the iterator, a picture cannot be read and `on_error` is None.
         LabelError: a class does not exist.
+        LayerError: there is no such layer.
+        MethodError: there is no such method, or it does not fit the network.
         ValueError: `top_k`, `batch_size`, `input_size` or `classes` cannot be.
     """
     files = map(Path, paths)
@@ -113,7 +120,7 @@ def explain_pictures(
     labels = model.labels or _numbered(model)
     wanted = None if classes is None else _checked_classes(classes, len(labels))
     top_k = top_k if wanted is None else 1
-    explainer = make_explainer(model, top_k=top_k, interpolation=interpolation, dtype=dtype)
+    explainer = make_explainer(model, method=method, layer=layer, top_k=top_k, interpolation=interpolation, dtype=dtype)
     prepared = _read(itertools.chain([first], files), preprocess, geometry, on_error)
     return _explanations(answers(explainer, _batches(prepared, batch_size), classes=wanted), labels)
 

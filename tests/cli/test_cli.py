@@ -26,6 +26,7 @@ from camjax.explain import explanation as explanation_module
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
+from camjax.methods.registry import METHODS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cat_and_coffee.jpg"
 
@@ -357,3 +358,37 @@ def test_layers_without_a_default_are_listed(run, monkeypatch):
     status, out, _ = run("layers", "toy")
     assert status == 0
     assert out.splitlines()[1].split() == ["a[red]b", "1", "x", "3", "float32"]
+
+
+def test_another_method_at_another_layer(run, toy, tmp_path):
+    write_picture = Image.fromarray(uint8_images(1, 40, 30)[0])
+    write_picture.save(tmp_path / "x.png")
+    maps = {}
+    for method, layer in (("cam", "last"), ("grad-cam", "last"), ("grad-cam", "cells")):
+        status, _, err = run("explain", "x.png", "--method", method, "--layer", layer, "--npz", f"{method}.npz")
+        assert (status, err) == (0, "")
+        maps[method, layer] = np.load(tmp_path / f"{method}.npz")["maps"]
+    np.testing.assert_allclose(maps["grad-cam", "last"], maps["cam", "last"], rtol=1e-3, atol=1e-4)
+    assert not np.allclose(maps["grad-cam", "cells"], maps["cam", "last"], rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--method", "gradcam"), "did you mean grad-cam"),
+        (("--layer", "lost"), "no layer is called 'lost'; did you mean last"),
+        (("--layer", "cells"), "which cam needs; use one of grad-cam"),
+    ],
+)
+def test_methods_and_layers_that_do_not_fit_are_one_line(run, toy, tmp_path, options, words):
+    Image.fromarray(uint8_images(1, 40, 30)[0]).save(tmp_path / "x.png")
+    status, _, err = run("explain", "x.png", *options)
+    assert status == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_methods_are_listed(run):
+    status, out, _ = run("methods")
+    assert status == 0
+    assert [name for name in METHODS if f"\n{name} " in out] == list(METHODS)
