@@ -8,6 +8,7 @@ import fsspec
 
 from camjax.batch.entries import Entry, SourceError, beside
 from camjax.batch.tables import column_names, read_table
+from camjax.errors import printable
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".parquet"})
 
@@ -76,4 +77,6 @@ def _column(source: str, names: Sequence[str], wanted: str | None) -> str:
         if name in names:
             return name
     words = " or ".join(map(repr, [wanted] if wanted else COLUMNS))
-    raise SourceError(f"{source}: has no column {words} among {', '.join(names) or 'none'}; choose one with --column")
+    raise SourceError(
+        f"{source}: has no column {words} among {printable(', '.join(names), 200) or 'none'}; choose one with --column"
+    )

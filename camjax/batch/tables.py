@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from camjax.batch.entries import Entry, SourceError, is_url
-from camjax.errors import PictureError
+from camjax.errors import PictureError, printable
 
 SCHEME = "parquet://"
 
@@ -140,4 +140,4 @@ def _is_picture(kind: pa.DataType) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__

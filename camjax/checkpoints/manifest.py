@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from camjax.errors import CamjaxError, UnknownModelError
+from camjax.errors import CamjaxError, UnknownModelError, printable
 from camjax.models.registry import ARCHITECTURES
 
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "data" / "manifest.toml", _PACKAGE.parent / "weights" / "manifest.toml")
 """In a wheel, and in a checkout."""
+
+_LONGEST = 1500  # letters of an error, which lists every problem of an entry
 
 
 class ManifestError(CamjaxError, ValueError):
@@ -105,7 +107,9 @@ def parse_manifest(text: str) -> tuple[WeightSource, ...]:
         raise ManifestError(f"the manifest of weights is not TOML: {error}") from error
     unknown = document.keys() - {"defaults", "weights"}
     if unknown:
-        raise ManifestError(f"the manifest has {', '.join(sorted(unknown))} beside its defaults and weights")
+        raise ManifestError(
+            printable(f"the manifest has {', '.join(sorted(unknown))} beside its defaults and weights", _LONGEST)
+        )
     defaults, entries = document.get("defaults", {}), document.get("weights", [])
     if not isinstance(entries, list) or not all(isinstance(table, dict) for table in (defaults, *entries)):
         raise ManifestError(
@@ -115,14 +119,15 @@ def parse_manifest(text: str) -> tuple[WeightSource, ...]:
     names = [name for source in sources for name in (source.name, *source.aliases)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ManifestError(f"the manifest has {', '.join(twice)} more than once")
+        raise ManifestError(printable(f"the manifest has {', '.join(twice)} more than once", _LONGEST))
     return sources
 
 
 def _source(entry: dict[str, Any]) -> WeightSource:
     problems = list(_problems(entry))
     if problems:
-        raise ManifestError(f"the manifest's entry {entry.get('name', 'without a name')} {'; '.join(problems)}")
+        name = entry.get("name", "without a name")
+        raise ManifestError(printable(f"the manifest's entry {name} {'; '.join(problems)}", _LONGEST))
     numbers = {key: tuple(map(float, entry[key])) for key in ("mean", "std")}
     size = entry["input_size"]
     numbers |= {"input_size": tuple(size) if isinstance(size, list) else (size, size)}
@@ -138,7 +143,7 @@ def _problems(entry: dict[str, Any]) -> Iterator[str]:
         if key not in _RULES:
             yield f"has an unknown {key}"
         elif not _RULES[key][0](value):
-            yield f"has {key} {value!r}, which is not {_RULES[key][1]}"
+            yield f"has {key} {printable(repr(value), 80)}, which is not {_RULES[key][1]}"
     if ("repository" in entry) == ("package" in entry):
         yield "needs either a repository or a package"
     yield from _network_problems(entry.get("architecture"), entry.get("layout"))
@@ -150,12 +155,12 @@ def _network_problems(architecture: Any, layout: Any) -> Iterator[str]:  # noqa:
         return
     if architecture not in ARCHITECTURES:
         close = ", ".join(difflib.get_close_matches(architecture, ARCHITECTURES)) or "a registered one"
-        yield f"has architecture {architecture!r}, which is not {close}"
+        yield f"has architecture {printable(repr(architecture), 80)}, which is not {close}"
         return
     found = ARCHITECTURES[architecture]
     names = [name for name, known in found.family.layouts.items() if known.holds(found.config)]
     if isinstance(layout, str) and layout not in names:
-        yield f"has layout {layout!r}, which is not one of {', '.join(names)}"
+        yield f"has layout {printable(repr(layout), 80)}, which is not one of {', '.join(names)}"
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:

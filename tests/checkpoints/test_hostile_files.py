@@ -188,7 +188,7 @@ def test_pickles_beyond_the_limit(tmp_path, monkeypatch, is_zip):
 
 # Each claims gigabytes or years in a few bytes.
 PICKLES = {
-    "memo index": (b"\x80\x02}r\xff\xff\xff\x7f" * 50 + b".", "holds no tensors"),
+    "memo index": (b"\x80\x02}r\xff\xff\xff\x7f" * 50 + b".", "numbers its values out of order"),
     "text": (b"\x80\x02X\xf0\xff\xff\xff" + b"a" * 40, "cannot be read"),
     "bytes": (b"\x80\x04B\xf0\xff\xff\xff" + b"a" * 40, "cannot be read"),
     "frame": (b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"}.", "cannot be read|holds no tensors"),

@@ -1,16 +1,19 @@
 """Pickles that would run code: nothing runs, and the error names what was asked for."""
 
 import pickle
+import pickletools
+import re
 import struct
 import subprocess
 import sys
 
 import pytest
 import torch
-from forged_checkpoints import Claim, pickled, write_both, write_legacy
+from forged_checkpoints import Claim, pickled, write_both, write_legacy, write_zip
 
 from camjax.checkpoints.formats import read_checkpoint
 from camjax.checkpoints.torch.files import read_torch
+from camjax.checkpoints.torch.unpickler import MOST_STEPS
 from camjax.errors import CheckpointError
 
 
@@ -169,3 +172,85 @@ def test_persistent_ids_of_other_forms(tmp_path, pid):
     for path in write_both(tmp_path, b"\x80\x02}" + text("weight") + pid + b"Qs."):
         with pytest.raises(CheckpointError, match="not a tensor's storage"):
             dict(read_torch(path))
+
+
+def number(value):
+    return b"\x8a\x0b" + value.to_bytes(11, "little")
+
+
+def calls(function, arguments, times):
+    """A call of a function, again and again, with the same arguments, which stay on the stack's top only once."""
+    return function + b"q\x00" + arguments + b"q\x01" + b"]" + b"h\x00h\x01Ra" * times
+
+
+PAIRS = b"(" + b"".join(b"M" + struct.pack("<H", number) + b"K\x01\x86" for number in range(30_000)) + b"t\x85"
+# Small files that would take minutes or gigabytes: what each instruction does is cheap, and all of them together not.
+SLOW = {
+    "copies of an OrderedDict": calls(b"ccollections\nOrderedDict\n", PAIRS, 50_000),
+    "copies of a size": calls(b"ctorch\nSize\n", b"(" + b"K\x01" * 64 + b"t\x85", 1_000_000),
+    "calls with many arguments": calls(
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"(" + pickletools.optimize(pickled(Claim()))[2:-1] + b"K\x01" * 200_000 + b"t",
+        300_000,
+    ),
+    "keys with one hash": b"}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(60_000)) + b"u",
+    "fractions with one hash": b"}("
+    + b"".join(b"G" + struct.pack(">d", m * 2.0 ** (61 * e)) + b"N" for e in range(16) for m in range(20_000))
+    + b"u",
+    "memo with one slot": b"]" + b"".join(b"r" + struct.pack("<I", i << 16) for i in range(60_000)),
+    "four million lists": b"](" + b"]" * 4_000_000 + b"e",
+    "four million marks": b"(" * 4_000_000 + b"t",
+    "a million dicts": b"](" + b"}K\x01Ns" * 1_000_000 + b"e",
+}
+CHILD = """
+import resource, sys, time
+from camjax.checkpoints.torch.files import read_torch
+from camjax.errors import CheckpointError
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 10**9, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 15, resource.RLIM_INFINITY))
+for path in sys.argv[1:]:
+    start = time.process_time()
+    try:
+        dict(read_torch(path))
+    except CheckpointError as error:
+        print(f"{time.process_time() - start:.1f} {error}")
+"""
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_small_files_that_would_take_long(tmp_path, case):
+    """Below 5 s of the processor's and 1 GB; memory that is refused would show as another error's name."""
+    code = b"\x80\x02" + SLOW[case] + b"."
+    paths = [write_zip(tmp_path / "zip.pth", code), write_legacy(tmp_path / "legacy.pth", code, storages=())]
+    run = subprocess.run([sys.executable, "-c", CHILD, *map(str, paths)], capture_output=True, text=True, timeout=120)
+    lines = run.stdout.splitlines()
+    assert [line.partition(" ")[2].partition(": ")[0] for line in lines] == [str(path) for path in paths], run.stderr
+    for line in lines:
+        assert re.search("goes on for too long|out of order|holds no tensors, only", line), line
+        assert float(line.split()[0]) < 5
+
+
+def test_optimizers_numbers_and_addresses_are_keys(tmp_path):
+    """Before 1.5, PyTorch's optimizers numbered their state by the addresses of the parameters."""
+    state = {0: {"step": 1}, 140_234_234_234_880: {"exp_avg": Claim()}, None: 1, 2.5: 2}
+    for path in write_both(tmp_path, pickled({"model": {"weight": Claim()}, "optimizer": {"state": state}})):
+        assert dict(read_torch(path)).keys() == {"weight"}
+    for path in write_both(tmp_path, pickled({"weight": Claim(), 7: Claim(), True: 1})):
+        with pytest.raises(CheckpointError, match=r"not named tensors: '7 \(tensor\)', 'True \(int\)'"):
+            dict(read_torch(path))
+
+
+def test_steps_suffice_for_forty_thousand_tensors(tmp_path):
+    few = {f"layer{number}.weight": Claim() for number in range(10)}
+    steps = sum(1 for _ in pickletools.genops(pickled(few)))
+    assert steps < 10 * MOST_STEPS / 40_000
+    many = {f"layer{number}.weight": Claim(key=str(number)) for number in range(2_000)}
+    path = write_legacy(tmp_path / "w.pth", pickled(many), [(key.key, 4, bytes(16)) for key in many.values()])
+    assert len(dict(read_torch(path))) == 2_000
+
+
+def test_memo_from_one_as_python_2_numbers_it(tmp_path):
+    claim = pickletools.optimize(pickled(Claim()))[2:-1]
+    for path in write_both(tmp_path, b"\x80\x02}q\x01(" + text("weight") + b"q\x02" + claim + b"u."):
+        assert dict(read_torch(path)).keys() == {"weight"}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forged_mxnet import params_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from references import relative_error
@@ -189,6 +190,29 @@ def test_what_is_no_symbol(tmp_path, text):
         load_model(f"mxnet:{tmp_path / 'net'}")
 
 
+def test_thousands_of_blocks_are_refused_before_they_are_outlined(symbol):
+    nodes = symbol["nodes"]
+    names = [node["name"] for node in nodes]
+    start, stop = names.index("stage4_unit3_bn1_gamma"), names.index("_plus15") + 1
+    length, copies = stop - start, 120
+    blocks = [copy.deepcopy(nodes[start:stop]) for _ in range(copies)]
+    for number, block in enumerate(blocks, start=1):
+        for node in block:  # the one before feeds it, as it feeds the first
+            node["inputs"] = [
+                [source + number * length, *rest] if source >= start else [stop - 1 + (number - 1) * length, *rest]
+                for source, *rest in node["inputs"]
+            ]
+    tail = copy.deepcopy(nodes[stop:])
+    for node in tail:
+        node["inputs"] = [
+            [source + copies * length if source >= stop - 1 else source, *rest] for source, *rest in node["inputs"]
+        ]
+    nodes[stop:] = [node for block in blocks for node in block] + tail
+    symbol["heads"][0][0] += copies * length
+    with pytest.raises(CheckpointError, match="number of blocks"):
+        read_layout(symbol)
+
+
 def test_a_cycle_is_refused(symbol):
     symbol["nodes"][7]["inputs"][0][0] = 40
     with pytest.raises(CheckpointError, match="node 7 is fed by 40"):
@@ -210,22 +234,6 @@ def test_mutated_symbols_are_an_error_or_a_layout(symbol, data):
     except CheckpointError as error:
         found = str(error)
     assert found == "16 blocks" or re.fullmatch(r"[^\n]*(not understood|is not an MXNet symbol)[^\n]*", found)
-
-
-def params_file(arrays, version, *, dtype="float32"):
-    """What MXNet of that version writes; None is the oldest, which has no magic number."""
-    number = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64").index(dtype)
-    out = struct.pack("<QQQ", 0x112, 0, len(arrays))
-    for array in arrays.values():
-        if version is not None:
-            out += struct.pack("<I", version)
-        if version in (V2, V3):
-            out += struct.pack("<i", 0)
-        letter = "I" if version is None else "q"
-        out += struct.pack(f"<I{array.ndim}{letter}", array.ndim, *array.shape)
-        out += struct.pack("<iii", 1, 0, number) + array.astype(dtype).tobytes()
-    out += struct.pack("<Q", len(arrays))
-    return out + b"".join(struct.pack("<Q", len(name.encode())) + name.encode() for name in arrays)
 
 
 @pytest.mark.parametrize("version", [None, V1, V2, V3])

@@ -20,7 +20,8 @@ from camjax.checkpoints.mxnet.symbol import (
     convolution,
 )
 from camjax.core.model import Params
-from camjax.errors import CheckpointError
+from camjax.errors import CheckpointError, printable
+from camjax.models.configs import LARGEST
 from camjax.models.family import Architecture
 from camjax.models.layout import columns, hwio
 from camjax.models.resnet_v2 import FAMILY, ResNetV2Config
@@ -99,7 +100,7 @@ def read_mxnet(symbol: Path, params: Path) -> tuple[Architecture, Params]:
     try:
         layout = read_layout(_read_json(symbol))
     except CheckpointError as error:
-        raise CheckpointError(f"{symbol}: {error}") from error
+        raise CheckpointError(f"{symbol}: {printable(str(error))}") from error
     tensors = read_mxnet_params(params)
     try:
         return _architecture(layout.config), _parameters(layout, tensors)
@@ -194,7 +195,7 @@ def _config(
             raise unit.convolutions[0].node.refuse(f"the stride of its block is {unit.stride}")
     ends = [*starts[1:], len(units)]
     depths = tuple(end - start for start, end in zip(starts, ends, strict=True))
-    return ResNetV2Config(
+    config = ResNetV2Config(
         depths=depths,
         bottleneck=len(units[0].convolutions) == 3,
         projections=tuple(units[start].shortcut is not None for start in starts),
@@ -205,6 +206,13 @@ def _config(
         input_norm=has_input_norm,
         stem_norm=has_stem_norm,
     )
+    if config.num_classes > LARGEST:
+        raise linear.refuse(f"it has more than {LARGEST} classes")
+    try:
+        FAMILY.check(config)  # outlining thousands of blocks would take minutes
+    except ValueError as error:
+        raise last_norm.refuse(str(error)) from error
+    return config
 
 
 def _tensor_names(graph: Graph, norms: dict[str, Node], convolutions: dict[str, Node], linear: Node) -> dict[str, str]:

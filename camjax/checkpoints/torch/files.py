@@ -1,7 +1,7 @@
 """PyTorch's `.pth` and `.bin` files, the zip format and the older one, read without torch and without running them.
 
 Sizes are checked against the file before anything is allocated: memory stays within a small multiple of the file's
-size plus what a pickle of `MOST_PICKLE_BYTES` can build, which is below 1 GB.
+size plus what a pickle of `MOST_PICKLE_BYTES` and `MOST_STEPS` can build, which is below 1 GB.
 """
 
 import io
@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from camjax.checkpoints.damage import one_line_errors
 from camjax.checkpoints.torch.state_dicts import find_state_dict
 from camjax.checkpoints.torch.tensors import Storage, TensorRecord, check_tensor, tensor_array
-from camjax.checkpoints.torch.unpickler import unpickle_tensors
+from camjax.checkpoints.torch.unpickler import Budget, unpickle_tensors
 from camjax.errors import CheckpointError, printable
 
 MOST_PICKLE_BYTES = 8 * 2**20
@@ -91,7 +91,7 @@ def _open_zip(file: BinaryIO, size: int) -> tuple[object, _ReadStorage]:
     pickled = entries[f"{root}/data.pkl"]
     if pickled.file_size > MOST_PICKLE_BYTES:
         raise CheckpointError(f"its data.pkl has more than {MOST_PICKLE_BYTES} bytes; save only the state dict")
-    value, _ = unpickle_tensors(io.BytesIO(archive.read(pickled)))
+    value, _ = unpickle_tensors(io.BytesIO(archive.read(pickled)), Budget())
 
     def read_storage(storage: Storage) -> memoryview:
         entry = entries.get(f"{root}/data/{storage.key}")
@@ -126,14 +126,15 @@ def _archive_root(entries: dict[str, zipfile.ZipInfo]) -> str:
 def _open_legacy(file: BinaryIO, size: int) -> tuple[object, _ReadStorage]:
     """Opens the older format: five pickles (magic, protocol, system, value, keys), then the storages one by one."""
     pickles = io.BytesIO(file.read(MOST_PICKLE_BYTES))
-    magic, protocol = unpickle_tensors(pickles)[0], unpickle_tensors(pickles)[0]
+    budget = Budget()
+    magic, protocol = unpickle_tensors(pickles, budget)[0], unpickle_tensors(pickles, budget)[0]
     if (type(magic), magic, type(protocol), protocol) != (int, _LEGACY_MAGIC, int, _LEGACY_PROTOCOL):
         raise CheckpointError("is a pickle but not a PyTorch checkpoint; save the model's state_dict() with torch.save")
-    system, _ = unpickle_tensors(pickles)
+    system, _ = unpickle_tensors(pickles, budget)
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("was written on a big-endian machine; load it with torch and save it again")
-    value, storages = unpickle_tensors(pickles)
-    keys, _ = unpickle_tensors(pickles)
+    value, storages = unpickle_tensors(pickles, budget)
+    keys, _ = unpickle_tensors(pickles, budget)
     positions = _storage_positions(file, pickles.tell(), size, keys, storages)
 
     def read_storage(storage: Storage) -> memoryview:

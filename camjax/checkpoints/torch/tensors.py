@@ -50,7 +50,7 @@ class StorageType:
     dtype: np.dtype
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
     """A run of bytes that tensors look into, as the pickle claims it to be; the file may say otherwise.
 
@@ -70,7 +70,7 @@ class Storage:
         return self.count * self.dtype.itemsize
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class TensorRecord:
     """A tensor before its bytes are read. Offset and strides count elements of `dtype`."""
 

@@ -1,12 +1,15 @@
 """Unpickling the pickles inside PyTorch checkpoints without running anything that they ask for.
 
-A pickle is a program for a small stack machine. Three things keep a hostile one harmless here:
+A pickle is a program for a small stack machine. Five things keep a hostile one harmless here:
 
-- Only the instructions in `_INSTRUCTIONS` exist; those that make objects of a class (INST, OBJ, NEWOBJ, EXT…) do not.
+- Only the instructions in `_Instructions` exist; those that make objects of a class (INST, OBJ, NEWOBJ, EXT…) do not.
 - A global name gives one of the inert values in `_GLOBALS` or an error. Nothing is imported and nothing on the
   stack but a `_Rebuild` can be called.
 - The machine is the pure-Python one of the standard library. Its memo is a dict, where the C one has an array as long
   as the largest index, so that a LONG_BINPUT of eight bytes could claim gigabytes.
+- Every instruction, and every element that a call copies, is a step, and a file has `MOST_STEPS` of them.
+- No number out of the file is hashed but the memo's, which have to be consecutive: where a file chooses the numbers,
+  it can make a dict of them as slow as a list.
 """
 
 import dataclasses
@@ -29,7 +32,41 @@ from camjax.checkpoints.torch.tensors import (
 )
 from camjax.errors import CheckpointError, printable
 
+MOST_STEPS = 2_000_000
+"""Instructions and copied elements in the pickles of a file, which take seconds and some hundred megabytes.
+
+A tensor of a state dict takes 33, so that this is 50,000 tensors or more. ResNet-152 has 932, and a vision transformer
+of 48 blocks about 600; averaged weights and Adam's state make five times as many.
+"""
+
 _PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
+
+
+@dataclasses.dataclass
+class Budget:
+    """The steps that the pickles of a file have left."""
+
+    left: int = MOST_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Takes steps out.
+
+        Raises:
+            CheckpointError: there are not so many.
+        """
+        self.left -= steps
+        if self.left < 0:
+            raise CheckpointError("its pickle goes on for too long to be a checkpoint; save only the state dict")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class OtherKey:
+    """A key of a dict that is no text, such as an optimizer's numbers; hashed by where it is, whatever it holds."""
+
+    value: object
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +129,7 @@ def _set_item(target: object, key: object, value: object) -> None:
     # A tuple as a key is hashed at every look-up, and `x = (x, x)` sixty times over takes for ever to hash.
     if type(target) is not dict or not isinstance(key, _PLAIN_KEYS):
         raise CheckpointError("a dict with a key that is neither text nor a number; save only the state dict")
-    target[key] = value
+    target[key if isinstance(key, str) else OtherKey(key)] = value
 
 
 def _load_setitem(machine: "_TensorUnpickler") -> None:
@@ -112,6 +149,8 @@ def _load_reduce(machine: "_TensorUnpickler") -> None:
     function = machine.stack[-1]
     if not isinstance(function, _Rebuild) or not isinstance(arguments, tuple):
         raise CheckpointError("refuses to call a value that is not one of PyTorch's functions for making a tensor")
+    copied = sum(len(argument) for argument in arguments if isinstance(argument, tuple | list))
+    machine.budget.spend(len(arguments) + copied)
     machine.stack[-1] = function.call(*arguments)
 
 
@@ -124,6 +163,14 @@ def _load_build(machine: "_TensorUnpickler") -> None:
 def _load_global(machine: "_TensorUnpickler") -> None:
     module, name = _line(machine), _line(machine)
     machine.stack.append(machine.find_class(module, name))
+
+
+def _put(machine: "_TensorUnpickler", width: int) -> None:
+    """Consecutive, as every pickler numbers what it may need again; that of Python 2 in C starts at 1."""
+    number = int.from_bytes(machine.read(width), "little")
+    if number > len(machine.memo) + 1:
+        raise CheckpointError(f"numbers its values out of order ({number}); the file is damaged")
+    machine.memo[number] = machine.stack[-1]
 
 
 def _load_inst(machine: "_TensorUnpickler") -> NoReturn:
@@ -163,7 +210,7 @@ def _instructions() -> _Instructions:
     filling = [p.APPEND, p.APPENDS]
     numbers = [p.NONE, p.NEWTRUE, p.NEWFALSE, p.BININT, p.BININT1, p.BININT2, p.LONG1, p.BINFLOAT]
     text = [p.BINUNICODE, p.SHORT_BINUNICODE, p.BINSTRING, p.SHORT_BINSTRING, p.BINBYTES, p.SHORT_BINBYTES]
-    memo = [p.BINPUT, p.LONG_BINPUT, p.MEMOIZE, p.BINGET, p.LONG_BINGET]
+    memo = [p.MEMOIZE, p.BINGET, p.LONG_BINGET]
     frame = [p.PROTO, p.FRAME, p.STOP]
     names = [p.STACK_GLOBAL, p.BINPERSID]  # these end in find_class and persistent_load below
     kept = [*containers, *filling, *numbers, *text, *memo, *frame, *names]
@@ -174,6 +221,8 @@ def _instructions() -> _Instructions:
         p.REDUCE: _load_reduce,
         p.BUILD: _load_build,
         p.GLOBAL: _load_global,
+        p.BINPUT: lambda machine: _put(machine, 1),
+        p.LONG_BINPUT: lambda machine: _put(machine, 4),
         p.INST: _load_inst,
     }
     return _Instructions(standard | {code[0]: function for code, function in ours.items()})
@@ -182,12 +231,34 @@ def _instructions() -> _Instructions:
 class _TensorUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = _instructions()
     stack: list[Any]
+    memo: dict[int, Any]
+    read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
     readline: Callable[[], bytes]
 
-    def __init__(self, stream: io.BytesIO) -> None:
+    def __init__(self, stream: io.BytesIO, budget: Budget) -> None:
         super().__init__(stream, encoding="utf-8")
+        self.budget = budget
         self.storages: dict[str, Storage] = {}
+
+    def load(self) -> object:
+        """The loop of the standard library's machine, with a count of its turns."""
+        self._unframer = pickle._Unframer(self._file_read, self._file_readline)  # type: ignore[attr-defined]
+        self.read, self.readline = self._unframer.read, self._unframer.readline
+        self.metastack: list[list[Any]] = []
+        self.stack = []
+        self.append = self.stack.append
+        self.proto = 0
+        budget, read, dispatch = self.budget, self.read, self.dispatch
+        try:
+            while code := read(1):
+                budget.left -= 1
+                if budget.left < 0:
+                    budget.spend(0)
+                dispatch[code[0]](self)
+        except pickle._Stop as stop:  # type: ignore[attr-defined]
+            return stop.value
+        raise EOFError
 
     def find_class(self, module: str, name: str) -> object:
         if f"{module}.{name}" not in _GLOBALS:
@@ -212,20 +283,22 @@ def _storage(pid: object) -> Storage:
     return Storage(key, as_count(count), storage_type.dtype)
 
 
-def unpickle_tensors(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
+def unpickle_tensors(stream: io.BytesIO, budget: Budget) -> tuple[object, dict[str, Storage]]:
     """Runs one pickle of a PyTorch checkpoint, with `weights_only` semantics, up to its STOP.
 
     Args:
         stream: the bytes, all in memory: reads past its end then allocate nothing. Left just after the pickle.
+        budget: the steps that the file has left, of which the pickle takes its own.
 
     Returns:
-        The pickled value, made of dicts, lists, tuples, numbers, text and `TensorRecord`; and the storages that its
+        The pickled value, made of dicts with keys of text and `OtherKey`, lists, tuples, numbers, text and
+        `TensorRecord`; and the storages that its
         tensors look into, by key. Nothing is checked against the file yet. The value may be nested without end or
         contain itself, so do not walk, hash, compare or print it as a whole.
 
     Raises:
-        CheckpointError: the pickle asks for anything but tensors in plain containers.
+        CheckpointError: the pickle asks for anything but tensors in plain containers, or takes too many steps.
         Exception: of any kind, for bytes that are not a pickle.
     """
-    machine = _TensorUnpickler(stream)
+    machine = _TensorUnpickler(stream, budget)
     return machine.load(), machine.storages
