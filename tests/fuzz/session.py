@@ -1,7 +1,8 @@
 """One process that feeds a group's readers with changed seeds; anything but an error of camjax's own ends it.
 
 `python -m fuzz.session GROUP --seconds 4`, with `tests` and the checkout on `PYTHONPATH`, writes a line of JSON for
-each target. `--atheris TARGET` looks for new paths through the code in place of that, for as long as it is let.
+each target. `--atheris TARGET --found FOLDER` looks for new paths through the code in place of that, for as long as
+it is let.
 """
 
 import argparse
@@ -121,11 +122,16 @@ def known_crashes(name: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(CORPUS.glob(f"{name}-*"))]
 
 
-def explore(name: str, target: Target) -> None:
-    """Runs Atheris (`pip install atheris`), which keeps the inputs that reach new code."""
+def explore(group: str, name: str, folder: Path) -> None:
+    """Runs Atheris (`pip install atheris`), which keeps the inputs that reach new code in `folder`."""
     import atheris
 
-    atheris.Setup([sys.argv[0], f"-timeout={MOST_SECONDS}", "-rss_limit_mb=4096"], lambda data: attempt(target, data))
+    with atheris.instrument_imports(include=["camjax"]):
+        target: Target = importlib.import_module(f"fuzz.{group}_targets").targets[name]
+    for seed in (*target.seeds, *known_crashes(name)):
+        (folder / hashlib.sha256(seed).hexdigest()).write_bytes(seed)
+    limits = [f"-timeout={MOST_SECONDS}", "-rss_limit_mb=4096", f"-artifact_prefix={folder}/"]
+    atheris.Setup([sys.argv[0], str(folder), *limits], lambda data: attempt(target, data))
     atheris.Fuzz()
 
 
@@ -138,14 +144,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", help="only this one")
     parser.add_argument("--found", type=Path, default=Path("."), help="folder for the input that breaks a reader")
-    parser.add_argument("--atheris", action="store_true")
+    parser.add_argument("--atheris", metavar="TARGET", help="explore this one; `--found` is an empty folder")
     options = parser.parse_args()
+    if options.atheris:
+        explore(options.group, options.atheris, options.found)
     signal.signal(signal.SIGPROF, _too_slow)
     targets: dict[str, Target] = importlib.import_module(f"fuzz.{options.group}_targets").targets
     for name, target in targets.items():
         if options.target in (None, name):
-            if options.atheris:
-                explore(name, target)
             inputs = itertools.chain(known_crashes(name), mutations(target.seeds, options.seed))
             inputs = itertools.islice(inputs, options.inputs)
             print(json.dumps(run_target(name, target, inputs, options.seconds, options.found)), flush=True)
