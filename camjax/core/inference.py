@@ -133,6 +133,11 @@ def features_of(
     return _in_parts(list(zip(steps, _parts(steps, images), strict=True)), images)
 
 
+def is_tracing() -> bool:
+    """Whether a program is being traced, so that whatever is computed now belongs to it."""
+    return isinstance(jnp.zeros(()), Tracer)
+
+
 def is_sharded(images: Any) -> bool:  # noqa: ANN401
     """Whether a batch lies on several devices."""
     return isinstance(images, jax.Array) and len(images.devices()) > 1

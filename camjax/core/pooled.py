@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from camjax.core.names import tap
 
 TOLERANCE = 1e-4
 """Of the logits' relative error: rounding of a mean and a product, far below what another function would show."""
+
+SCALES = (-30.0, 0.1, 1.0, 30.0)
+"""Of the random features: what bends far from zero, or on one side of it, shows itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +49,34 @@ def verified(model: Model, layer: str) -> Model | None:
     layer is not computed, and a path around it shows itself.
 
     Args:
-        model: any. Where its parameters are abstract (traced, or shapes only), random ones stand in for them.
+        model: any. It is tried with random parameters, and with its own where they have values.
         layer: a name.
     """
     rng = np.random.default_rng(0)
     images = rng.normal(size=model.image_shape()).astype(np.float32)
     with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
-        params = _concrete(model.params, rng)
-        logits, arrays = jax.eval_shape(tap(model.forward, read=[layer]), params, images)
+        # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
+        weights = [_random(model.params, rng)]
+        if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
+            weights.append(model.params)
+        logits, arrays = jax.eval_shape(tap(model.forward, read=[layer]), weights[0], images)
         feature = arrays[layer]
         if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
             return None
-        features = rng.normal(size=feature.shape).astype(feature.dtype)
-        found = jax.jit(tap(model.forward, replace={layer: features}))(params, images)[0]
-    heads = [model.head] if model.head is not None else _candidates(params, feature.shape[-1], logits.shape[-1])
-    mean = np.asarray(features, np.float64).mean((1, 2))
-    for head in heads:
-        if _agree(mean, head(params), np.asarray(found, np.float64)):
-            return dataclasses.replace(model, head=head, layer=layer)
+        features = rng.normal(size=feature.shape)
+
+        @jax.jit
+        def run(params: Params, features: Array) -> Array:
+            return tap(model.forward, replace={layer: features})(params, images)[0]
+
+        trials = [(params, (scale * features).astype(feature.dtype)) for params in weights for scale in SCALES]
+        found = [np.asarray(run(params, jnp.asarray(given)), np.float64) for params, given in trials]
+        means = [np.asarray(given, np.float64).mean((1, 2)) for _, given in trials]
+        heads = [model.head] if model.head is not None else _candidates(weights[0], feature.shape[-1], logits.shape[-1])
+        for head in heads:
+            known = [head(params) for params in weights for _ in SCALES]
+            if all(map(_agree, means, known, found)):
+                return dataclasses.replace(model, head=head, layer=layer)
     return None
 
 
@@ -89,15 +103,12 @@ def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHea
         yield LeafHead(kernel, bias, transposed)
 
 
-def _concrete(params: Params, rng: np.random.Generator) -> Params:
-    """The parameters, or random ones like them where they have no values yet."""
-    if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
-        return params
-    return jax.tree.map(lambda leaf: _random(leaf, rng), params)
+def _random(params: Params, rng: np.random.Generator) -> Params:
+    """Random parameters like these; positive, so that variances among them have roots."""
 
+    def draw(leaf: Any) -> Any:  # noqa: ANN401
+        if isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer | jax.ShapeDtypeStruct) else leaf
+        return jnp.asarray(rng.uniform(0.5, 1.5, jnp.shape(leaf)), jnp.result_type(leaf))
 
-def _random(leaf: Array, rng: np.random.Generator) -> Array:
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
-        # Positive, so that variances among them have roots.
-        return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
-    return jnp.zeros(leaf.shape, leaf.dtype)
+    return jax.tree.map(draw, params)

@@ -10,9 +10,9 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import DTypeLike
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
-from camjax.core.inference import compiler_options, features_of, is_sharded, read_leaves
+from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, read_leaves
 from camjax.core.layers import layers
 from camjax.core.maps import Interpolation, Size, finish
 from camjax.core.model import Model, Params
@@ -28,7 +28,7 @@ from camjax.methods.tail import Tail, head_tail, network_tail, unchanged
 from camjax.methods.target import Target, Wanted
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
-Classes = Int[Array | np.ndarray, "*some k"] | list[int] | None
+Classes = Integer[Array | np.ndarray, "*some k"] | list[int] | None
 
 
 @jax.tree_util.register_pytree_node_class
@@ -68,7 +68,8 @@ class Explainer:
         """
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
-        if any(isinstance(leaf, Tracer) for leaf in (images, wanted, *jax.tree.leaves(self.params))):
+        traced = any(isinstance(leaf, Tracer) for leaf in (images, wanted, *jax.tree.leaves(self.params)))
+        if traced or is_tracing():
             # Part of a program with options of its own.
             return _explain(
                 self.plan, ready_params(self.plan, self.params), jnp.asarray(images), wanted, in_parts=False
@@ -217,9 +218,9 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
     """The program."""
     normalise = functools.partial(normalize_images, preprocess=plan.preprocess, dtype=plan.dtype)
     size: Any = images.shape[1:3] if plan.size == "input" else plan.size
-    wanted = Wanted(plan.target, classes, plan.top_k)
 
-    def program(params: Params, images: Array) -> CamResult:
+    def program(params: Params, images: Array, classes: Array | None) -> CamResult:
+        wanted = Wanted(plan.target, classes, plan.top_k)
         model = plan.fast.with_params(params)
 
         def features(change: Callable[[Array], Array]) -> Array:
@@ -239,7 +240,7 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
             result = cam_fn(features(unchanged), *head(params), classes=classes, top_k=plan.top_k)
         return result._replace(maps=finish(of_sign(result.maps, plan.sign), size, plan.interpolation, plan.normalize))
 
-    return with_automatic_axes(program, images, 1)(params, images)
+    return with_automatic_axes(program, images, 1)(params, images, classes)
 
 
 def _check_images(images: Any) -> None:  # noqa: ANN401

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from camjax.core.maps import Interpolation, Size, checked_size, finish
 from camjax.core.precision import at_least_float32
@@ -30,7 +30,7 @@ def cam_fn(
     kernel: Float[Array, "c n"],
     bias: Float[Array, " n"] | None = None,
     *,
-    classes: Int[Array | np.ndarray, "*some k"] | Sequence[Any] | None = None,
+    classes: Integer[Array | np.ndarray, "*some k"] | Sequence[Any] | None = None,
     top_k: int = 5,
     size: Size | None = None,
     interpolation: Interpolation = "bicubic-pytorch",

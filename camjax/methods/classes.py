@@ -24,7 +24,8 @@ def as_classes(classes: Array | np.ndarray | Sequence[Any]) -> Int[Array, "*some
     if isinstance(classes, np.ndarray):
         classes = np.clip(classes, -1, LARGEST).astype(np.int32)  # before JAX would take them modulo 2**32
     elif np.iinfo(classes.dtype).max > LARGEST:
-        classes = jnp.clip(classes, -1, LARGEST)
+        low = -1 if jnp.issubdtype(classes.dtype, jnp.signedinteger) else 0  # of an unsigned kind, -1 is its largest
+        classes = jnp.clip(classes, low, LARGEST)
     return jnp.asarray(classes, jnp.int32)
 
 

@@ -65,6 +65,7 @@ NOT_LINEAR = {
     "path around": lambda x, kernel, images: pooled(x, kernel, images) + images.mean((1, 2, 3))[:, None],
     "other columns": lambda x, kernel, images: pooled(x, kernel[:, ::-1], images),
     "normalised": lambda x, kernel, images: pooled(x, kernel, images) / (1 + x.mean((1, 2, 3)))[:, None],
+    "soft cap": lambda x, kernel, images: 30 * jnp.tanh(pooled(x, kernel, images) / 30),
     "hidden layer": lambda x, kernel, images: jnp.tanh(x.mean((1, 2))) @ kernel,
 }
 
@@ -110,3 +111,11 @@ def test_verified_where_parameters_have_no_values_yet():
     images = RNG.integers(0, 256, (2, 8, 12, 3), np.uint8)
     expected = make_explainer(model, top_k=2)(images).maps
     assert relative_error(maps(model.params, images), expected) < 1e-5
+
+
+def test_zeros_of_a_new_head_hide_nothing():
+    model = network(lambda x, kernel, images: jax.nn.gelu(x.mean((1, 2))) @ kernel)
+    zeros = jax.tree.map(jnp.zeros_like, model.params)
+    assert verified(dataclasses.replace(model, params=zeros), "layer") is None
+    found = verified(dataclasses.replace(network(pooled), params=zeros), "layer")
+    assert found.head == verified(network(pooled), "layer").head

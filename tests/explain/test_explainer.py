@@ -378,3 +378,22 @@ def test_classes_that_do_not_exist_are_nan():
             assert np.isfinite(result.maps[0, 0]).all()
             assert np.isnan(result.maps[0, 1]).all()
             assert np.isnan(result.probabilities[0, 1])
+
+
+def test_constant_pictures_inside_a_program_and_outside_again():
+    explain, pictures = make_explainer(toy_model(), top_k=2), uint8_images(2, 32, 24)
+    inside = jax.jit(lambda: explain(pictures).maps)()
+    np.testing.assert_allclose(explain(pictures).maps, inside, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda: explain(pictures).maps)(), inside, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.uint32, jnp.int32])
+def test_classes_of_every_kind_on_explicit_axes(dtype):
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    pictures, classes = uint8_images(2, 32, 24), jnp.asarray([[3], [1]], dtype)
+    for method in ("cam", "grad-cam"):
+        explain = make_explainer(toy_model(), method=method)
+        result = explain(jax.device_put(pictures, rows), jax.device_put(classes, rows))
+        assert result.classes.tolist() == [[3], [1]]
+        np.testing.assert_allclose(result.maps, explain(pictures, classes).maps, rtol=1e-4, atol=1e-5)
