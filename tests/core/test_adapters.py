@@ -185,8 +185,6 @@ class EquinoxToy(eqx.Module):
 def equinox_toy():
     module, state = eqx.nn.make_with_state(EquinoxToy)(jax.random.key(0))
     norm = module.blocks[0].norm
-    _, counter = state.get(norm.batch_state_index) if hasattr(norm, "batch_counter") else (None, None)
-    del counter
     state = state.set(norm.batch_state_index, (WEIGHTS["mean"], WEIGHTS["var"]))
     places = {
         lambda m: m.blocks[0].conv.weight: WEIGHTS["conv1"].transpose(3, 2, 0, 1),
