@@ -1,10 +1,10 @@
-"""Programs on explicit mesh axes: XLA places their intermediate arrays, the batch stays as it lies."""
+"""Programs on meshes: where their arrays lie, and what varies over them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from jax import Array
+from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 T = TypeVar("T")
@@ -28,3 +28,14 @@ def with_automatic_axes(function: Callable[..., T], batch: Array, axes: int) -> 
         return function
     spec = PartitionSpec(*sharding.spec[:axes])  # type: ignore[no-untyped-call]
     return jax.sharding.auto_axes(function, out_sharding=NamedSharding(sharding.mesh, spec))
+
+
+def varying_like(array: Array, like: Array) -> Array:
+    """The array, which inside `jax.shard_map` varies over the mesh's axes at least as another does.
+
+    A loop's sums, or what is pulled back, must vary as what they meet; a constant does not by itself.
+    """
+    types: list[Any] = [jax.typeof(array), jax.typeof(like)]
+    ours, theirs = (each.manual_axis_type.varying for each in types)
+    missing = tuple(sorted(theirs - ours))
+    return lax.pcast(array, missing, to="varying") if missing else array

@@ -1,7 +1,6 @@
 """From uint8 pictures to explanations in one compiled program."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -24,7 +23,7 @@ from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
 from camjax.methods.registry import Method
 from camjax.methods.sign import Sign, of_sign
-from camjax.methods.tail import Tail, head_tail, network_tail, unchanged
+from camjax.methods.tail import Look, Tail, head_tail, network_tail
 from camjax.methods.target import Target, Wanted
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
@@ -220,24 +219,20 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
     size: Any = images.shape[1:3] if plan.size == "input" else plan.size
 
     def program(params: Params, images: Array, classes: Array | None) -> CamResult:
-        wanted = Wanted(plan.target, classes, plan.top_k)
         model = plan.fast.with_params(params)
+        features = functools.partial(features_of, model, plan.layer, in_parts=in_parts)
 
-        def features(change: Callable[[Array], Array]) -> Array:
-            return features_of(
-                model, plan.layer, images, normalise=lambda images: change(normalise(images)), in_parts=in_parts
-            )
-
-        def look(change: Callable[[Array], Array]) -> Tail:
+        def tail(images: Array) -> Tail:
             if plan.pooled and model.head is not None:
-                return head_tail(features(change), model.head(params))
-            return network_tail(model, plan.layer, change(normalise(images)))
+                return head_tail(features(images), model.head(params))
+            return network_tail(model, plan.layer, images)
 
         if plan.method.explain is not None:
-            result = plan.method.explain(look, wanted)
+            wanted = Wanted(plan.target, classes, plan.top_k)
+            result = plan.method.explain(Look(normalise(images), tail), wanted)
         else:
             head: Any = model.head
-            result = cam_fn(features(unchanged), *head(params), classes=classes, top_k=plan.top_k)
+            result = cam_fn(features(images, normalise=normalise), *head(params), classes=classes, top_k=plan.top_k)
         return result._replace(maps=finish(of_sign(result.maps, plan.sign), size, plan.interpolation, plan.normalize))
 
     return with_automatic_axes(program, images, 1)(params, images, classes)

@@ -1,6 +1,6 @@
 """Gradient methods: all k classes for one pass through the network and one batched pass back to the layer.
 
-What comes before the layer is neither differentiated nor stored. A method is a rule (`camjax.methods.rules`) and, where
+A method is a rule (`camjax.methods.rules`) and, where
 it explains something else than a class's score, what is pulled back in its place.
 """
 
@@ -14,8 +14,9 @@ from jax import Array, lax
 from jaxtyping import Float, Int
 
 from camjax.core.result import CamResult
+from camjax.core.sharding import varying_like
 from camjax.methods.rules import Rule
-from camjax.methods.tail import Look, Tail, unchanged
+from camjax.methods.tail import Look, Tail
 from camjax.methods.target import MethodError, Wanted, answer, chosen_classes, score_table
 
 Cotangents = Callable[[Float[Array, "b n"], Int[Array, "b k"]], Float[Array, "b k n"]]
@@ -63,30 +64,29 @@ class Pulled(NamedTuple):
         outputs: of the network.
         scores: of all classes.
         classes: those explained.
-        activations: the layer's.
     """
 
     outputs: Float[Array, "b ..."]
     scores: Float[Array, "b n"]
     classes: Int[Array, "b k"]
-    activations: Float[Array, "b ..."]
 
 
 def pulled_back(
     tail: Tail, wanted: Wanted, cotangents: Cotangents = one_hot
 ) -> Callable[[Array], tuple[Float[Array, "b k ..."], Pulled]]:
-    """The gradients at the layer as a function of what is added there, so that they have derivatives themselves."""
+    """The gradients at the layer as a function of the layer, so that they have derivatives themselves."""
 
-    def pull(added: Array) -> tuple[Array, Pulled]:
-        def scores_with(added: Array) -> tuple[Array, tuple[Array, Array]]:
-            outputs, activations = tail.run(added)
-            return score_table(outputs, wanted.target), (outputs, activations)
+    def pull(activations: Array) -> tuple[Array, Pulled]:
+        def scores_of(activations: Array) -> tuple[Array, Array]:
+            outputs = tail.run(activations)
+            return score_table(outputs, wanted.target), outputs
 
-        scores, backward, (outputs, activations) = jax.vjp(scores_with, added, has_aux=True)
+        scores, backward, outputs = jax.vjp(scores_of, activations, has_aux=True)
         fixed = lax.stop_gradient(scores)
         classes = chosen_classes(fixed, wanted)
-        gradients = jax.vmap(lambda row: backward(row)[0], 1, 1)(cotangents(fixed, classes))
-        return gradients, Pulled(outputs, scores, classes, activations)
+        rows = varying_like(cotangents(fixed, classes), scores)
+        gradients = jax.vmap(lambda row: backward(row)[0], 1, 1)(rows)
+        return gradients, Pulled(outputs, scores, classes)
 
     return pull
 
@@ -108,13 +108,13 @@ class Gradient:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look(unchanged)
+        tail = look.tail(look.images)
         pull = pulled_back(tail, wanted, self.cotangents)
         if self.second_order:
-            gradients, along, seen = jax.linearize(pull, tail.nothing, has_aux=True)
-            gradients = gradients - 0.5 * along(seen.activations)
+            gradients, along, seen = jax.linearize(pull, tail.activations, has_aux=True)
+            gradients = gradients - 0.5 * along(tail.activations)
         else:
-            gradients, seen = pull(tail.nothing)
+            gradients, seen = pull(tail.activations)
         by_class = jax.vmap(self.rule, (None, 0))
-        maps = jax.vmap(by_class)(tail.grid(seen.activations), jax.vmap(tail.grid, 1, 1)(gradients))
+        maps = jax.vmap(by_class)(tail.grid(tail.activations), jax.vmap(tail.grid, 1, 1)(gradients))
         return answer(seen.outputs, seen.scores, seen.classes, maps)

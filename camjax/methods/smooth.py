@@ -1,7 +1,6 @@
 """Smooth Grad-CAM++: Grad-CAM++ from gradients that are averaged over noise on the picture."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,10 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from camjax.core.result import CamResult
+from camjax.core.sharding import varying_like
 from camjax.methods.gradient import pulled_back
 from camjax.methods.rules import over_space, sharpness, weighed
-from camjax.methods.tail import Look, unchanged
+from camjax.methods.tail import Look
 from camjax.methods.target import Wanted, answer, chosen_classes, score_table
 
 
@@ -36,20 +36,20 @@ class Smooth:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look(unchanged)
-        outputs, activations = tail.run(tail.nothing)
+        tail = look.tail(look.images)
+        outputs = tail.run(tail.activations)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
         fixed = wanted._replace(classes=classes)
 
         def add(sums: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], None]:
-            noisy = look(functools.partial(self.noisy, key=key))
-            gradients = jax.vmap(noisy.grid, 1, 1)(pulled_back(noisy, fixed)(noisy.nothing)[0])
+            noisy = look.tail(self.noisy(look.images, key))
+            gradients = jax.vmap(noisy.grid, 1, 1)(pulled_back(noisy, fixed)(noisy.activations)[0])
             moments = (gradients**2, gradients**3, jax.nn.relu(gradients))
             return jax.tree.map(jnp.add, sums, moments), None
 
-        clean = tail.grid(activations)
-        zeros = jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype)
+        clean = tail.grid(tail.activations)
+        zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
         sums, _ = lax.scan(add, (zeros, zeros, zeros), self.noise_keys())
         means = [total / self.samples for total in sums]
         maps = jax.vmap(jax.vmap(self._map, (None, 0, 0, 0)))(clean, *means)

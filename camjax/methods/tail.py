@@ -1,7 +1,8 @@
-"""What comes after a layer, as a function of what is added there: all that a method needs to know of a network.
+"""What comes after a layer, as a function of the layer: all that a method needs to know of a network.
 
-Where a layer is pooled and read by one linear head, the head is all that comes after it, and the layer's gradients are
-its columns: no pass through the network backwards, and a large batch can go forwards in parts.
+What comes before the layer is computed once, and neither differentiated nor stored. Where a layer is pooled and read by
+one linear head, the head is all that comes after it, and the layer's gradients are its columns: no pass through the
+network backwards, and a large batch can go forwards in parts.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from camjax.core.layers import on_grid
 from camjax.core.model import LinearHead, Model
-from camjax.core.names import named_arrays, tap
+from camjax.core.names import cut
 from camjax.core.precision import at_least_float32
 
 
@@ -21,24 +22,26 @@ class Tail(NamedTuple):
     """The network after a layer, for one batch of images.
 
     Attributes:
-        run: `run(added) -> (outputs, activations)`: what the network gives where that is added at the layer, and the
-            layer with it.
-        nothing: zeros of the layer's shape and dtype.
+        activations: the layer's.
+        run: `run(activations) -> outputs`: what the network gives where the layer is that.
         grid: `grid(array) -> (b, *space, c)`: an array like the layer's with its places in order, at least float32.
     """
 
-    run: Callable[[Array], tuple[Array, Array]]
-    nothing: Array
+    activations: Array
+    run: Callable[[Array], Array]
     grid: Callable[[Array], Array]
 
 
-Look = Callable[[Callable[[Array], Array]], Tail]
-"""`look(change) -> Tail`: the tail for the normalised images after `change`, which treats each image by itself."""
+class Look(NamedTuple):
+    """A network and a batch, as a method sees them.
 
+    Attributes:
+        images: the batch, normalised.
+        tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them.
+    """
 
-def unchanged(images: Array) -> Array:
-    """The images as they are."""
-    return images
+    images: Float[Array, "b h w c"]
+    tail: Callable[[Array], Tail]
 
 
 def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> Tail:
@@ -49,17 +52,13 @@ def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> T
         layer: its name.
         images: normalised.
     """
-    value = named_arrays(model.forward, model.params, images)[layer]
+    activations, run = cut(model.forward, layer)(model.params, images)
     size = (images.shape[1], images.shape[2])
-
-    def run(added: Array) -> tuple[Array, Array]:
-        outputs, arrays = tap(model.forward, add={layer: added}, read=[layer])(model.params, images)
-        return outputs, arrays[layer]
 
     def grid(array: Array) -> Array:
         return on_grid(model, layer, array, size).astype(at_least_float32(array.dtype))
 
-    return Tail(run, jnp.zeros(value.shape, value.dtype), grid)
+    return Tail(activations, run, grid)
 
 
 def head_tail(features: Float[Array, "b *space c"], head: LinearHead) -> Tail:
@@ -70,12 +69,10 @@ def head_tail(features: Float[Array, "b *space c"], head: LinearHead) -> Tail:
         head: see `camjax.core.pooled.verified`.
     """
     dtype = at_least_float32(features.dtype)
-    features = features.astype(dtype)
 
-    def run(added: Array) -> tuple[Array, Array]:
-        activations = features + added
+    def run(activations: Array) -> Array:
         pooled = activations.mean(tuple(range(1, activations.ndim - 1)))
         outputs = jnp.dot(pooled, head.kernel.astype(dtype), precision="highest")
-        return outputs if head.bias is None else outputs + head.bias.astype(dtype)[None, :], activations
+        return outputs if head.bias is None else outputs + head.bias.astype(dtype)[None, :]
 
-    return Tail(run, jnp.zeros_like(features), lambda array: array)
+    return Tail(features.astype(dtype), run, lambda array: array)

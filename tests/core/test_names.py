@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
 from camjax import LayerError, tap
-from camjax.core.names import named_arrays
+from camjax.core.names import cut, named_arrays
 
 RNG = np.random.default_rng(0)
 PARAMS = {name: jnp.asarray(RNG.normal(size=shape), jnp.float32) for name, shape in {"a": (3, 4), "b": (4, 2)}.items()}
@@ -74,6 +74,60 @@ def test_gradients_and_second_derivatives_as_by_hand(name):
         lambda f: lambda d: jax.vjp(jax.grad(f), d)[1](tangent)[0],
     ):
         np.testing.assert_allclose(transform(tapped)(zeros), transform(by_hand)(zeros), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_halves_of_a_cut_function(name):
+    a, rest = cut(network, name)(PARAMS, X)
+    np.testing.assert_array_equal(a, value(name))
+    np.testing.assert_array_equal(rest(a), network(PARAMS, X))
+    other = jnp.asarray(RNG.normal(size=a.shape), jnp.float32)
+    np.testing.assert_allclose(rest(other), tail(name, PARAMS, other), rtol=1e-5)
+    gradient = jax.grad(lambda a: rest(a).sum())(a)
+    np.testing.assert_allclose(gradient, jax.grad(lambda a: tail(name, PARAMS, a).sum())(a), rtol=1e-5)
+
+    # Parameters before the name and after it, through both halves.
+    def both(params):
+        a, rest = cut(network, name)(params, X)
+        return rest(2 * a).sum()
+
+    def by_hand(params):
+        return tail(name, params, 2 * value(name, params)).sum()
+
+    found, expected = jax.grad(both)(PARAMS), jax.grad(by_hand)(PARAMS)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), found, expected)
+    with pytest.raises(LayerError, match=r"float32 \(2,\)"):
+        rest(jnp.zeros(2))
+    with pytest.raises(LayerError, match="did you mean first"):
+        cut(network, "firs")(PARAMS, X)
+
+
+def test_a_loop_over_the_second_half_holds_nothing_of_the_first():
+    def residual(x):
+        x = jnp.exp(x)
+        return jnp.cos(x) + jnp.sin(checkpoint_name(jnp.tanh(x), "branch"))
+
+    def program(x):
+        _, rest = cut(residual, "branch")(x)
+        return jax.lax.map(lambda scale: rest(scale * x), jnp.arange(5.0))
+
+    x = jnp.arange(3.0)
+    np.testing.assert_allclose(program(x)[2], jnp.cos(jnp.exp(x)) + jnp.sin(2 * x), rtol=1e-6)
+    equations = jax.make_jaxpr(program)(x).eqns
+    (loop,) = [equation for equation in equations if equation.primitive.name == "scan"]
+    inside = {equation.primitive.name for equation in loop.params["jaxpr"].jaxpr.eqns}
+    assert "sin" in inside
+    assert not inside & {"exp", "cos", "tanh"}
+
+
+def test_a_name_that_a_loop_has_too_can_still_be_reached():
+    def network(x):
+        x = jax.lax.fori_loop(0, 2, lambda _, x: checkpoint_name(jnp.sin(x), "layer"), x)
+        return checkpoint_name(jnp.cos(x), "layer") + 1
+
+    x = jnp.arange(3.0)
+    assert list(named_arrays(network, x)) == ["layer"]
+    np.testing.assert_allclose(tap(network, read=["layer"])(x)[1]["layer"], jnp.cos(jnp.sin(jnp.sin(x))), rtol=1e-6)
 
 
 def test_under_vmap_lax_map_and_shard_map():

@@ -88,6 +88,24 @@ def test_a_sharded_batch_gives_the_same_maps():
     assert found["grad-cam"].sharding.is_equivalent_to(rows, 4)
 
 
+@pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])
+@pytest.mark.parametrize("layer", ["middle", "last"])
+def test_each_device_explains_its_own_pictures_inside_shard_map(layer, axes):
+    # Its default checks refuse a constant where something that varies over the devices is expected.
+    made = explainers(layer)
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(axes,))
+    rows = jax.sharding.PartitionSpec("data")
+    pictures = uint8_images(8, 16, 12)
+    sharded = jax.device_put(pictures, jax.sharding.NamedSharding(mesh, rows))
+    for classes in (CLASSES, None):
+
+        def explain(pictures, classes=classes):
+            return {name: each(pictures, classes).maps for name, each in made.items()}
+
+        mapped = jax.jit(jax.shard_map(explain, mesh=mesh, in_specs=rows, out_specs=rows))
+        assert_equal(mapped(sharded), jax.jit(explain)(pictures))
+
+
 @pytest.mark.parametrize("target", ["logit", "probability"])
 def test_the_head_alone_gives_what_the_network_gives(target):
     methods = [name for name in AT_ANY_LAYER if name != "smooth-grad-cam++"]

@@ -13,7 +13,7 @@ from camjax.methods.class_free import eigen_cam, fem, kpca_cam
 from camjax.methods.gradient import Contrast
 from camjax.methods.registry import METHODS, MethodError
 from camjax.methods.smooth import Smooth
-from camjax.methods.tail import head_tail
+from camjax.methods.tail import Look, head_tail
 from camjax.methods.target import Wanted
 
 SPACES = [(7,), (3, 4), (2, 3, 4)]
@@ -116,6 +116,7 @@ def test_equalities_where_a_linear_head_pools(space):
     features = jnp.asarray(np.maximum(rng.normal(size=(2, *space, CHANNELS)), 0) + 0.01, jnp.float32)
     head = LinearHead(jnp.asarray(rng.normal(size=(CHANNELS, 6)), jnp.float32), jnp.ones(6))
     tail = head_tail(features, head)
+    look = Look(jnp.zeros((2, 8, 8, 3)), lambda _: tail)
     wanted = Wanted("logit", jnp.asarray([4, 1, 5]), 3)
     two_dimensional = len(space) == 2
     places = int(np.prod(space))
@@ -127,7 +128,7 @@ def test_equalities_where_a_linear_head_pools(space):
             gradients = jnp.broadcast_to(columns.T[:, None] / places, (3, places, CHANNELS))
             by_class = jax.vmap(method.rule, (None, 0))
             return jax.vmap(by_class, (0, None))(features, gradients.reshape(3, *space, CHANNELS))
-        return method(lambda _: tail, wanted).maps
+        return method(look, wanted).maps
 
     same = {"rtol": 1e-4, "atol": 1e-5}
     for name in ("grad-cam", "hires-cam", "xgrad-cam"):
@@ -144,14 +145,14 @@ def test_equalities_where_a_linear_head_pools(space):
     if two_dimensional:
         np.testing.assert_allclose(maps(METHODS["shapley-cam"].explain), cam, **same)
         np.testing.assert_allclose(maps(Smooth(eps=0.0)), expected, **same)  # the head knows of no noise
-        scores = tail.run(tail.nothing)[0]
+        scores = tail.run(tail.activations)
         logits = np.asarray(scores)
         contrast = np.asarray(Contrast()(scores, jnp.broadcast_to(wanted.classes, (2, 3))))
         for row in range(2):
             for rank, own in enumerate([4, 1, 5]):
                 others = sorted(set(range(6)) - {own}, key=lambda other: abs(logits[row, other] - logits[row, own]))
                 column = head.kernel[:, own] - 0.6 * head.kernel[:, np.asarray(others[:3])].mean(1)
-                finer = METHODS["finer-cam"].explain(lambda _: tail, wanted).maps[row, rank]
+                finer = METHODS["finer-cam"].explain(look, wanted).maps[row, rank]
                 np.testing.assert_allclose(finer, features[row] @ column, **same)
                 assert contrast[row, rank].sum() == pytest.approx(0.4)
 

@@ -22,7 +22,7 @@ from camjax.methods.class_free import ClassFree
 from camjax.methods.gradient import pulled_back
 from camjax.methods.registry import METHODS
 from camjax.methods.smooth import Smooth
-from camjax.methods.tail import network_tail
+from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
 
 TOLERANCE = 1e-5
@@ -76,10 +76,10 @@ def ours(name, layer):
     @jax.jit
     def collected(params, pixels):
         tail = network_tail(model_of(model, params), layer, pixels)
-        gradients, seen = pulled_back(tail, wanted)(tail.nothing)
-        finer, _ = pulled_back(tail, wanted, METHODS["finer-cam"].explain.cotangents)(tail.nothing)
-        shapley = METHODS["shapley-cam"].explain(lambda _: tail, wanted._replace(target=rest)).maps
-        return seen.activations, gradients, finer, shapley
+        gradients, _ = pulled_back(tail, wanted)(tail.activations)
+        finer, _ = pulled_back(tail, wanted, METHODS["finer-cam"].explain.cotangents)(tail.activations)
+        shapley = METHODS["shapley-cam"].explain(Look(pixels, lambda _: tail), wanted._replace(target=rest)).maps
+        return tail.activations, gradients, finer, shapley
 
     @jax.jit
     def mapped(activations, gradients, finer):
@@ -198,20 +198,17 @@ def test_torchcams_smooth_grad_cam_plus_plus_ends_with_its_last_noisy_picture():
 
     @jax.jit
     def program(params, pixels):
-        model_ = model_of(model, params)
-
-        def look(change):
-            return network_tail(model_, layer, change(pixels))
+        look = Look(pixels, functools.partial(network_tail, model_of(model, params), layer))
 
         def sample(key):
-            tail = look(lambda images: smooth.noisy(images, key))
-            gradients, seen = pulled_back(tail, wanted)(tail.nothing)
-            return gradients[:, 0], seen.activations
+            tail = look.tail(smooth.noisy(pixels, key))
+            gradients, _ = pulled_back(tail, wanted)(tail.activations)
+            return gradients[:, 0], tail.activations
 
         keys = smooth.noise_keys()
         noise = jax.vmap(lambda key: smooth.noisy(jnp.zeros_like(pixels), key))(keys)
-        clean = look(lambda images: images)
-        return smooth(look, wanted).maps[:, 0], clean.run(clean.nothing)[1], *jax.lax.map(sample, keys), noise
+        clean = look.tail(pixels).activations
+        return smooth(look, wanted).maps[:, 0], clean, *jax.lax.map(sample, keys), noise
 
     found, clean, gradients, noisy, noise = (np.asarray(array, np.float64) for array in program(model.params, pixels))
     squares, cubes = (gradients**2).mean(0), (gradients**3).mean(0)
@@ -244,8 +241,12 @@ def test_in_place_relus_change_what_gradcams_hooks_kept():
     @jax.jit
     def program(params, pixels):
         at = tail(model_of(model, params), images=pixels)
-        gradients, seen = pulled_back(at, wanted)(at.nothing)
-        return METHODS["grad-cam"].explain(lambda _: at, wanted).maps[:, 0], seen.activations, gradients[:, 0]
+        gradients, _ = pulled_back(at, wanted)(at.activations)
+        return (
+            METHODS["grad-cam"].explain(Look(pixels, lambda _: at), wanted).maps[:, 0],
+            at.activations,
+            gradients[:, 0],
+        )
 
     found, activations, gradients = program(model.params, pixels)
     places = found.shape[1] * found.shape[2]

@@ -1,0 +1,215 @@
+"""A function as a flat list of operations, with the names that stand among them; what `camjax.core.names` walks."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+NAME = "name"
+"""What JAX calls the operation that `checkpoint_name` leaves in a program."""
+
+ENTERED = frozenset({"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"})
+"""Operations that compute their inner program exactly once, so that it can stand in their place."""
+
+
+class Site(NamedTuple):
+    """A name in a program.
+
+    Attributes:
+        value: its shape and dtype.
+        inside: the operation whose inner program hides it, or None where it can be reached.
+        several: how many arrays have the name, where it is more than one.
+    """
+
+    value: jax.ShapeDtypeStruct
+    inside: str | None
+    several: int = 0
+
+
+def find_sites(jaxpr: Jaxpr) -> dict[str, Site]:
+    """Every name in a program, in order; one that stands for several arrays is there by itself and with each number.
+
+    A name that can be reached goes before an equal one that is hidden.
+    """
+    found = list(_walk(jaxpr))
+    counts = Counter(name for name, site in found if site.inside is None)
+    numbers: Counter[str] = Counter()
+    sites: dict[str, Site] = {}
+    for name, site in found:
+        if site.inside is not None:
+            if not counts[name]:
+                sites.setdefault(name, site)
+        elif counts[name] == 1:
+            sites[name] = site
+        else:
+            sites.setdefault(name, site._replace(several=counts[name]))
+            sites[f"{name}:{numbers[name]}"] = site
+            numbers[name] += 1
+    return sites
+
+
+def _walk(jaxpr: Jaxpr, inside: str | None = None) -> Iterator[tuple[str, Site]]:
+    """Every name as it comes, inner programs included."""
+    for equation in jaxpr.eqns:
+        kind = equation.primitive.name
+        if kind == NAME:
+            aval: Any = equation.outvars[0].aval
+            value = jax.ShapeDtypeStruct(aval.shape, aval.dtype)  # type: ignore[no-untyped-call]
+            yield equation.params["name"], Site(value, inside)
+            continue
+        for inner in _inner_programs(equation):
+            yield from _walk(inner, inside if kind in ENTERED else inside or kind)
+
+
+def _inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
+    for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+        if _is_program(leaf):
+            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+
+
+def _is_program(value: object) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def without_number(name: str, sites: Mapping[str, Site]) -> str:
+    """What the program itself calls an array that is numbered because its name stands for several."""
+    base, _, number = name.rpartition(":")
+    return base if number.isdecimal() and base in sites and sites[base].several else name
+
+
+class Constant(NamedTuple):
+    """A value that the program holds itself."""
+
+    value: Any
+
+
+Slot = int | Constant
+"""Where an operation finds an input: the number of an earlier result, or a constant."""
+
+
+class Step(NamedTuple):
+    """One operation of a flat program."""
+
+    equation: JaxprEqn
+    inputs: list[Slot]
+    outputs: list[int]
+
+
+class Program:
+    """A jaxpr as a flat list of operations; the inner programs that hold wanted names are written out in their place.
+
+    Args:
+        closed: the jaxpr.
+        names: the wanted ones.
+    """
+
+    def __init__(self, closed: ClosedJaxpr, names: set[str]) -> None:
+        self._names = names
+        self._count = len(closed.jaxpr.invars)
+        self._steps: list[Step] = []
+        self._results = self._write_out(closed.jaxpr, closed.consts, range(self._count))
+
+    def _write_out(self, jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Slot]) -> list[Slot]:
+        slots = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*map(Constant, consts), *arguments], strict=True))
+
+        def slot(atom: Any) -> Slot:  # noqa: ANN401
+            return Constant(atom.val) if isinstance(atom, Literal) else slots[atom]
+
+        for equation in jaxpr.eqns:
+            inputs = [slot(atom) for atom in equation.invars]
+            outputs: Sequence[Slot]
+            if self._is_opened(equation):
+                inner: Any = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+                body, held = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
+                outputs = self._write_out(body, held, inputs)
+            else:
+                numbers = list(range(self._count, self._count + len(equation.outvars)))
+                self._count += len(numbers)
+                self._steps.append(Step(equation, inputs, numbers))
+                outputs = numbers
+            slots.update(zip(equation.outvars, outputs, strict=True))
+        return [slot(atom) for atom in jaxpr.outvars]
+
+    def _is_opened(self, equation: JaxprEqn) -> bool:
+        return equation.primitive.name in ENTERED and any(
+            site.inside is None and name in self._names
+            for inner in _inner_programs(equation)
+            for name, site in _walk(inner)
+        )
+
+    def labels(self, sites: Mapping[str, Site]) -> dict[int, str]:
+        """The label of each operation that is a wanted name, by its number."""
+        counts: Counter[str] = Counter()
+        labels = {}
+        for number, step in enumerate(self._steps):
+            name = step.equation.params["name"] if step.equation.primitive.name == NAME else None
+            if name in self._names:
+                labels[number] = f"{name}:{counts[name]}" if sites[name].several else name
+                counts[name] += 1
+        return labels
+
+    def live(self, labels: Mapping[int, str], read: frozenset[str], replaced: frozenset[str]) -> list[int]:
+        """The operations that the results or the read names need, or that do more than compute."""
+        needed = {slot for slot in self._results if isinstance(slot, int)}
+        live = []
+        for number, step in reversed(list(enumerate(self._steps))):
+            label = labels.get(number)
+            if label in read or step.equation.effects or not needed.isdisjoint(step.outputs):
+                live.append(number)
+                needed |= {slot for slot in step.inputs if isinstance(slot, int) and label not in replaced}
+        return live[::-1]
+
+    def behind(self, number: int) -> set[int]:
+        """The operations that an operation's result goes into."""
+        reached, behind = set(self._steps[number].outputs), set()
+        for later, step in enumerate(self._steps[number + 1 :], number + 1):
+            if not reached.isdisjoint(slot for slot in step.inputs if isinstance(slot, int)):
+                behind.add(later)
+                reached.update(step.outputs)
+        return behind
+
+    def compute(
+        self,
+        numbers: Iterable[int],
+        values: dict[int, Any],
+        labels: Mapping[int, str],
+        at_name: Callable[[str, Any], Any],
+    ) -> dict[int, Any]:
+        """Computes operations, in order, and adds what they give.
+
+        Args:
+            numbers: of the operations.
+            values: by their slots, those of the program's arguments to begin with.
+            labels: of the operations that are wanted names.
+            at_name: `at_name(label, array)` gives what goes on from a name; the array is None where it was not
+                computed.
+        """
+        values = dict(values)
+        for number in numbers:
+            step = self._steps[number]
+            inputs = [_value(slot, values) for slot in step.inputs]
+            results = [at_name(labels[number], inputs[0])] if number in labels else _bind(step.equation, inputs)
+            values.update(zip(step.outputs, results, strict=True))
+        return values
+
+    def results(self, values: Mapping[int, Any]) -> list[Any]:
+        """What the program gives."""
+        return [_value(slot, values) for slot in self._results]
+
+    def output(self, number: int) -> int:
+        """The slot of an operation's only result."""
+        return self._steps[number].outputs[0]
+
+
+def _value(slot: Slot, values: Mapping[int, Any]) -> Any:  # noqa: ANN401
+    return slot.value if isinstance(slot, Constant) else values.get(slot)  # none behind a replaced name
+
+
+def _bind(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
+    """Computes one operation, under the options that it was traced with."""
+    primitive: Any = equation.primitive
+    with equation.ctx.manager:
+        results = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return list(results) if primitive.multiple_results else [results]
