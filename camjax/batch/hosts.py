@@ -18,6 +18,8 @@ HELLO, ALL_HERE = "camjax 1", "all here"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FIRST_WORDS = 5.0
 """Seconds that one who connects may take to say who he is."""
+PATIENCE = 10.0
+"""Seconds that process 0, which knows who is missing, has longer than the others to say so."""
 
 
 def connect(
@@ -141,7 +143,8 @@ def _joined(host: str, port: int, process: int, processes: int, wait: float) -> 
     lost = f"process 0 has not come to {host}:{port} within {wait:.0f} s; start them together, or give --wait"
     while True:
         try:
-            link = Link(socket.create_connection((host, port), timeout=max(until - time.monotonic(), 0.1)), wait)
+            connection = socket.create_connection((host, port), timeout=max(until - time.monotonic(), 0.1))
+            link = Link(connection, wait + PATIENCE)
         except OSError as error:
             if time.monotonic() > until:
                 raise OtherProcessError(lost) from error

@@ -138,6 +138,17 @@ def _stranger(address):
     raise AssertionError
 
 
+def test_process_0_has_the_last_word_on_who_is_missing():
+    # It waits longer where somebody has connected and says nothing, or the machine is busy.
+    address = f"127.0.0.1:{free_port()}"
+    first = joined(address, 0, 3, wait=1.5)
+    other = joined(address, 1, 3, wait=0.5)
+    for thread, _ in (first, other):
+        thread.join(20)
+    assert other[1] == first[1]
+    assert "process 2 has not come" in other[1][0]
+
+
 def test_nobody_comes():
     with pytest.raises(OtherProcessError, match=r"process 0 has not come to .* within 0 s; start them together"):
         connect(f"127.0.0.1:{free_port()}", 2, 1, wait=0.3)
