@@ -7,9 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from camjax.core.model import Model
-from camjax.core.names import named_arrays
+from camjax.core.model import Forward, Model, Params
+from camjax.core.names import named_array, named_arrays
 from camjax.errors import LayerError
+
+INPUT = "input"
+"""The name of what goes into every network: the normalised images."""
 
 SAY_HOW = "say how they lie on the image: tokens=TokenGrid(prefix=1, patch=(16, 16))"
 
@@ -56,6 +59,15 @@ def default_layer(model: Model, image_shape: Sequence[int] | None = None) -> str
     if not found:
         raise LayerError(f"{model.name} names none of its arrays; use jax.ad_checkpoint.checkpoint_name in its forward")
     raise LayerError(f"no layer of {model.name} has a spatial extent at images of {image_shape or model.image_shape()}")
+
+
+def with_input(forward: Forward) -> Forward:
+    """The same network, whose images have a name as well: `"input"`."""
+
+    def named_forward(params: Params, images: Array) -> Array:
+        return forward(params, named_array(images, INPUT))
+
+    return named_forward
 
 
 def has_extent(model: Model, value: jax.ShapeDtypeStruct) -> bool:

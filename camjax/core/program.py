@@ -59,11 +59,12 @@ def _walk(jaxpr: Jaxpr, inside: str | None = None) -> Iterator[tuple[str, Site]]
             value = jax.ShapeDtypeStruct(aval.shape, aval.dtype)  # type: ignore[no-untyped-call]
             yield equation.params["name"], Site(value, inside)
             continue
-        for inner in _inner_programs(equation):
+        for inner in inner_programs(equation):
             yield from _walk(inner, inside if kind in ENTERED else inside or kind)
 
 
-def _inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
+def inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
+    """The programs that an operation holds."""
     for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
         if _is_program(leaf):
             yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
@@ -135,7 +136,7 @@ class Program:
     def _is_opened(self, equation: JaxprEqn) -> bool:
         return equation.primitive.name in ENTERED and any(
             site.inside is None and name in self._names
-            for inner in _inner_programs(equation)
+            for inner in inner_programs(equation)
             for name, site in _walk(inner)
         )
 

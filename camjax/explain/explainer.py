@@ -14,6 +14,7 @@ from jaxtyping import Integer, UInt8
 from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, read_leaves
 from camjax.core.layers import layers
 from camjax.core.maps import Interpolation, Size, finish
+from camjax.core.memory import pictures_at_once
 from camjax.core.model import Model, Params
 from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
@@ -161,7 +162,8 @@ def make_explainer(
         method: one of `camjax.methods.registry.METHODS`, by its name, or a `Method` with options of your own. `"cam"`
             needs a network that ends in global average pooling and one linear layer, which is verified here with random
             features; where it does, the others need no pass back through the network at that layer.
-        layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent.
+        layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent. `"input"`
+            is what goes into the network, the normalised pictures, where methods that need no layer explain.
         target: what is explained: `"logit"`, `"probability"`, or a function of what the network gives for a batch that
             gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same function is compiled once.
         top_k: how many classes, those of the highest scores.
@@ -222,6 +224,9 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
         model = plan.fast.with_params(params)
         features = functools.partial(features_of, model, plan.layer, in_parts=in_parts)
 
+        def room() -> int:
+            return pictures_at_once(model, (images.shape[1], images.shape[2]), plan.platform)
+
         def tail(images: Array) -> Tail:
             if plan.pooled and model.head is not None:
                 return head_tail(features(images), model.head(params))
@@ -229,7 +234,7 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
 
         if plan.method.explain is not None:
             wanted = Wanted(plan.target, classes, plan.top_k)
-            result = plan.method.explain(Look(normalise(images), tail), wanted)
+            result = plan.method.explain(Look(normalise(images), tail, room), wanted)
         else:
             head: Any = model.head
             result = cam_fn(features(images, normalise=normalise), *head(params), classes=classes, top_k=plan.top_k)

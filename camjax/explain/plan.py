@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import default_layer, layers, on_grid
+from camjax.core.layers import INPUT, default_layer, layers, on_grid, with_input
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
 from camjax.core.names import tap
@@ -102,7 +102,7 @@ def make_plan(
     check_target(target)
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
-    layer = default_layer(model) if layer is None else layer
+    layer = layer or chosen.layer or default_layer(model)
     casts, outputs = _casts(model, layer, np.dtype(dtype))
     if not callable(target) and outputs.ndim == 2 and not 1 <= top_k <= outputs.shape[-1]:
         raise ValueError(f"top_k must be in 1..{outputs.shape[-1]}, the classes of {model.name}, not {top_k}")
@@ -157,18 +157,18 @@ def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
 
 def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
     """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
-    found = verified(model, layer) if layer == default_layer(model) else None
+    found = verified(model, layer) if layer != INPUT and layer == default_layer(model) else None
     return (model, False) if found is None else (found, True)
 
 
 def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDtypeStruct]:
     """Whether a network's floats have to be cast for it to compute in a dtype, and what it gives."""
     images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
-    tapped = tap(model.forward, read=[layer])
+    tapped = tap(with_input(model.forward), read=[layer])
 
     def computed(casts: bool) -> tuple[Any, Any]:
         outputs, arrays = jax.eval_shape(
-            lambda params: tapped(cast(params, dtype) if casts else params, images), model.params
+            lambda params, images: tapped(cast(params, dtype) if casts else params, images), model.params, images
         )
         jax.eval_shape(lambda array: on_grid(model, layer, array, (images.shape[1], images.shape[2])), arrays[layer])
         return arrays[layer].dtype, outputs
@@ -192,7 +192,7 @@ def _fast(model: Model, layer: str, dtype: np.dtype, platform: str, casts: bool)
     """What to make ready, and what is computed then: the model itself where folding would remove the layer."""
     if model.prepare is not None:
         faster = for_inference(model, dtype=dtype, platform=platform, abstract=True)
-        if layer in [stage.name for stage in faster.stages] or layer in layers(faster):
+        if layer in (INPUT, *(stage.name for stage in faster.stages)) or layer in layers(faster):
             return Static(model), Static(faster)
         model = dataclasses.replace(model, prepare=None, stages=())
     computed = dataclasses.replace(model, params=jax.eval_shape(functools.partial(cast, dtype=dtype), model.params))

@@ -4,9 +4,12 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 
+from camjax.core.layers import INPUT
 from camjax.core.result import CamResult
+from camjax.methods.ablation import Ablation, Lift, Recipro
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
 from camjax.methods.gradient import Contrast, Gradient
+from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.rules import (
     eigen_grad_cam,
     element_wise,
@@ -15,18 +18,25 @@ from camjax.methods.rules import (
     hires_cam,
     layer_cam,
     seg_eigen_cam,
+    steepest,
     xgrad_cam,
 )
+from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
 from camjax.methods.tail import Look
 from camjax.methods.target import MethodError as MethodError
 from camjax.methods.target import Wanted
+from camjax.methods.windows import Occlusion, Rise
 
 Explain = Callable[[Look, Wanted], CamResult]
 """`explain(look, wanted)`: the wanted classes of a batch, and a raw map for each, as large as the layer."""
 
 LAYER = "any layer that lies on the image"
 FORWARD = "1 forward"
+CHANNEL = "for each channel"
+ANY = "any differentiable or other network"
+POOLED = "global average pooling and one linear layer (verified)"
+WHOLE = "1 forward, 1 backward"
 GRADIENT = "1 forward, 1 backward to the layer"
 
 
@@ -46,6 +56,7 @@ class Method:
         passes: what it costs for a batch and all its classes. A backward pass takes the k classes as one batch, and is
             none at all at the layer that a pooled linear head reads.
         needs: of the network.
+        layer: the layer that it explains where nobody asks for another; None is the network's own.
     """
 
     name: str
@@ -54,6 +65,7 @@ class Method:
     explain: Explain | None = None
     passes: str = GRADIENT
     needs: str = LAYER
+    layer: str | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -64,7 +76,7 @@ METHODS: dict[str, Method] = {
             "the head's column for the class, applied at every place",
             "Zhou et al. 2016, arXiv:1512.04150",
             passes=FORWARD,
-            needs="global average pooling and one linear layer (verified)",
+            needs=POOLED,
         ),
         Method(
             "grad-cam",
@@ -156,6 +168,103 @@ METHODS: dict[str, Method] = {
             "Fuad et al. 2020, hal-02963298",
             ClassFree(fem),
             passes=FORWARD,
+        ),
+        Method(
+            "score-cam",
+            "channels weighed by the score of the picture seen through them",
+            "Wang et al. 2020, arXiv:1910.01279",
+            Score(),
+            passes=f"1 forward, 1 more {CHANNEL}",
+        ),
+        Method(
+            "ss-cam",
+            "Score-CAM of 35 noisy masks a channel",
+            "Wang et al. 2020, arXiv:2006.14255",
+            Score(samples=35, std=2.0),
+            passes=f"1 forward, 35 more {CHANNEL}",
+        ),
+        Method(
+            "is-cam",
+            "Score-CAM of each mask times 10 coefficients",
+            "Naidu et al. 2020, arXiv:2010.03023",
+            Score(coefficients=tuple(sum(range(1, n + 1)) / 10 for n in range(1, 11))),
+            passes=f"1 forward, 10 more {CHANNEL}",
+        ),
+        Method(
+            "ablation-cam",
+            "channels weighed by how far the score falls without them",
+            "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
+            Ablation(),
+            passes=f"1 forward, 1 from the layer {CHANNEL}",
+        ),
+        Method(
+            "lift-cam",
+            "channels weighed by their share in the score",
+            "Jung & Oh 2021, arXiv:2102.05228",
+            Lift(),
+            passes=FORWARD,
+            needs=POOLED,
+        ),
+        Method(
+            "recipro-cam",
+            "the score of each place of the layer by itself",
+            "Byun & Lee 2022, arXiv:2209.14074",
+            Recipro(),
+            passes="1 forward, 1 from the layer for each place",
+        ),
+        Method(
+            "rise",
+            "random masks weighed by the score of what they show",
+            "Petsiuk et al. 2018, arXiv:1806.07421",
+            Rise(),
+            passes="1,001 forward",
+            needs=ANY,
+            layer=INPUT,
+        ),
+        Method(
+            "occlusion",
+            "how far the score falls behind a window",
+            "Zeiler & Fergus 2014, arXiv:1311.2901",
+            Occlusion(),
+            passes="1 forward, 1 more for each place of the window",
+            needs=ANY,
+            layer=INPUT,
+        ),
+        Method(
+            "gradient",
+            "the size of the gradient at each pixel",
+            "Simonyan et al. 2013, arXiv:1312.6034",
+            Gradient(steepest),
+            passes=WHOLE,
+            needs=ANY,
+            layer=INPUT,
+        ),
+        Method(
+            "gradient-x-input",
+            "pixels times their gradients",
+            "Shrikumar et al. 2016, arXiv:1605.01713",
+            Gradient(hires_cam),
+            passes=WHOLE,
+            needs=ANY,
+            layer=INPUT,
+        ),
+        Method(
+            "integrated-gradients",
+            "pixels times their mean gradients on the way from the mean colour",
+            "Sundararajan et al. 2017, arXiv:1703.01365",
+            Integrated(),
+            passes="33 forward, 32 backward",
+            needs=ANY,
+            layer=INPUT,
+        ),
+        Method(
+            "smooth-grad",
+            "the size of gradients averaged over 25 noisy pictures",
+            "Smilkov et al. 2017, arXiv:1706.03825",
+            SmoothGradient(steepest),
+            passes="26 forward, 25 backward",
+            needs=ANY,
+            layer=INPUT,
         ),
     )
 }

@@ -80,6 +80,12 @@ def seg_eigen_cam(activations: Float[Array, "*space c"], gradients: Float[Array,
     return places(gradients) * first_component(activations * jnp.abs(gradients))
 
 
+def steepest(activations: Float[Array, "*space c"], gradients: Float[Array, "*space c"]) -> Float[Array, "*space"]:
+    """Simonyan et al. 2013: the largest gradient of a place by size, of any channel."""
+    del activations
+    return places(gradients) * jnp.abs(gradients).max(-1)
+
+
 def sharpness(
     activations: Float[Array, "*space c"],
     squares: Float[Array, "*space c"],

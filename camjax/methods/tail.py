@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from camjax.core.layers import on_grid
+from camjax.core.layers import on_grid, with_input
 from camjax.core.model import LinearHead, Model
 from camjax.core.names import cut
 from camjax.core.precision import at_least_float32
@@ -25,11 +25,13 @@ class Tail(NamedTuple):
         activations: the layer's.
         run: `run(activations) -> outputs`: what the network gives where the layer is that.
         grid: `grid(array) -> (b, *space, c)`: an array like the layer's with its places in order, at least float32.
+        head: all that comes after the layer, where that is its mean and one linear layer.
     """
 
     activations: Array
     run: Callable[[Array], Array]
     grid: Callable[[Array], Array]
+    head: LinearHead | None = None
 
 
 class Look(NamedTuple):
@@ -37,11 +39,13 @@ class Look(NamedTuple):
 
     Attributes:
         images: the batch, normalised.
-        tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them.
+        tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them, of any number.
+        room: `room()`: how many pictures may go through the network at once.
     """
 
     images: Float[Array, "b h w c"]
     tail: Callable[[Array], Tail]
+    room: Callable[[], int] = lambda: 32
 
 
 def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> Tail:
@@ -52,7 +56,7 @@ def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> T
         layer: its name.
         images: normalised.
     """
-    activations, run = cut(model.forward, layer)(model.params, images)
+    activations, run = cut(with_input(model.forward), layer)(model.params, images)
     size = (images.shape[1], images.shape[2])
 
     def grid(array: Array) -> Array:
@@ -75,4 +79,4 @@ def head_tail(features: Float[Array, "b *space c"], head: LinearHead) -> Tail:
         outputs = jnp.dot(pooled, head.kernel.astype(dtype), precision="highest")
         return outputs if head.bias is None else outputs + head.bias.astype(dtype)[None, :]
 
-    return Tail(features.astype(dtype), run, lambda array: array)
+    return Tail(features.astype(dtype), run, lambda array: array, head)

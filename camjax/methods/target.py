@@ -72,6 +72,12 @@ def chosen_classes(scores: Float[Array, "b n"], wanted: Wanted) -> Int[Array, "b
     return jax.vmap(lambda row: top_classes(row, min(wanted.top_k, scores.shape[-1])))(scores)
 
 
+def scores_at(scores: Float[Array, "*some b n"], classes: Int[Array, "b k"]) -> Float[Array, "*some b k"]:
+    """Each picture's scores at its own classes; NaN for a class that does not exist."""
+    at: Callable[[Array, Array], Array] = jax.vmap(at_classes, (-2, 0), -2)
+    return at(scores, classes)
+
+
 def answer(
     outputs: Float[Array, "b ..."],
     scores: Float[Array, "b n"],

@@ -14,11 +14,22 @@ from camjax.core.model import Model
 from camjax.core.names import named_array
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.images.preprocess import Preprocess
+from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.registry import METHODS, MethodError
+from camjax.methods.rules import steepest
+from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
+from camjax.methods.windows import Rise
 
 NAMES = tuple(METHODS)
-AT_ANY_LAYER = tuple(name for name in NAMES if name != "cam")
+AT_ANY_LAYER = tuple(name for name in NAMES if name not in ("cam", "lift-cam"))
+FEW = {
+    "ss-cam": Score(samples=3, std=0.5),
+    "rise": Rise(samples=40, cells=4),
+    "smooth-grad": SmoothGradient(steepest, samples=3),
+    "integrated-gradients": Integrated(steps=4),
+}
+"""Methods that take many passes, with few."""
 CLASSES = np.asarray([4, 0, 2])
 
 
@@ -46,9 +57,17 @@ def convolutional():
     return Model(params, forward, Preprocess(input_size=(16, 12)), name="convolutional", layer="last")
 
 
+def few(name):
+    return dataclasses.replace(METHODS[name], explain=FEW.get(name, METHODS[name].explain))
+
+
 def explainers(layer):
+    """Those that explain the input by default do so, whichever layer is asked of the others."""
     names = NAMES if layer == "last" else AT_ANY_LAYER
-    return {name: make_explainer(convolutional(), method=name, layer=layer, size=None) for name in names}
+    return {
+        name: make_explainer(convolutional(), method=few(name), layer=METHODS[name].layer or layer, size=None)
+        for name in names
+    }
 
 
 @functools.cache
@@ -69,7 +88,7 @@ def test_classes_and_pictures_in_one_call_equal_one_by_one(layer):
     pictures = uint8_images(2, 16, 12)
     together = all_maps(layer)(pictures, jnp.asarray(CLASSES))
     for name, maps in together.items():
-        assert maps.shape == (2, 3, 8, 6)
+        assert maps.shape == ((2, 3, 16, 12) if METHODS[name].layer else (2, 3, 8, 6))
         assert np.isfinite(maps).all(), name
         assert np.ptp(maps) > 0, name
     for row in range(2):
@@ -108,8 +127,8 @@ def test_each_device_explains_its_own_pictures_inside_shard_map(layer, axes):
 
 @pytest.mark.parametrize("target", ["logit", "probability"])
 def test_the_head_alone_gives_what_the_network_gives(target):
-    methods = [name for name in AT_ANY_LAYER if name != "smooth-grad-cam++"]
-    made = {name: make_explainer(convolutional(), method=name, target=target, size=None) for name in methods}
+    methods = [name for name in AT_ANY_LAYER if name != "smooth-grad-cam++" and not METHODS[name].layer]
+    made = {name: make_explainer(convolutional(), method=few(name), target=target, size=None) for name in methods}
     assert all(explain.plan.pooled for explain in made.values())
     general = {
         name: Explainer(explain.params, dataclasses.replace(explain.plan, pooled=False))

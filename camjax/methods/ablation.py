@@ -1,0 +1,125 @@
+"""Ablation-CAM, LIFT-CAM and Recipro-CAM: what becomes of a score where a part of the layer is taken out or kept."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from camjax.core.model import LinearHead
+from camjax.core.result import CamResult
+from camjax.core.sharding import varying_like
+from camjax.methods.loops import scores_of_changes
+from camjax.methods.rules import weighed
+from camjax.methods.tail import Look, Tail
+from camjax.methods.target import MethodError, Wanted, answer, chosen_classes, score_table, scores_at
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """Ramaswamy & Desai 2020: each channel weighed by how far the score falls without it.
+
+    The paper divides that by the score, which scales a map as a whole, and turns it round where the score is negative;
+    this does not, so that the classes' maps share one unit. Where a linear head reads the layer's mean, the fall is the
+    head's column times that mean, without another pass.
+    """
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`."""
+        tail = look.tail(look.images)
+        outputs = tail.run(tail.activations)
+        scores = score_table(outputs, wanted.target)
+        classes = chosen_classes(scores, wanted)
+        if tail.head is not None and wanted.target == "logit":
+            falls = _contributions(tail, tail.head, classes)
+        else:
+
+            def without(channel: Int[Array, ""]) -> Array:
+                return jnp.where(jnp.arange(tail.activations.shape[-1]) == channel, 0, tail.activations)
+
+            found = scores_of_changes(look, tail, wanted.target, without, tail.activations.shape[-1])
+            falls = scores_at(scores, classes)[None] - scores_at(found, classes)
+        return answer(outputs, scores, classes, _summed(tail.grid(tail.activations), falls))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lift:
+    """Jung & Oh 2021 (LIFT-CAM): each channel weighed by its share in the score, which a linear head tells exactly.
+
+    Elsewhere the paper takes DeepLIFT's approximation, for which a network must be made of operations that it knows;
+    there it is refused.
+    """
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`.
+
+        Raises:
+            MethodError: no linear head reads the layer's mean, or the target is not its logit.
+        """
+        tail = look.tail(look.images)
+        if tail.head is None or wanted.target != "logit":
+            raise MethodError(
+                "lift-cam explains logits at the layer that a pooled linear head reads; elsewhere ablation-cam weighs "
+                "channels alike"
+            )
+        outputs = tail.run(tail.activations)
+        scores = score_table(outputs, wanted.target)
+        classes = chosen_classes(scores, wanted)
+        maps = _summed(tail.grid(tail.activations), _contributions(tail, tail.head, classes))
+        return answer(outputs, scores, classes, maps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipro:
+    """Byun & Lee 2022 (Recipro-CAM): at each place, the score where the layer is zero everywhere else.
+
+    Tokens that belong to no place stay. At the layer that a pooled linear head reads, it is CAM over the number of
+    places, plus the bias.
+    """
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`."""
+        tail = look.tail(look.images)
+        outputs = tail.run(tail.activations)
+        scores = score_table(outputs, wanted.target)
+        classes = chosen_classes(scores, wanted)
+        space = jax.eval_shape(tail.grid, tail.activations).shape[1:-1]
+        count = math.prod(space)
+        keep = keep_places(tail, space)
+        found = scores_of_changes(
+            look, tail, wanted.target, lambda place: tail.activations * keep(jnp.arange(count) == place), count
+        )
+        maps = jnp.moveaxis(scores_at(found, classes), 0, -1).reshape(*classes.shape, *space)
+        return answer(outputs, scores, classes, maps)
+
+
+def keep_places(tail: Tail, space: tuple[int, ...]) -> Callable[[Array], Array]:
+    """From which places are kept, `(places,)`, to what the layer is multiplied with, 1 also where no place is."""
+    like = jax.eval_shape(tail.grid, tail.activations)
+    back = jax.linear_transpose(tail.grid, tail.activations)
+
+    def of_layer(kept: Array) -> Array:
+        on_grid = kept.astype(like.dtype).reshape(1, *space, 1)
+        (array,) = back(varying_like(jnp.broadcast_to(on_grid, like.shape), tail.activations))
+        return array
+
+    placeless = 1 - of_layer(jnp.ones(math.prod(space)))
+    return lambda kept: of_layer(kept) + placeless
+
+
+def _contributions(tail: Tail, head: LinearHead, classes: Int[Array, "b k"]) -> Float[Array, "c b k"]:
+    """Each channel's mean times its entry in the head's column: its part of the logit."""
+    means = tail.activations.mean(tuple(range(1, tail.activations.ndim - 1)))
+    kernel = head.kernel.astype(means.dtype)
+    columns = scores_at(
+        jnp.broadcast_to(kernel[:, None], (kernel.shape[0], *classes.shape[:1], kernel.shape[1])), classes
+    )
+    return means.T[..., None] * columns
+
+
+def _summed(grid: Float[Array, "b *space c"], weights: Float[Array, "c b k"]) -> Float[Array, "b k *space"]:
+    maps: Array = jax.vmap(jax.vmap(weighed, (None, 1)), (0, 1))(grid, weights)
+    return maps

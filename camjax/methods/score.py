@@ -1,0 +1,81 @@
+"""Score-CAM and its kin: each channel weighed by the score of the picture seen through it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from camjax.core.maps import upsample
+from camjax.core.result import CamResult
+from camjax.methods.loops import scores_of_copies
+from camjax.methods.rules import weighed
+from camjax.methods.tail import Look
+from camjax.methods.target import Wanted, answer, chosen_classes, score_table, scores_at
+
+
+def mask(activations: Float[Array, "*batch h w"], size: tuple[int, int]) -> Float[Array, "*batch height width"]:
+    """Channels as masks: resized bilinearly, then each scaled to [0, 1]; a constant channel hides everything.
+
+    Args:
+        activations: of one channel each.
+        size: (height, width) of the pictures.
+    """
+    maps = upsample(activations, size, "bilinear")
+    low = maps.min((-2, -1), keepdims=True)
+    spread = maps.max((-2, -1), keepdims=True) - low
+    return jnp.where(spread > 0, (maps - low) / jnp.where(spread > 0, spread, 1), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Wang et al. 2020 (Score-CAM), Wang et al. 2020 (SS-CAM), Naidu et al. 2020 (IS-CAM).
+
+    Every channel, as a mask, is laid over the picture; the channels' weights are the softmax, over the channels, of the
+    scores of what is left. SS-CAM takes the mean score of masks with noise, IS-CAM that of masks times coefficients.
+    The map has no place for a bias, and is in units of activations.
+
+    Attributes:
+        coefficients: of the masks, one pass for each.
+        samples: how many masks with noise, for each coefficient.
+        std: of the noise on a mask that lies in [0, 1].
+        seed: of the noise, which is the same for every picture and channel.
+    """
+
+    coefficients: tuple[float, ...] = (1.0,)
+    samples: int = 1
+    std: float = 0.0
+    seed: int = 0
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`."""
+        tail = look.tail(look.images)
+        outputs = tail.run(tail.activations)
+        scores = score_table(outputs, wanted.target)
+        classes = chosen_classes(scores, wanted)
+        grid = tail.grid(tail.activations)
+        height, width = look.images.shape[1:3]
+        channels, variants = grid.shape[-1], len(self.coefficients) * self.samples
+
+        def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m h w c"]:
+            chosen = jnp.moveaxis(jnp.take(grid, numbers // variants, axis=-1), -1, 1)
+            masks = self._variant(mask(chosen, (height, width)), numbers % variants)
+            return look.images[:, None] * masks[..., None].astype(look.images.dtype)
+
+        found = scores_of_copies(look, wanted.target, copies, channels * variants)
+        found = found.reshape(channels, variants, *scores.shape).mean(1)
+        weights = jax.nn.softmax(scores_at(found, classes), axis=0)  # (channels, b, k)
+        maps = jax.vmap(jax.vmap(weighed, (None, 1)), (0, 1))(grid, weights)
+        return answer(outputs, scores, classes, maps)
+
+    def _variant(
+        self, masks: Float[Array, "b m height width"], numbers: Int[Array, " m"]
+    ) -> Float[Array, "b m height width"]:
+        """The masks, each times its coefficient and with its noise."""
+        masks = masks * jnp.asarray(self.coefficients, masks.dtype)[numbers // self.samples][None, :, None, None]
+        if not self.std:
+            return masks
+        keys = jax.random.split(jax.random.key(self.seed), len(self.coefficients) * self.samples)[numbers]
+        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], masks.dtype))(keys)
+        return masks + self.std * noise[None]
