@@ -1,7 +1,7 @@
 """A function as a flat list of operations, with the names that stand among them; what `camjax.core.names` walks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,15 +99,22 @@ class Step(NamedTuple):
 
 
 class Program:
-    """A jaxpr as a flat list of operations; the inner programs that hold wanted names are written out in their place.
+    """A jaxpr as a flat list of operations; inner programs that hold what is wanted are written out in their place.
 
     Args:
         closed: the jaxpr.
         names: the wanted ones.
+        wanted: other operations that are wanted.
     """
 
-    def __init__(self, closed: ClosedJaxpr, names: set[str]) -> None:
-        self._names = names
+    def __init__(
+        self,
+        closed: ClosedJaxpr,
+        names: Collection[str] = (),
+        wanted: Callable[[JaxprEqn], bool] = lambda _: False,
+    ) -> None:
+        self._names = frozenset(names)
+        self._wanted = wanted
         self._count = len(closed.jaxpr.invars)
         self._steps: list[Step] = []
         self._results = self._write_out(closed.jaxpr, closed.consts, range(self._count))
@@ -134,11 +141,20 @@ class Program:
         return [slot(atom) for atom in jaxpr.outvars]
 
     def _is_opened(self, equation: JaxprEqn) -> bool:
-        return equation.primitive.name in ENTERED and any(
-            site.inside is None and name in self._names
-            for inner in inner_programs(equation)
-            for name, site in _walk(inner)
+        return equation.primitive.name in ENTERED and any(map(self._holds, inner_programs(equation)))
+
+    def _holds(self, jaxpr: Jaxpr) -> bool:
+        return any(
+            (inner.primitive.name == NAME and inner.params["name"] in self._names)
+            or self._wanted(inner)
+            or self._is_opened(inner)
+            for inner in jaxpr.eqns
         )
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The operations, in order."""
+        return self._steps
 
     def labels(self, sites: Mapping[str, Site]) -> dict[int, str]:
         """The label of each operation that is a wanted name, by its number."""
@@ -190,25 +206,26 @@ class Program:
         values = dict(values)
         for number in numbers:
             step = self._steps[number]
-            inputs = [_value(slot, values) for slot in step.inputs]
-            results = [at_name(labels[number], inputs[0])] if number in labels else _bind(step.equation, inputs)
+            inputs = [value_of(slot, values) for slot in step.inputs]
+            results = [at_name(labels[number], inputs[0])] if number in labels else bind(step.equation, inputs)
             values.update(zip(step.outputs, results, strict=True))
         return values
 
     def results(self, values: Mapping[int, Any]) -> list[Any]:
         """What the program gives."""
-        return [_value(slot, values) for slot in self._results]
+        return [value_of(slot, values) for slot in self._results]
 
     def output(self, number: int) -> int:
         """The slot of an operation's only result."""
         return self._steps[number].outputs[0]
 
 
-def _value(slot: Slot, values: Mapping[int, Any]) -> Any:  # noqa: ANN401
+def value_of(slot: Slot, values: Mapping[int, Any]) -> Any:  # noqa: ANN401
+    """What stands in a slot."""
     return slot.value if isinstance(slot, Constant) else values.get(slot)  # none behind a replaced name
 
 
-def _bind(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
+def bind(equation: JaxprEqn, inputs: list[Any]) -> list[Any]:
     """Computes one operation, under the options that it was traced with."""
     primitive: Any = equation.primitive
     with equation.ctx.manager:

@@ -224,6 +224,9 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
         model = plan.fast.with_params(params)
         features = functools.partial(features_of, model, plan.layer, in_parts=in_parts)
 
+        def forward(images: Array) -> Array:
+            return model.forward(params, images)
+
         def room() -> int:
             return pictures_at_once(model, (images.shape[1], images.shape[2]), plan.platform)
 
@@ -234,7 +237,7 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
 
         if plan.method.explain is not None:
             wanted = Wanted(plan.target, classes, plan.top_k)
-            result = plan.method.explain(Look(normalise(images), tail, room), wanted)
+            result = plan.method.explain(Look(normalise(images), tail, forward, room), wanted)
         else:
             head: Any = model.head
             result = cam_fn(features(images, normalise=normalise), *head(params), classes=classes, top_k=plan.top_k)

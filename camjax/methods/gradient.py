@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from camjax.core.maps import upsample
+from camjax.core.relu import guided
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.rules import Rule
@@ -98,23 +100,57 @@ class Gradient:
     Attributes:
         rule: from one image's activations and one class's gradients to a map.
         cotangents: what is differentiated.
+        guided: whether only what is positive goes back through the network's ReLUs (Springenberg et al. 2015).
         second_order: takes half of the Hessian's product with the activations away from the gradients (ShapleyCAM), for
             the price of one more pass back and forth through what comes after the layer.
     """
 
     rule: Rule
     cotangents: Cotangents = one_hot
+    guided: bool = False
     second_order: bool = False
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
         tail = look.tail(look.images)
+        if self.guided:
+            tail = tail._replace(run=guided(tail.run))
         pull = pulled_back(tail, wanted, self.cotangents)
         if self.second_order:
             gradients, along, seen = jax.linearize(pull, tail.activations, has_aux=True)
             gradients = gradients - 0.5 * along(tail.activations)
         else:
             gradients, seen = pull(tail.activations)
-        by_class = jax.vmap(self.rule, (None, 0))
-        maps = jax.vmap(by_class)(tail.grid(tail.activations), jax.vmap(tail.grid, 1, 1)(gradients))
+        maps = by_class(self.rule, tail.grid(tail.activations), jax.vmap(tail.grid, 1, 1)(gradients))
         return answer(seen.outputs, seen.scores, seen.classes, maps)
+
+
+def by_class(
+    rule: Rule, activations: Float[Array, "b *space c"], gradients: Float[Array, "b k *space c"]
+) -> Float[Array, "b k *space"]:
+    """A rule of every picture and class."""
+    maps: Array = jax.vmap(jax.vmap(rule, (None, 0)))(activations, gradients)
+    return maps
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedCam:
+    """Selvaraju et al. 2017 (Guided Grad-CAM): guided backpropagation at the picture, times what is positive in a map.
+
+    Attributes:
+        at_layer: makes the map, which is resized bilinearly to the picture.
+        at_input: makes that of the picture from guided gradients.
+    """
+
+    at_layer: Rule
+    at_input: Rule
+
+    def __call__(self, look: Look, wanted: Wanted) -> CamResult:
+        """See `camjax.methods.registry.Explain`."""
+        coarse = Gradient(self.at_layer)(look, wanted)
+        whole = Tail(look.images, look.forward, lambda array: array.astype(coarse.maps.dtype))
+        fixed = wanted._replace(classes=coarse.classes)
+        fine = Gradient(self.at_input, guided=True)(look._replace(tail=lambda _: whole), fixed)
+        height, width = look.images.shape[1:3]
+        large = upsample(jax.nn.relu(coarse.maps), (height, width), "bilinear")
+        return coarse._replace(maps=large * fine.maps)

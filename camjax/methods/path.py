@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
-from camjax.methods.gradient import pulled_back
+from camjax.methods.gradient import by_class, pulled_back
 from camjax.methods.rules import Rule, hires_cam
 from camjax.methods.tail import Look
 from camjax.methods.target import Wanted, answer, chosen_classes, score_table
@@ -96,11 +96,3 @@ class SmoothGradient:
         spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
         noise = jax.random.normal(key, (1, *images.shape[1:]))
         return images + self.level * spread * noise.astype(images.dtype)
-
-
-def by_class(
-    rule: Rule, activations: Float[Array, "b *space c"], gradients: Float[Array, "b k *space c"]
-) -> Float[Array, "b k *space"]:
-    """A rule of every picture and class."""
-    maps: Array = jax.vmap(jax.vmap(rule, (None, 0)))(activations, gradients)
-    return maps

@@ -8,7 +8,8 @@ from camjax.core.layers import INPUT
 from camjax.core.result import CamResult
 from camjax.methods.ablation import Ablation, Lift, Recipro
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
-from camjax.methods.gradient import Contrast, Gradient
+from camjax.methods.full import FullGrad
+from camjax.methods.gradient import Contrast, Gradient, GuidedCam
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.rules import (
     eigen_grad_cam,
@@ -34,7 +35,9 @@ Explain = Callable[[Look, Wanted], CamResult]
 LAYER = "any layer that lies on the image"
 FORWARD = "1 forward"
 CHANNEL = "for each channel"
-ANY = "any differentiable or other network"
+ANY = "any network"
+DIFFERENTIABLE = "a differentiable network"
+RELUS = "ReLUs"
 POOLED = "global average pooling and one linear layer (verified)"
 WHOLE = "1 forward, 1 backward"
 GRADIENT = "1 forward, 1 backward to the layer"
@@ -236,7 +239,7 @@ METHODS: dict[str, Method] = {
             "Simonyan et al. 2013, arXiv:1312.6034",
             Gradient(steepest),
             passes=WHOLE,
-            needs=ANY,
+            needs=DIFFERENTIABLE,
             layer=INPUT,
         ),
         Method(
@@ -245,7 +248,33 @@ METHODS: dict[str, Method] = {
             "Shrikumar et al. 2016, arXiv:1605.01713",
             Gradient(hires_cam),
             passes=WHOLE,
-            needs=ANY,
+            needs=DIFFERENTIABLE,
+            layer=INPUT,
+        ),
+        Method(
+            "guided-backprop",
+            "the size of the gradient at each pixel, where only what is positive goes back through ReLUs",
+            "Springenberg et al. 2015, arXiv:1412.6806",
+            Gradient(steepest, guided=True),
+            passes=WHOLE,
+            needs=RELUS,
+            layer=INPUT,
+        ),
+        Method(
+            "guided-grad-cam",
+            "guided backpropagation times what is positive in Grad-CAM's map",
+            "Selvaraju et al. 2017, arXiv:1610.02391",
+            GuidedCam(grad_cam, steepest),
+            passes="2 forward, 1 backward, 1 to the layer",
+            needs=f"{LAYER}; {RELUS}",
+        ),
+        Method(
+            "full-grad",
+            "the sizes of input and biases times their gradients, of all layers",
+            "Srinivas & Fleuret 2019, arXiv:1905.00780",
+            FullGrad(),
+            passes="1 forward, 1 backward for each class",
+            needs=DIFFERENTIABLE,
             layer=INPUT,
         ),
         Method(
@@ -254,7 +283,7 @@ METHODS: dict[str, Method] = {
             "Sundararajan et al. 2017, arXiv:1703.01365",
             Integrated(),
             passes="33 forward, 32 backward",
-            needs=ANY,
+            needs=DIFFERENTIABLE,
             layer=INPUT,
         ),
         Method(
@@ -263,7 +292,7 @@ METHODS: dict[str, Method] = {
             "Smilkov et al. 2017, arXiv:1706.03825",
             SmoothGradient(steepest),
             passes="26 forward, 25 backward",
-            needs=ANY,
+            needs=DIFFERENTIABLE,
             layer=INPUT,
         ),
     )

@@ -40,11 +40,13 @@ class Look(NamedTuple):
     Attributes:
         images: the batch, normalised.
         tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them, of any number.
+        forward: `forward(images) -> outputs`: the whole network.
         room: `room()`: how many pictures may go through the network at once.
     """
 
     images: Float[Array, "b h w c"]
     tail: Callable[[Array], Tail]
+    forward: Callable[[Array], Array]
     room: Callable[[], int] = lambda: 32
 
 

@@ -116,7 +116,7 @@ def test_equalities_where_a_linear_head_pools(space):
     features = jnp.asarray(np.maximum(rng.normal(size=(2, *space, CHANNELS)), 0) + 0.01, jnp.float32)
     head = LinearHead(jnp.asarray(rng.normal(size=(CHANNELS, 6)), jnp.float32), jnp.ones(6))
     tail = head_tail(features, head)
-    look = Look(jnp.zeros((2, 8, 8, 3)), lambda _: tail)
+    look = Look(jnp.zeros((2, 8, 8, 3)), lambda _: tail, tail.run)
     wanted = Wanted("logit", jnp.asarray([4, 1, 5]), 3)
     two_dimensional = len(space) == 2
     places = int(np.prod(space))

@@ -78,7 +78,9 @@ def ours(name, layer):
         tail = network_tail(model_of(model, params), layer, pixels)
         gradients, _ = pulled_back(tail, wanted)(tail.activations)
         finer, _ = pulled_back(tail, wanted, METHODS["finer-cam"].explain.cotangents)(tail.activations)
-        shapley = METHODS["shapley-cam"].explain(Look(pixels, lambda _: tail), wanted._replace(target=rest)).maps
+        shapley = (
+            METHODS["shapley-cam"].explain(Look(pixels, lambda _: tail, tail.run), wanted._replace(target=rest)).maps
+        )
         return tail.activations, gradients, finer, shapley
 
     @jax.jit
@@ -198,7 +200,8 @@ def test_torchcams_smooth_grad_cam_plus_plus_ends_with_its_last_noisy_picture():
 
     @jax.jit
     def program(params, pixels):
-        look = Look(pixels, functools.partial(network_tail, model_of(model, params), layer))
+        model_ = model_of(model, params)
+        look = Look(pixels, functools.partial(network_tail, model_, layer), functools.partial(model_.forward, params))
 
         def sample(key):
             tail = look.tail(smooth.noisy(pixels, key))
@@ -243,7 +246,7 @@ def test_in_place_relus_change_what_gradcams_hooks_kept():
         at = tail(model_of(model, params), images=pixels)
         gradients, _ = pulled_back(at, wanted)(at.activations)
         return (
-            METHODS["grad-cam"].explain(Look(pixels, lambda _: at), wanted).maps[:, 0],
+            METHODS["grad-cam"].explain(Look(pixels, lambda _: at, at.run), wanted).maps[:, 0],
             at.activations,
             gradients[:, 0],
         )

@@ -1,0 +1,55 @@
+"""Guided backpropagation: the gradient by hand, through every wrapping, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from camjax import LayerError
+from camjax.core.relu import guided
+
+RNG = np.random.default_rng(0)
+INNER, OUTER = (jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in ((4, 7), (7, 3)))
+X = jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32)
+
+RELUS = {
+    "relu": jax.nn.relu,
+    "jitted": jax.jit(jax.nn.relu),
+    "remat": jax.checkpoint(jax.nn.relu),
+    "maximum": lambda x: jnp.maximum(x, 0),
+    "maximum the other way": lambda x: jnp.maximum(0.0, x),
+    "relu6": jax.nn.relu6,
+}
+
+
+def network(relu, x):
+    return (jnp.sin(relu(x @ INNER)) @ OUTER).sum()
+
+
+def by_hand(relu, x):
+    before = x @ INNER
+    back = jnp.cos(relu(before)) * OUTER.sum(1)[None]
+    most = 6 if relu is jax.nn.relu6 else jnp.inf
+    return jnp.where((before > 0) & (before < most), jax.nn.relu(back), 0) @ INNER.T
+
+
+@pytest.mark.parametrize("name", RELUS)
+def test_only_what_is_positive_goes_back(name):
+    relu, x = RELUS[name], 3 * X  # some above 6
+    function = guided(lambda x: network(relu, x))
+    np.testing.assert_allclose(function(x), network(relu, x), rtol=1e-6)
+    expected = by_hand(relu, x)
+    assert np.abs(np.asarray(expected) - np.asarray(jax.grad(lambda x: network(relu, x))(x))).max() > 0.1
+    for gradient in (jax.grad(function), jax.jit(jax.grad(function))):
+        np.testing.assert_allclose(gradient(x), expected, rtol=1e-4, atol=1e-5)
+    one_by_one = jax.vmap(jax.grad(guided(lambda row: network(relu, row))))(x)
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_has_no_relu_or_hides_it_is_refused():
+    with pytest.raises(LayerError, match="there is no ReLU here"):
+        guided(jax.nn.gelu)(X)
+    with pytest.raises(LayerError, match="there is no ReLU here"):
+        guided(lambda x: jnp.maximum(x, 1))(X)
+    with pytest.raises(LayerError, match="a ReLU stands inside 'scan'"):
+        guided(lambda x: jax.lax.fori_loop(0, 2, lambda _, x: jax.nn.relu(x), x))(X)
