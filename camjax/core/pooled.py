@@ -1,6 +1,7 @@
 """Whether a network ends in global average pooling and one linear layer: looked for and verified, never assumed."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from camjax.core.comparable import Comparable
 from camjax.core.model import LinearHead, Model, Params
 from camjax.core.names import tap
 
@@ -46,31 +48,26 @@ def verified(model: Model, layer: str) -> Model | None:
     """The model with its head where the logits are a linear function of the layer's mean, else None.
 
     The layer is replaced by random features, and the logits are compared with the closed form: what comes before the
-    layer is not computed, and a path around it shows itself.
+    layer is not computed, and a path around it shows itself. It holds for images of the model's own size: a network
+    that pools a window may pool all of the layer there, and less or more of it elsewhere.
 
     Args:
         model: any. It is tried with random parameters, and with its own where they have values.
         layer: a name.
     """
-    rng = np.random.default_rng(0)
+    rng, forward = np.random.default_rng(0), Comparable(model.forward)
     images = rng.normal(size=model.image_shape()).astype(np.float32)
     with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
         # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
         weights = [_random(model.params, rng)]
         if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
             weights.append(model.params)
-        logits, arrays = jax.eval_shape(tap(model.forward, read=[layer]), weights[0], images)
-        feature = arrays[layer]
+        logits, feature = _read.trace(forward, layer, weights[0], images).out_info
         if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
             return None
         features = rng.normal(size=feature.shape)
-
-        @jax.jit
-        def run(params: Params, features: Array) -> Array:
-            return tap(model.forward, replace={layer: features})(params, images)[0]
-
         trials = [(params, (scale * features).astype(feature.dtype)) for params in weights for scale in SCALES]
-        found = [np.asarray(run(params, jnp.asarray(given)), np.float64) for params, given in trials]
+        found = [np.asarray(_after(forward, layer, *trial, images), np.float64) for trial in trials]
         means = [np.asarray(given, np.float64).mean((1, 2)) for _, given in trials]
         heads = [model.head] if model.head is not None else _candidates(weights[0], feature.shape[-1], logits.shape[-1])
         for head in heads:
@@ -78,6 +75,20 @@ def verified(model: Model, layer: str) -> Model | None:
             if all(map(_agree, means, known, found)):
                 return dataclasses.replace(model, head=head, layer=layer)
     return None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _read(forward: Comparable, layer: str, params: Params, images: Array) -> tuple[Array, Array]:
+    """The logits and the layer; only its shapes are asked for. Equal networks are traced once."""
+    logits, arrays = tap(forward.value, read=[layer])(params, images)
+    return logits, arrays[layer]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _after(forward: Comparable, layer: str, params: Params, features: Array, images: Array) -> Array:
+    """The logits of other features; compiled once for equal networks."""
+    logits: Array = tap(forward.value, replace={layer: features})(params, images)[0]
+    return logits
 
 
 def _agree(mean: np.ndarray, head: LinearHead, logits: np.ndarray) -> bool:

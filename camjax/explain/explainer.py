@@ -18,7 +18,7 @@ from camjax.core.memory import pictures_at_once
 from camjax.core.model import Model, Params
 from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
-from camjax.explain.plan import Plan, make_plan, ready_params
+from camjax.explain.plan import Plan, at_size, make_plan, ready_params
 from camjax.images.preprocess import normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
@@ -65,23 +65,23 @@ class Explainer:
 
         Raises:
             ValueError: the images are of another shape or dtype, or the classes no integers.
+            MethodError: the method is CAM, and the network pools the layer otherwise at that size of images.
         """
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
+        plan = self._plan_for(images)
         traced = any(isinstance(leaf, Tracer) for leaf in (images, wanted, *jax.tree.leaves(self.params)))
         if traced or is_tracing():
             # Part of a program with options of its own.
-            return _explain(
-                self.plan, ready_params(self.plan, self.params), jnp.asarray(images), wanted, in_parts=False
-            )
+            return _explain(plan, ready_params(plan, self.params), jnp.asarray(images), wanted, in_parts=False)
         in_parts = self._in_parts(images)
-        return _compiled(self.plan.platform)(self.plan, self._ready(images, wanted), images, wanted, in_parts=in_parts)
+        return _compiled(plan.platform)(plan, self._ready(plan, images, wanted), images, wanted, in_parts=in_parts)
 
     def lower(self, images: Any, classes: Classes = None) -> jax.stages.Lowered:  # noqa: ANN401
         """The program for images of that shape (arrays or `jax.ShapeDtypeStruct`), not yet compiled."""
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
-        arguments = (self.plan, self.plan.fast.outline, images, wanted)
+        arguments = (self._plan_for(images), self.plan.fast.outline, images, wanted)
         return _compiled(self.plan.platform).lower(*arguments, in_parts=self._in_parts(images))
 
     @property
@@ -114,19 +114,22 @@ class Explainer:
         """An explainer of those."""
         return cls(*children, plan)
 
+    def _plan_for(self, images: Any) -> Plan:  # noqa: ANN401
+        return at_size(self.plan, (images.shape[1], images.shape[2]))
+
     def _in_parts(self, images: Any) -> bool:  # noqa: ANN401
         return self.plan.platform == "cpu" and not is_sharded(images)
 
-    def _ready(self, images: Images, classes: Array | None) -> Params:
+    def _ready(self, plan: Plan, images: Images, classes: Array | None) -> Params:
         """The faster network's parameters, as far as the program for these images reads them.
 
         A convolution has a kernel for each way that it can be computed in. The rest is placeholders that take no room.
         """
         shape = (images.shape, is_sharded(images), None if classes is None else classes.shape)
         if shape not in self._ready_for:
-            outline, structure = jax.tree.flatten(self.plan.fast.outline)
-            arguments = (self.plan, jax.tree.unflatten(structure, outline), images, classes)
-            traced = _compiled(self.plan.platform).trace(*arguments, in_parts=self._in_parts(images))
+            outline, structure = jax.tree.flatten(plan.fast.outline)
+            arguments = (plan, jax.tree.unflatten(structure, outline), images, classes)
+            traced = _compiled(plan.platform).trace(*arguments, in_parts=self._in_parts(images))
             read = read_leaves(traced.jaxpr, len(outline))
             missing = tuple(number for number in read if number not in self._leaves)
             if missing:

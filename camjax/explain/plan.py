@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, for_inference, platform_of
 from camjax.core.layers import INPUT, default_layer, layers, on_grid, with_input
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
@@ -26,12 +27,15 @@ class Static:
 
     Attributes:
         outline: its parameters' shapes and dtypes.
+        name: what it is called.
     """
 
     def __init__(self, model: Model) -> None:
         self.outline = jax.eval_shape(lambda params: jax.tree.map(jnp.asarray, params), model.params)
+        self.name = model.name
         self._model = dataclasses.replace(model, params=None)
-        self._key = (model.forward, model.layer, model.head, model.tokens, model.stages, model.prepare)
+        key = (model.forward, model.layer, model.head, model.tokens, model.stages, model.prepare)
+        self._key = tuple(map(Comparable, key))
         self._hash = hash(self._key)  # once: a network's graph has hundreds of nodes, and JAX asks at every call
 
     def with_params(self, params: Params) -> Model:
@@ -45,7 +49,7 @@ class Static:
         return self._hash
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """All of an explainer but its weights. Explainers with equal plans share their compiled programs.
 
@@ -57,6 +61,7 @@ class Plan:
         method: how to explain.
         layer: where.
         pooled: whether a linear head reads the layer's mean, which is verified; the head is all there is after it then.
+            It holds for pictures of the model's own size; see `at_size`.
         target: what.
         top_k: how many classes.
         sign: which side of the maps.
@@ -82,6 +87,16 @@ class Plan:
     normalize: bool
     dtype: np.dtype
     platform: str
+
+    def __post_init__(self) -> None:
+        values = tuple(Comparable(getattr(self, field.name)) for field in dataclasses.fields(self))
+        object.__setattr__(self, "_key", values)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Plan) and vars(self)["_key"] == vars(other)["_key"])
+
+    def __hash__(self) -> int:
+        return hash(vars(self)["_key"])
 
 
 def make_plan(
@@ -141,16 +156,60 @@ def ready_params(plan: Plan, params: Params) -> Params:
     return cast(params, plan.dtype) if plan.casts else jax.tree.map(jnp.asarray, params)
 
 
+def at_size(plan: Plan, size: tuple[int, int]) -> Plan:
+    """The plan for pictures of that size, where a pooled head may not be one.
+
+    A network that pools a window of the layer, or its first places, does so of all the layer at one size alone. The
+    head is verified anew at each size, with random parameters, once for all equal plans.
+
+    Args:
+        plan: of any size.
+        size: (height, width) of the pictures.
+
+    Raises:
+        MethodError: the method is CAM, and there is no pooled head at that size.
+    """
+    if not plan.pooled or size == tuple(plan.preprocess.input_size):
+        return plan
+    leaves, structure = jax.tree.flatten(plan.static.outline)
+    if _is_pooled(plan.static, tuple(leaves), structure, plan.layer, size):
+        return plan
+    if plan.method.explain is None:
+        own, given = (" x ".join(map(str, one)) for one in (plan.preprocess.input_size, size))
+        raise MethodError(
+            f"{plan.static.name} ends in global average pooling of {plan.layer!r} for pictures of {own}, not of "
+            f"{given}, which cam needs; use one of {_others()}"
+        )
+    return dataclasses.replace(plan, pooled=False)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_pooled(
+    static: Static,
+    leaves: tuple[Any, ...],
+    structure: Any,  # noqa: ANN401
+    layer: str,
+    size: tuple[int, int],
+) -> bool:
+    model = static.with_params(jax.tree.unflatten(structure, leaves))
+    preprocess = dataclasses.replace(model.preprocess, input_size=size)
+    return verified(dataclasses.replace(model, preprocess=preprocess), layer) is not None
+
+
+def _others() -> str:
+    """The methods that need no linear head."""
+    return ", ".join(name for name, method in METHODS.items() if method.explain is not None)
+
+
 def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
     """The model with its verified head; see `camjax.core.pooled`."""
-    others = ", ".join(name for name, method in METHODS.items() if method.explain is not None)
     if target != "logit":
-        raise MethodError(f"cam explains logits; for another target use one of {others}")
+        raise MethodError(f"cam explains logits; for another target use one of {_others()}")
     found = verified(model, layer)
     if found is None:
         raise MethodError(
             f"{model.name} does not end in global average pooling of {layer!r} and one linear layer, which cam needs; "
-            f"use one of {others}"
+            f"use one of {_others()}"
         )
     return found
 

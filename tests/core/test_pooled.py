@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import relative_error
 
-from camjax import LinearHead, MethodError, Model, Preprocess, make_explainer
+from camjax import LinearHead, MethodError, Model, Preprocess, make_explainer, normalize_images
 from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 from camjax.models.registry import ARCHITECTURES
@@ -111,6 +111,85 @@ def test_verified_where_parameters_have_no_values_yet():
     images = RNG.integers(0, 256, (2, 8, 12, 3), np.uint8)
     expected = make_explainer(model, top_k=2)(images).maps
     assert relative_error(maps(model.params, images), expected) < 1e-5
+
+
+WINDOWS = {
+    "window": lambda x, kernel, images: (
+        jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 8, 12, 1), (1, 1, 1, 1), "VALID").mean((1, 2)) @ kernel / 96
+    ),
+    "first places": lambda x, kernel, images: x[:, :8, :12].mean((1, 2)) @ kernel,
+}
+
+
+@pytest.mark.parametrize("tail", WINDOWS)
+def test_a_head_that_reads_a_window_is_one_at_its_own_size_alone(tail):
+    model = network(WINDOWS[tail])
+    small, large = (RNG.integers(0, 256, (2, *size, 3), np.uint8) for size in ((8, 12), (16, 20)))
+    explain = make_explainer(model, top_k=2)
+    assert explain(small).maps.shape == (2, 2, 8, 12)
+    refused = r"pooling of 'layer' for pictures of 8 x 12, not of 16 x 20.*use one of grad-cam"
+    with pytest.raises(MethodError, match=refused):
+        explain(large)
+    with pytest.raises(MethodError, match=refused):
+        explain.lower(large)
+    with pytest.raises(MethodError, match=refused):
+        jax.jit(lambda explain: explain(large).maps)(explain)
+    gradient = make_explainer(model, method="hires-cam", top_k=2, size=None)
+    result = gradient(large)
+    scaled = normalize_images(jnp.asarray(large), PREPROCESS)
+    logits = model.forward(model.params, scaled)
+    assert relative_error(result.logits, logits) < 1e-5
+    features = jax.nn.relu(scaled @ model.params["mix"])
+
+    def score(features):
+        kernel, offset = model.params["kernel"], model.params["offset"][None, :]
+        return jnp.take_along_axis(WINDOWS[tail](features, kernel, None) + offset, result.classes[:, :1], 1).sum()
+
+    expected = (jax.grad(score)(features) * features).sum(-1) * features[0, :, :, 0].size
+    assert relative_error(result.maps[:, 0], expected) < 1e-5
+    jitted = jax.jit(lambda explain: explain(large).maps)(gradient)
+    assert relative_error(jitted, result.maps) < 1e-5
+
+
+def test_a_head_is_one_at_every_size():
+    explain = make_explainer(network(pooled), top_k=2)
+    assert explain(RNG.integers(0, 256, (2, 9, 5, 3), np.uint8)).maps.shape == (2, 2, 9, 5)
+
+
+def test_equal_networks_are_verified_by_one_compiled_program():
+    traces, model = [], network(pooled)
+
+    def counted(params, images):
+        traces.append(images.shape)
+        return model.forward(params, images)
+
+    other = jax.tree.map(lambda leaf: 2 * leaf, model.params)
+    first, second = (Model(params, counted, PREPROCESS) for params in (model.params, other))
+    assert verified(first, "layer") is not None
+    traces.clear()
+    assert verified(second, "layer") is not None
+    assert not traces
+    larger = [make_explainer(one, top_k=2) for one in (first, second)]
+    pictures = RNG.integers(0, 256, (1, 16, 12, 3), np.uint8)
+    larger[0](pictures)
+    traces.clear()
+    larger[1](pictures)
+    assert not traces
+
+
+def test_a_transposed_head_of_traced_parameters():
+    model = network(pooled, transposed=True)
+    images = RNG.integers(0, 256, (2, 8, 12, 3), np.uint8)
+
+    @jax.jit
+    def explained(params):
+        return make_explainer(dataclasses.replace(model, params=params), top_k=3)(images)
+
+    expected = make_explainer(model, top_k=3)(images)
+    found = explained(model.params)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    assert relative_error(found.maps, expected.maps) < 1e-5
+    assert relative_error(found.logits, expected.logits) < 1e-5
 
 
 def test_zeros_of_a_new_head_hide_nothing():
