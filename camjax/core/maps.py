@@ -3,7 +3,7 @@
 Arrays are `(..., h, w)`, of any float dtype, in any unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from camjax.core.options import whole_number
 from camjax.core.precision import at_least_float32
 
 Interpolation = Literal["bicubic-pytorch", "bicubic", "bilinear", "nearest"]
@@ -67,10 +68,13 @@ def checked_size(size: Size) -> tuple[int, int]:
     """(height, width) of a size.
 
     Raises:
-        ValueError: it is neither a number nor two, or not positive.
+        ValueError: it is neither a whole number nor two, or not positive.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(map(int, size))
-    if len(sides) != 2 or min(sides) < 1:
-        given = " x ".join(map(str, sides))
-        raise ValueError(f"size must be a positive side, or (height, width), not {given}")
-    return sides
+    sides = tuple(size) if isinstance(size, Iterable) else (size, size)
+    try:
+        height, width = map(whole_number, sides)
+    except (TypeError, ValueError):
+        raise ValueError(f"size must be a positive side, or (height, width), not {size!r}") from None
+    if min(height, width) < 1:
+        raise ValueError(f"size must be a positive side, or (height, width), not {height} x {width}")
+    return height, width

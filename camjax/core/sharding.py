@@ -21,13 +21,21 @@ def with_automatic_axes(function: Callable[..., T], batch: Array, axes: int) -> 
         axes: how many axes of that are the batch's.
 
     Returns:
-        The function; on explicit axes its results are sharded as the batch is.
+        The function; where the batch lies on explicit axes, its results are sharded as the batch is, and where only
+        other arguments do, they are on every device of those.
     """
-    sharding: Any = jax.typeof(batch).sharding
-    if AxisType.Explicit not in sharding.mesh.axis_types:
-        return function
-    spec = PartitionSpec(*sharding.spec[:axes])  # type: ignore[no-untyped-call]
-    return jax.sharding.auto_axes(function, out_sharding=NamedSharding(sharding.mesh, spec))
+
+    def placed(*arguments: Any) -> T:  # noqa: ANN401
+        # The batch's own mesh goes before that of weights.
+        given: list[Any] = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves((batch, arguments))]
+        explicit = [sharding for sharding in given if AxisType.Explicit in sharding.mesh.axis_types]
+        if not explicit:
+            return function(*arguments)
+        own = given[0].spec[:axes] if explicit[0] is given[0] else ()
+        where = NamedSharding(explicit[0].mesh, PartitionSpec(*own))  # type: ignore[no-untyped-call]
+        return jax.sharding.auto_axes(function, out_sharding=where)(*arguments)
+
+    return placed
 
 
 def varying_like(array: Array, like: Array) -> Array:

@@ -15,6 +15,7 @@ from camjax.core.layers import INPUT, default_layer, layers, on_grid, with_input
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
 from camjax.core.names import tap
+from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
 from camjax.methods.registry import METHODS, Method, MethodError, find_method
@@ -118,9 +119,9 @@ def make_plan(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
     layer = layer or chosen.layer or default_layer(model)
-    casts, outputs = _casts(model, layer, np.dtype(dtype))
-    if not callable(target) and outputs.ndim == 2 and not 1 <= top_k <= outputs.shape[-1]:
-        raise ValueError(f"top_k must be in 1..{outputs.shape[-1]}, the classes of {model.name}, not {top_k}")
+    computed_in = checked_dtype(dtype)
+    casts, outputs = _casts(model, layer, computed_in)
+    classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
     jax.eval_shape(functools.partial(score_table, target=target), outputs)
     if sign not in SIGNS:
         raise ValueError(f"sign {sign!r} is not one of {', '.join(SIGNS)}")
@@ -128,7 +129,7 @@ def make_plan(
         model, pooled = _with_linear_head(model, layer, target), True
     else:
         model, pooled = _with_head_if_any(model, layer)
-    static, fast = _fast(model, layer, np.dtype(dtype), platform_of(model.params), casts)
+    static, fast = _fast(model, layer, computed_in, platform_of(model.params), casts)
     return Plan(
         static=static,
         fast=fast,
@@ -138,12 +139,12 @@ def make_plan(
         layer=layer,
         pooled=pooled,
         target=target,
-        top_k=top_k,
+        top_k=checked_top_k(top_k, classes, model.name),
         sign=sign,
-        size=size if size is None or isinstance(size, str) else checked_size(size),
+        size=size if size is None or (isinstance(size, str) and size == "input") else checked_size(size),
         interpolation=interpolation,
-        normalize=normalize,
-        dtype=np.dtype(dtype),
+        normalize=checked_flag("normalize", normalize),
+        dtype=computed_in,
         platform=platform_of(model.params),
     )
 

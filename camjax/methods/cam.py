@@ -19,6 +19,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int, Integer
 
 from camjax.core.maps import Interpolation, Size, checked_size, finish
+from camjax.core.options import checked_top_k
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
@@ -65,7 +66,8 @@ def cam_fn(
             interpolation.
     """
     classes = None if classes is None else as_classes(classes)
-    _check(features, kernel, bias, classes, top_k)
+    _check(features, kernel, bias, classes)
+    top_k = top_k if classes is not None else checked_top_k(top_k, kernel.shape[1], f"kernel {kernel.shape}")
     size = None if size is None else checked_size(size)
     return _cam(features, kernel, bias, classes, top_k, size, interpolation, normalize)
 
@@ -117,7 +119,7 @@ def _explain_image(
     return CamResult(logits, classes, at_classes(jax.nn.softmax(logits), classes), maps)
 
 
-def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None, top_k: int) -> None:
+def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> None:
     """Raises a ValueError that names the shapes, unless they fit together."""
     if features.ndim < 3:
         raise ValueError(f"features must be (..., h, w, c), not of shape {features.shape}")
@@ -134,5 +136,3 @@ def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | 
         batch = features.shape[:-3]
         if classes.ndim != 1 and classes.shape[:-1] != batch:
             raise ValueError(f"classes {classes.shape} must be (k,) or (*{batch}, k) for features {features.shape}")
-    elif not 1 <= top_k <= count:
-        raise ValueError(f"top_k must be in 1..{count}, the classes of kernel {kernel.shape}, not {top_k}")

@@ -290,12 +290,25 @@ def test_a_network_of_another_output_is_explained_by_a_target():
     assert np.isfinite(result.maps).all()
 
 
+WRONG_DTYPES = (None, jnp.float16, "int32", np.float64, bool, "float")
+
+
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"top_k": 0}, ValueError, "1..9"),
         ({"top_k": 10}, ValueError, "1..9"),
+        ({"top_k": True}, ValueError, "1..9, the classes of toy, not True"),
+        ({"top_k": 2.0}, ValueError, "not 2.0"),
+        ({"top_k": "5"}, ValueError, "not '5'"),
+        *(
+            ({"method": "grad-cam", "target": jax.nn.softmax, "top_k": wrong}, ValueError, f"whole number, not {wrong}")
+            for wrong in (0, -1, True, 1.5)
+        ),
+        *(({"dtype": wrong}, ValueError, "dtype must be float32 or bfloat16, not") for wrong in WRONG_DTYPES),
+        ({"normalize": "no"}, ValueError, "normalize must be True or False, not 'no'"),
+        *(({"size": wrong}, ValueError, f"not {wrong!r}") for wrong in ("foo", 2.5, True, (8, 2.5), [1, 2, 3])),
         ({"size": 0}, ValueError, "0 x 0"),
         ({"size": (8,)}, ValueError, "size"),
         ({"interpolation": "cubic"}, ValueError, "bicubic-pytorch"),
@@ -311,8 +324,14 @@ def test_options_are_checked_when_it_is_made(options, error, words):
         make_explainer(toy_model(), **options)
 
 
-def test_sizes_may_be_lists():
-    assert make_explainer(toy_model(), size=[8, 9])(uint8_images(1, 32, 24)).maps.shape == (1, 5, 8, 9)
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("size", [[8, 9], (np.int64(8), np.int32(9)), np.asarray([8, 9])])
+def test_sizes_may_be_of_every_kind(size):
+    model = toy_model()
+    explain = make_explainer(model, size=size, top_k=np.int64(5), dtype="float32")
+    assert explain.plan == make_explainer(model, size=(8, 9), top_k=5).plan
+    assert explain(uint8_images(1, 32, 24)).maps.shape == (1, 5, 8, 9)
+    assert make_explainer(model, size=np.int64(8)).plan.size == (8, 8)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 4)])
@@ -325,6 +344,28 @@ def test_explicit_mesh_axes_and_winograd(small, shape):
     result = explain(jax.device_put(pictures, rows))
     assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
     np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", [(), (None, "data")])
+def test_weights_on_explicit_axes_beside_pictures_on_none(spec):
+    model, pictures = toy_model(channels=8, num_classes=16), uint8_images(2, 32, 24)
+    mesh = jax.make_mesh((8,), ("data",))
+    lie = {1: (), 2: spec}
+    params = jax.tree.map(
+        lambda leaf: jax.device_put(
+            leaf, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*lie[leaf.ndim]))
+        ),
+        model.params,
+    )
+    for method in ("cam", "grad-cam"):
+        explain = make_explainer(model, method=method, top_k=2)
+        expected, placed = explain(pictures), explain.with_params(params)
+        made = make_explainer(dataclasses.replace(model, params=params), method=method, top_k=2)
+        jitted = jax.jit(lambda explain, pictures: explain(pictures))(placed, pictures)
+        for result in (placed(pictures), made(pictures), jitted):
+            np.testing.assert_array_equal(result.classes, expected.classes)
+            np.testing.assert_allclose(result.maps, expected.maps, rtol=1e-4, atol=1e-5)
+            assert result.maps.sharding.is_fully_replicated
 
 
 def own_network(compute):

@@ -1,0 +1,67 @@
+"""What an option may be: each is checked when it is given, not by the program that it is for."""
+
+import operator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+
+def whole_number(value: Any) -> int:  # noqa: ANN401
+    """A whole number of any kind as a Python int.
+
+    Raises:
+        TypeError: it is none; neither is a bool.
+    """
+    if isinstance(value, bool):
+        raise TypeError("a bool is no number")
+    return operator.index(value)
+
+
+def checked_top_k(top_k: int, most: int | None, whose: str) -> int:
+    """How many classes, as a Python int.
+
+    Args:
+        top_k: as its user gave it.
+        most: how many there are; None where nothing says.
+        whose: they are, for the error.
+
+    Raises:
+        ValueError: it is no whole number, less than one, or more than there are.
+    """
+    try:
+        count = whole_number(top_k)
+    except TypeError:
+        count = 0
+    if most is not None and not 1 <= count <= most:
+        raise ValueError(f"top_k must be in 1..{most}, the classes of {whose}, not {top_k!r}")
+    if count < 1:
+        raise ValueError(f"top_k must be a positive whole number, not {top_k!r}")
+    return count
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype:
+    """What a network computes in.
+
+    Raises:
+        ValueError: it is neither float32 nor bfloat16.
+    """
+    try:
+        found = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
+    except TypeError:
+        found = None
+    if found is None or found not in (np.dtype(np.float32), jnp.dtype(jnp.bfloat16)):
+        raise ValueError(f"dtype must be float32 or bfloat16, not {found or repr(dtype)}")
+    return found
+
+
+def checked_flag(name: str, value: bool) -> bool:
+    """True or False.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
