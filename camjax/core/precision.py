@@ -1,10 +1,47 @@
 """Which dtype a result is computed in."""
 
+from collections.abc import Iterator
+
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jax.typing import DTypeLike
+
+from camjax.core.program import inner_programs
+
+PRODUCTS = frozenset({"conv_general_dilated", "dot_general"})
+"""JAX's names of convolutions and matrix products, which are what a network's dtype is about."""
 
 
 def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """float64 for float64, and float32 for everything else."""
     return np.dtype(np.float64 if jnp.dtype(dtype) == np.float64 else np.float32)
+
+
+def product_dtype(program: ClosedJaxpr, results: int) -> np.dtype | None:
+    """The widest float that goes into a convolution or matrix product; None where there is none of these.
+
+    Args:
+        program: any.
+        results: how many of its results count, the first ones; what they do not need does not.
+    """
+    needed, live = {id(atom) for atom in program.jaxpr.outvars[:results]}, []
+    for equation in reversed(program.jaxpr.eqns):
+        if any(id(atom) in needed for atom in equation.outvars):
+            needed.update(map(id, equation.invars))
+            live.append(equation)
+    dtypes = {
+        np.dtype(atom.aval.dtype)  # type: ignore[attr-defined]
+        for equation in _products(live)
+        for atom in equation.invars
+        if jnp.issubdtype(atom.aval.dtype, jnp.floating)  # type: ignore[attr-defined]
+    }
+    return max(dtypes, key=lambda dtype: dtype.itemsize, default=None)
+
+
+def _products(equations: list[JaxprEqn]) -> Iterator[JaxprEqn]:
+    for equation in equations:
+        if equation.primitive.name in PRODUCTS:
+            yield equation
+        for inner in inner_programs(equation):
+            yield from _products(inner.eqns)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import DTypeLike
 
 from camjax.core.comparable import Comparable
@@ -17,6 +18,7 @@ from camjax.core.model import Model, Params
 from camjax.core.names import tap
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
+from camjax.core.precision import product_dtype
 from camjax.images.preprocess import Preprocess
 from camjax.methods.registry import METHODS, Method, MethodError, find_method
 from camjax.methods.sign import SIGNS, Sign
@@ -222,16 +224,22 @@ def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
 
 
 def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDtypeStruct]:
-    """Whether a network's floats have to be cast for it to compute in a dtype, and what it gives."""
+    """Whether a network's floats have to be cast for it to compute in a dtype, and what it gives.
+
+    What counts is what goes into its convolutions and matrix products up to the layer, and the layer itself only where
+    there are none: a normalisation may well be in float32.
+    """
     images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
     tapped = tap(with_input(model.forward), read=[layer])
 
     def computed(casts: bool) -> tuple[Any, Any]:
-        outputs, arrays = jax.eval_shape(
-            lambda params, images: tapped(cast(params, dtype) if casts else params, images), model.params, images
-        )
-        jax.eval_shape(lambda array: on_grid(model, layer, array, (images.shape[1], images.shape[2])), arrays[layer])
-        return arrays[layer].dtype, outputs
+        def run(params: Params, images: Array) -> tuple[Array, Array]:
+            outputs, arrays = tapped(cast(params, dtype) if casts else params, images)
+            on_grid(model, layer, arrays[layer], (images.shape[1], images.shape[2]))
+            return arrays[layer], outputs
+
+        program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
+        return product_dtype(program, results=1) or array.dtype, outputs
 
     try:
         found, outputs = computed(casts=False)

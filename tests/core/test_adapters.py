@@ -24,6 +24,7 @@ from camjax import LayerError, Preprocess, TokenGrid, from_equinox, from_functio
 from camjax.core.layers import default_layer
 from camjax.core.names import named_array
 from camjax.core.pooled import verified
+from camjax.explain import explainer as explainers
 
 TOLERANCE = 1e-5
 SMALL = Preprocess(input_size=(16, 24))
@@ -316,6 +317,56 @@ def test_equal_modules_make_equal_functions_and_the_users_own_stay():
     assert models[0].forward == models[1].forward
     assert by_linen()[0].forward == by_linen()[0].forward
     assert by_equinox()[0].forward == by_equinox()[0].forward
+
+
+class LinenLists(linen.Module):
+    """A module without a hash, which is called with an array."""
+
+    widths: list
+
+    @linen.compact
+    def __call__(self, x, scale):
+        for width in self.widths:
+            x = linen.relu(linen.Conv(width, (3, 3))(x))
+        return linen.Dense(5)(x.mean((1, 2)) * scale)
+
+
+class Unhashable:
+    """A function with an equality of its own and no hash."""
+
+    def __init__(self, compute):
+        self.compute = compute
+
+    def __eq__(self, other):
+        return isinstance(other, Unhashable)
+
+    def __call__(self, *arguments):
+        return self.compute(*arguments)
+
+
+def test_what_has_no_hash_is_explained_and_compared_by_identity(monkeypatch):
+    traces = []
+    explain = explainers._explain
+    monkeypatch.setattr(explainers, "_explain", lambda *a, **k: traces.append(1) or explain(*a, **k))
+    explainers._compiled.cache_clear()
+    pictures, module = uint8_images(2, 16, 24), LinenLists([4, 6])
+    for one in (module, LinenLists((4, 6))):
+        with pytest.raises(TypeError):
+            hash(dataclasses.replace(one, widths=[4]))
+        for scale in (2.0, jnp.full((1, 6), 2.0), np.full((1, 6), 2.0, np.float32)):
+            variables = one.init(jax.random.key(0), jnp.zeros((1, 16, 24, 3)), scale)
+            model = from_linen(one, variables, arguments={"scale": scale}, preprocess=SMALL)
+            traces.clear()
+            results = [camjax.make_explainer(model, method="hires-cam", top_k=2)(pictures) for _ in range(2)]
+            assert len(traces) == 1
+            logits = one.apply(variables, camjax.normalize_images(jnp.asarray(pictures), SMALL), scale)
+            assert relative_error(results[0].logits, logits) < TOLERANCE
+    model = by_function()[0]
+    wrapped = dataclasses.replace(model, forward=Unhashable(model.forward))
+    expected = camjax.make_explainer(model, method="hires-cam", target=jax.nn.softmax)(pictures).maps
+    found = camjax.make_explainer(wrapped, method="hires-cam", target=Unhashable(jax.nn.softmax))(pictures).maps
+    assert relative_error(found, expected) < TOLERANCE
+    explainers._compiled.cache_clear()
 
 
 class OwnNorm(nnx.Module):

@@ -395,6 +395,35 @@ def test_bfloat16_is_computed_in_or_refused():
         make_explainer(own_network(jnp.float32), **options)
 
 
+def test_every_product_up_to_the_layer_counts_and_no_normalisation():
+    params = {"first": jnp.ones((3, 3, 3, 4)), "second": jnp.ones((4, 5)), "head": jnp.ones((5, 6))}
+
+    def network(inner, after):
+        @jax.jit
+        def block(params, images):
+            x = images.astype(inner or images.dtype)
+            x = jax.lax.conv_general_dilated(
+                x, params["first"].astype(x.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            ).astype(jnp.float32)
+            return ((x - x.mean((1, 2), keepdims=True)) / x.std()).astype(images.dtype)
+
+        def forward(params, images):
+            x = block(params, images)
+            x = named_array((x @ params["second"].astype(x.dtype)).astype(after or x.dtype), "x")
+            return x.astype(jnp.float32).mean((1, 2)) @ params["head"].astype(jnp.float32)  # as heads are
+
+        return Model(params, forward, Preprocess(input_size=(8, 8)))
+
+    def made(inner, after, dtype):
+        return make_explainer(network(inner, after), method="grad-cam", layer="x", dtype=dtype)
+
+    for after in (None, jnp.float32):  # a layer in float32 does not make what computed it so
+        assert made(None, after, jnp.bfloat16)(uint8_images(1, 8, 8)).maps.dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"computes 'x' in float32 whatever its input is.*dtype=float32"):
+        made(jnp.float32, None, jnp.bfloat16)
+    assert made(jnp.float32, jnp.bfloat16, jnp.float32)(uint8_images(1, 8, 8)).maps.shape == (1, 5, 8, 8)
+
+
 def test_parameters_of_every_kind():
     def forward(params, images):
         scale = params["scale"] if params else 2.0
