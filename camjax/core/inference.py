@@ -139,8 +139,9 @@ def is_tracing() -> bool:
 
 
 def is_sharded(images: Any) -> bool:  # noqa: ANN401
-    """Whether a batch lies on several devices."""
-    return isinstance(images, jax.Array) and len(images.devices()) > 1
+    """Whether a batch lies on several devices, or will where it is a `jax.ShapeDtypeStruct` that says so."""
+    sharding = images.sharding if isinstance(images, jax.Array | jax.ShapeDtypeStruct) else None
+    return sharding is not None and sharding.num_devices > 1
 
 
 def _in_parts(steps: Sequence[tuple[Step, int]], x: Shaped[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:

@@ -18,7 +18,7 @@ from camjax.core.memory import pictures_at_once
 from camjax.core.model import Model, Params
 from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
-from camjax.explain.plan import Plan, at_size, make_plan, ready_params
+from camjax.explain.plan import Plan, at_size, check_params, make_plan, ready_params
 from camjax.images.preprocess import normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
@@ -46,11 +46,19 @@ class Explainer:
         plan: everything else.
     """
 
+    params: Params
+    plan: Plan
+
     def __init__(self, params: Params, plan: Plan) -> None:
-        self.params = params
-        self.plan = plan
+        vars(self).update(params=params, plan=plan)
         self._leaves: dict[int, Array] = {}  # of the faster network, as far as a program has read them
         self._ready_for: dict[Any, Params] = {}  # by the images' shape
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        """Refuses other weights, which what is made ready of these would outlive."""
+        if name in ("params", "plan"):
+            raise AttributeError(f"an explainer's {name} cannot be set; explainer.with_params(params) makes another")
+        super().__setattr__(name, value)
 
     def __call__(self, images: Images, classes: Classes = None) -> CamResult:
         """Explains a batch.
@@ -98,11 +106,9 @@ class Explainer:
         """The same explainer of other weights.
 
         Raises:
-            ValueError: they are not of the model's structure.
+            ValueError: they are not of the model's structure, or one is of another shape or dtype.
         """
-        ours: Any = jax.tree.structure(self.params)
-        if ours != jax.tree.structure(params):
-            raise ValueError("these parameters are not of the explained model's structure")
+        check_params(self.plan, params)
         return Explainer(params, self.plan)
 
     def tree_flatten(self) -> tuple[tuple[Params], Plan]:

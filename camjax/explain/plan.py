@@ -25,6 +25,11 @@ from camjax.methods.sign import SIGNS, Sign
 from camjax.methods.target import Target, check_target, score_table
 
 
+def outline_of(params: Params) -> Params:
+    """The parameters' shapes and dtypes."""
+    return jax.eval_shape(lambda params: jax.tree.map(jnp.asarray, params), params)
+
+
 class Static:
     """A model without its parameters, equal to another whose functions are the same.
 
@@ -34,7 +39,7 @@ class Static:
     """
 
     def __init__(self, model: Model) -> None:
-        self.outline = jax.eval_shape(lambda params: jax.tree.map(jnp.asarray, params), model.params)
+        self.outline = outline_of(model.params)
         self.name = model.name
         self._model = dataclasses.replace(model, params=None)
         key = (model.forward, model.layer, model.head, model.tokens, model.stages, model.prepare)
@@ -202,6 +207,20 @@ def _is_pooled(
 def _others() -> str:
     """The methods that need no linear head."""
     return ", ".join(name for name, method in METHODS.items() if method.explain is not None)
+
+
+def check_params(plan: Plan, params: Params) -> None:
+    """Raises a ValueError unless these are like the parameters of the plan's model; it names the first that is not."""
+    ours, _ = jax.tree_util.tree_flatten_with_path(plan.static.outline)
+    structure: Any = jax.tree.structure(plan.static.outline)
+    if structure != jax.tree.structure(params):
+        raise ValueError("these parameters are not of the explained model's structure")
+    for (path, own), given in zip(ours, jax.tree.leaves(outline_of(params)), strict=True):
+        if (own.shape, own.dtype) != (given.shape, given.dtype):
+            raise ValueError(
+                f"the parameter {jax.tree_util.keystr(path)} is {given.dtype} {given.shape}, the explained model's "
+                f"{own.dtype} {own.shape}"
+            )
 
 
 def _with_linear_head(model: Model, layer: str, target: Target) -> Model:

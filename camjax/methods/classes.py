@@ -18,15 +18,22 @@ def as_classes(classes: Array | np.ndarray | Sequence[Any]) -> Int[Array, "*some
         ValueError: they are not integers.
     """
     if not isinstance(classes, Array):
-        classes = np.asarray(classes)
+        classes = _held(classes)
     if classes.ndim == 0 or not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"classes must be integers (k,) or (..., k), not {classes.dtype} {classes.shape}")
-    if isinstance(classes, np.ndarray):
-        classes = np.clip(classes, -1, LARGEST).astype(np.int32)  # before JAX would take them modulo 2**32
-    elif np.iinfo(classes.dtype).max > LARGEST:
-        low = -1 if jnp.issubdtype(classes.dtype, jnp.signedinteger) else 0  # of an unsigned kind, -1 is its largest
-        classes = jnp.clip(classes, low, LARGEST)
+    if np.iinfo(classes.dtype).max > LARGEST:  # before JAX would take them modulo 2**32
+        low = -1 if jnp.issubdtype(classes.dtype, jnp.signedinteger) else 0  # an unsigned kind does not hold -1
+        classes = classes.clip(low, LARGEST)
     return jnp.asarray(classes, jnp.int32)
+
+
+def _held(classes: np.ndarray | Sequence[Any]) -> np.ndarray:
+    """The classes as an array; Python's numbers may be larger than NumPy's, or of two signs that none holds."""
+    numbers = np.asarray(classes, object)
+    whole = (isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers.flat)
+    if numbers.ndim and numbers.size and all(whole):
+        return np.clip(numbers, -1, LARGEST).astype(np.int64)
+    return np.asarray(classes)
 
 
 def top_classes(scores: Float[Array, " n"], top_k: int) -> Int[Array, " k"]:

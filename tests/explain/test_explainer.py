@@ -121,6 +121,13 @@ def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
     explain(jax.device_put(pictures, jax.devices()[0]))
     explain(jax.device_put(pictures, rows))
     assert asked == [True, False]  # traced once for each, as the first two are one program
+    asked.clear()
+    text = [
+        explain.lower(jax.ShapeDtypeStruct((16, 32, 24, 3), jnp.uint8, sharding=sharding)).as_text()
+        for sharding in (None, rows)
+    ]
+    assert asked == [True, False]
+    assert ["sharding" in one for one in text] == [False, True]
 
 
 def test_one_layer_keeps_no_other_alive():
@@ -204,6 +211,24 @@ def test_other_weights_need_no_other_program_and_equal_explainers_share_one(smal
     explainers._compiled.cache_clear()
     with pytest.raises(ValueError, match="not of the explained model's structure"):
         first.with_params({"mix": 1})
+
+
+def test_other_weights_are_of_the_same_kind_and_given_anew():
+    model = toy_model()
+    explain = make_explainer(model)
+    for mix, words in (
+        (
+            model.params["mix"][:, :5],
+            r"parameter \['mix'\] is float32 \(3, 5\), the explained model's float32 \(3, 6\)",
+        ),
+        (model.params["mix"].astype(jnp.bfloat16), r"parameter \['mix'\] is bfloat16 \(3, 6\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            explain.with_params({**model.params, "mix": mix})
+    assert explain.with_params(jax.tree.map(np.asarray, model.params)).plan is explain.plan
+    for name in ("params", "plan"):
+        with pytest.raises(AttributeError, match=rf"{name} cannot be set; explainer.with_params\(params\)"):
+            setattr(explain, name, getattr(explain, name))
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +468,8 @@ def test_classes_that_do_not_exist_are_nan():
     explain = make_explainer(toy_model(), size=None)
     gradient = make_explainer(toy_model(), method="grad-cam", size=None)
     for one in (explain, gradient):
-        for wanted in ([3, -1], np.asarray([3, 9]), [3, 2**32 + 3]):
+        unsigned = np.asarray([3, 2**64 - 1], np.uint64)
+        for wanted in ([3, -1], np.asarray([3, 9]), [3, 2**32 + 3], [3, 2**70], [3, -(2**70)], unsigned):
             result = one(uint8_images(1, 32, 24), wanted)
             assert np.isfinite(result.maps[0, 0]).all()
             assert np.isnan(result.maps[0, 1]).all()
