@@ -3,8 +3,10 @@
 Tolerance: relative error 1e-5 in float32; sums run in another order.
 """
 
+import copy as copying
 import dataclasses
 import functools
+import pickle
 import re
 
 import equimo.models
@@ -317,6 +319,20 @@ def test_equal_modules_make_equal_functions_and_the_users_own_stay():
     assert models[0].forward == models[1].forward
     assert by_linen()[0].forward == by_linen()[0].forward
     assert by_equinox()[0].forward == by_equinox()[0].forward
+
+
+def test_models_and_explainers_are_pickled_and_copied(way):
+    model, first, _ = way
+    if "by_function" in getattr(model.forward, "__qualname__", ""):
+        pytest.skip("a function inside another has no name to be found by")
+    pictures = uint8_images(2, 16, 24)
+    explain = camjax.make_explainer(model, method="grad-cam", layer=first, top_k=2)
+    expected = explain(pictures).maps
+    for copy in (pickle.loads(pickle.dumps(model)), copying.deepcopy(model)):  # noqa: S301
+        again = camjax.make_explainer(copy, method="grad-cam", layer=first, top_k=2)
+        np.testing.assert_array_equal(again(pictures).maps, expected)
+    for copy in (pickle.loads(pickle.dumps(explain)), copying.deepcopy(explain)):  # noqa: S301
+        np.testing.assert_array_equal(copy(pictures).maps, expected)
 
 
 class LinenLists(linen.Module):

@@ -34,6 +34,10 @@ class EquinoxForward:
     channels_first: bool
     stateful: bool
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickled as the module that it is of: a structure holds marks of Equinox's that pickle makes others of."""
+        return _forward, (jax.tree.unflatten(self.structure, self.static), self.channels_first, self.stateful)
+
     def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
         arrays, state = params if self.stateful else (params, None)
@@ -81,11 +85,15 @@ def from_equinox(
                 "eqx.nn.inference_mode(module)"
             )
     arrays, rest = eqx.partition(module, eqx.is_array)
-    static, structure = jax.tree.flatten(rest)
-    forward = EquinoxForward(tuple(static), structure, channels_first, state is not None)
+    forward = _forward(rest, channels_first, state is not None)
     model = Model(arrays if state is None else (arrays, state), forward, **about)
     check_model(model)
     return model
+
+
+def _forward(rest: Any, channels_first: bool, stateful: bool) -> EquinoxForward:  # noqa: ANN401
+    static, structure = jax.tree.flatten(rest)
+    return EquinoxForward(tuple(static), structure, channels_first, stateful)
 
 
 def _needs_key(kind: Any) -> bool:  # noqa: ANN401

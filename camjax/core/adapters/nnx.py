@@ -1,5 +1,6 @@
 """A Flax NNX module as a model, every module in it named by its path (`layer3.2.conv2`)."""
 
+import copyreg
 import dataclasses
 import functools
 import types
@@ -96,7 +97,17 @@ def _tagged_class(kind: Any) -> type[nnx.Module]:  # noqa: ANN401
         return named(getattr(self, _NAME), kind.__call__(self, *args, **kwargs))
 
     members = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    return types.new_class(kind.__name__, (kind,), {}, lambda namespace: namespace.update(members))
+    metaclass: Any = type(kind)
+    made = {"metaclass": _tagged_kind(metaclass)}
+    return types.new_class(kind.__name__, (kind,), made, lambda namespace: namespace.update(members))
+
+
+@functools.cache
+def _tagged_kind(kind: Any) -> type:  # noqa: ANN401
+    """The metaclass of tagged classes: pickle looks a class up by its name, and makes one of theirs anew instead."""
+    made = type(kind.__name__, (kind,), {})
+    copyreg.pickle(made, lambda tagged: (_tagged_class, tagged.__bases__))
+    return made
 
 
 def _check_evaluation(module: nnx.Module) -> None:
