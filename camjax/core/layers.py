@@ -61,6 +61,21 @@ def default_layer(model: Model, image_shape: Sequence[int] | None = None) -> str
     raise LayerError(f"no layer of {model.name} has a spatial extent at images of {image_shape or model.image_shape()}")
 
 
+def last_of_each_size(model: Model, count: int) -> tuple[str, ...]:
+    """The last layers with a spatial extent of so many sizes, the smallest last; of a ResNet, the ends of its stages.
+
+    Args:
+        model: any.
+        count: how many, where there are as many.
+    """
+    by_size: dict[tuple[int, ...], str] = {}
+    for name, value in layers(model).items():
+        if has_extent(model, value):
+            by_size.pop(value.shape[1:-1], None)
+            by_size[value.shape[1:-1]] = name
+    return tuple(by_size.values())[-count:]
+
+
 def with_input(forward: Forward) -> Forward:
     """The same network, whose images have a name as well: `"input"`."""
 

@@ -1,6 +1,7 @@
 """From uint8 pictures to explanations in one compiled program."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -22,7 +23,8 @@ from camjax.explain.plan import Plan, at_size, check_params, make_plan, ready_pa
 from camjax.images.preprocess import normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
-from camjax.methods.registry import Method
+from camjax.methods.fusion import Fusion, fuse
+from camjax.methods.registry import Explain, Method
 from camjax.methods.sign import Sign, of_sign
 from camjax.methods.tail import Look, Tail, head_tail, network_tail
 from camjax.methods.target import Target, Wanted
@@ -151,7 +153,8 @@ def make_explainer(
     model: Model,
     *,
     method: str | Method = "cam",
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
+    fusion: Fusion | None = None,
     target: Target = "logit",
     top_k: int = 5,
     sign: Sign = "both",
@@ -172,7 +175,11 @@ def make_explainer(
             needs a network that ends in global average pooling and one linear layer, which is verified here with random
             features; where it does, the others need no pass back through the network at that layer.
         layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent. `"input"`
-            is what goes into the network, the normalised pictures, where methods that need no layer explain.
+            is what goes into the network, the normalised pictures, where methods that need no layer explain. Several
+            layers, the last one last, give one map of all of theirs, which has no unit; what they share is computed
+            once.
+        fusion: how the maps of several layers are joined, each scaled to [0, 1] first: `"mean"`, `"max"` or
+            `"product"`; None is the method's own, or the mean.
         target: what is explained: `"logit"`, `"probability"`, or a function of what the network gives for a batch that
             gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same function is compiled once.
         top_k: how many classes, those of the highest scores.
@@ -197,6 +204,7 @@ def make_explainer(
         model,
         method=method,
         layer=layer,
+        fusion=fusion,
         target=target,
         top_k=top_k,
         sign=sign,
@@ -239,18 +247,24 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
         def room() -> int:
             return pictures_at_once(model, (images.shape[1], images.shape[2]), plan.platform)
 
-        def tail(images: Array) -> Tail:
+        def tail(images: Array, layer: str) -> Tail:
             if plan.pooled and model.head is not None:
                 return head_tail(features(images), model.head(params))
-            return network_tail(model, plan.layer, images)
+            return network_tail(model, layer, images)
+
+        def at(layer: str, explain: Explain) -> CamResult:
+            look = Look(normalise(images), functools.partial(tail, layer=layer), forward, room)
+            return explain(look, Wanted(plan.target, classes, plan.top_k))
 
         if plan.method.explain is not None:
-            wanted = Wanted(plan.target, classes, plan.top_k)
-            result = plan.method.explain(Look(normalise(images), tail, forward, room), wanted)
+            result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
         else:
             head: Any = model.head
             result = cam_fn(features(images, normalise=normalise), *head(params), classes=classes, top_k=plan.top_k)
-        return result._replace(maps=finish(of_sign(result.maps, plan.sign), size, plan.interpolation, plan.normalize))
+            above = []
+        maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
+        joined = fuse(maps, plan.fusion) if above else maps[0]
+        return result._replace(maps=finish(joined, size, plan.interpolation, plan.normalize))
 
     return with_automatic_axes(program, images, 1)(params, images, classes)
 

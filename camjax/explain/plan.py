@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,14 +13,16 @@ from jax.typing import DTypeLike
 
 from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import INPUT, default_layer, layers, on_grid, with_input
+from camjax.core.layers import INPUT, default_layer, last_of_each_size, layers, on_grid, with_input
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
 from camjax.core.names import tap
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.core.precision import product_dtype
+from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
+from camjax.methods.fusion import FUSIONS, Fusion
 from camjax.methods.registry import METHODS, Method, MethodError, find_method
 from camjax.methods.sign import SIGNS, Sign
 from camjax.methods.target import Target, check_target, score_table
@@ -68,6 +71,8 @@ class Plan:
         preprocess: of the pictures.
         method: how to explain.
         layer: where.
+        above: the other layers, where there are several.
+        fusion: how the maps of several layers are joined.
         pooled: whether a linear head reads the layer's mean, which is verified; the head is all there is after it then.
             It holds for pictures of the model's own size; see `at_size`.
         target: what.
@@ -86,6 +91,8 @@ class Plan:
     preprocess: Preprocess
     method: Method
     layer: str
+    above: tuple[str, ...]
+    fusion: Fusion
     pooled: bool
     target: Target
     top_k: int
@@ -111,7 +118,8 @@ def make_plan(
     model: Model,
     *,
     method: str | Method,
-    layer: str | None,
+    layer: str | Sequence[str] | None,
+    fusion: Fusion | None,
     target: Target,
     top_k: int,
     sign: Sign,
@@ -125,9 +133,12 @@ def make_plan(
     check_target(target)
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
-    layer = layer or chosen.layer or default_layer(model)
+    *above, layer = _where(model, chosen, layer)
+    fusion = fusion or chosen.fusion or "mean"
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}")
     computed_in = checked_dtype(dtype)
-    casts, outputs = _casts(model, layer, computed_in)
+    casts, outputs = _casts(model, _judged_by(model, layer), computed_in)
     classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
     jax.eval_shape(functools.partial(score_table, target=target), outputs)
     if sign not in SIGNS:
@@ -135,8 +146,10 @@ def make_plan(
     if chosen.explain is None:
         model, pooled = _with_linear_head(model, layer, target), True
     else:
-        model, pooled = _with_head_if_any(model, layer)
-    static, fast = _fast(model, layer, computed_in, platform_of(model.params), casts)
+        model, pooled = (model, False) if above else _with_head_if_any(model, layer)
+    for each in above:
+        _casts(model, each, computed_in)
+    static, fast = _fast(model, (*above, layer), computed_in, platform_of(model.params), casts)
     return Plan(
         static=static,
         fast=fast,
@@ -144,6 +157,8 @@ def make_plan(
         preprocess=model.preprocess,
         method=chosen,
         layer=layer,
+        above=tuple(above),
+        fusion=fusion,
         pooled=pooled,
         target=target,
         top_k=checked_top_k(top_k, classes, model.name),
@@ -223,6 +238,24 @@ def check_params(plan: Plan, params: Params) -> None:
             )
 
 
+def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> Sequence[str]:
+    """The layers that are explained.
+
+    Raises:
+        MethodError: one too many, or too few.
+    """
+    if isinstance(layer, str):
+        layer = (layer,)
+    names = tuple(layer or ()) or (method.layer and (method.layer,)) or ()
+    if not names:
+        names = last_of_each_size(model, 3) if method.fusion else (default_layer(model),)
+    if method.fusion and len(names) < 2:
+        raise MethodError(f"{method.name} joins the maps of several layers; give layer=('layer2', 'layer3', …)")
+    if method.explain is None and len(names) > 1:
+        raise MethodError(f"cam explains one layer, the last; for several use one of {_others()}")
+    return names
+
+
 def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
     """The model with its verified head; see `camjax.core.pooled`."""
     if target != "logit":
@@ -240,6 +273,16 @@ def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
     """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
     found = verified(model, layer) if layer != INPUT and layer == default_layer(model) else None
     return (model, False) if found is None else (found, True)
+
+
+def _judged_by(model: Model, layer: str) -> str:
+    """The layer up to which a network's dtype counts: of the input that is none."""
+    if layer != INPUT:
+        return layer
+    try:
+        return default_layer(model)
+    except LayerError:
+        return INPUT
 
 
 def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDtypeStruct]:
@@ -275,11 +318,12 @@ def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDt
     return True, outputs
 
 
-def _fast(model: Model, layer: str, dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:
+def _fast(model: Model, wanted: Sequence[str], dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:
     """What to make ready, and what is computed then: the model itself where folding would remove the layer."""
     if model.prepare is not None:
         faster = for_inference(model, dtype=dtype, platform=platform, abstract=True)
-        if layer in (INPUT, *(stage.name for stage in faster.stages)) or layer in layers(faster):
+        known = {INPUT, *(stage.name for stage in faster.stages)}
+        if known.issuperset(wanted) or known.union(layers(faster)).issuperset(wanted):
             return Static(model), Static(faster)
         model = dataclasses.replace(model, prepare=None, stages=())
     computed = dataclasses.replace(model, params=jax.eval_shape(functools.partial(cast, dtype=dtype), model.params))

@@ -9,6 +9,7 @@ from camjax.core.result import CamResult
 from camjax.methods.ablation import Ablation, Lift, Recipro
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
 from camjax.methods.full import FullGrad
+from camjax.methods.fusion import Fusion
 from camjax.methods.gradient import Contrast, Gradient, GuidedCam
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.rules import (
@@ -60,6 +61,7 @@ class Method:
             none at all at the layer that a pooled linear head reads.
         needs: of the network.
         layer: the layer that it explains where nobody asks for another; None is the network's own.
+        fusion: how the maps of several layers are joined, for a method that is of several.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Method:
     passes: str = GRADIENT
     needs: str = LAYER
     layer: str | None = None
+    fusion: Fusion | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -104,6 +107,14 @@ METHODS: dict[str, Method] = {
             "activations times positive gradients, place by place",
             "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943",
             Gradient(layer_cam),
+        ),
+        Method(
+            "refine-cam",
+            "the product of the scaled Layer-CAM maps of several layers",
+            "arXiv:2605.14641, as torchcam's RefineCAM has it",
+            Gradient(layer_cam),
+            needs="layers of several sizes that lie on the image",
+            fusion="product",
         ),
         Method(
             "xgrad-cam",
