@@ -83,5 +83,5 @@ class Score:
         if not self.std:
             return masks
         keys = jax.random.split(jax.random.key(self.seed), len(self.coefficients) * self.samples)[numbers]
-        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], masks.dtype))(keys)
-        return masks + self.std * noise[None]
+        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], jnp.float32))(keys)
+        return masks + self.std * noise.astype(masks.dtype)[None]
