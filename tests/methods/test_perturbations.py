@@ -118,7 +118,10 @@ def test_bfloat16_networks_have_scores_and_maps_in_float32():
     # A ReLU of next to nothing opens or shuts with the rounding, and a pixel's gradient with it.
     asked = jax.jit(functools.partial(every_map, without={"gradient-x-input", "integrated-gradients", "smooth-grad"}))
     found, expected = (asked(pixels.astype(dtype)) for dtype in (jnp.bfloat16, jnp.float32))
-    assert_close(found, expected, 0.05)
+    # A fall is a small difference of scores that are rounded themselves.
+    tolerances = dict.fromkeys(found, 0.1) | {"occlusion": 0.2}
+    for name, tolerance in tolerances.items():
+        assert_close({name: found[name]}, {name: expected[name]}, tolerance)
 
 
 def test_x64_mode_has_the_same_noise_and_masks():
