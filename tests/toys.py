@@ -1,4 +1,6 @@
-"""A five-line network that knows nothing of camjax's own, and small inputs for it."""
+"""Networks of a few lines that know nothing of camjax's own, and small inputs for them."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,35 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
     labels = tuple(f"class {number}" for number in range(num_classes))
     preprocess = Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     return Model(params, forward, preprocess, labels, name="toy")
+
+
+def convolutional_params():
+    keys = jax.random.split(jax.random.key(0), 4)
+    return {
+        **{
+            name: jax.random.normal(key, (3, 3, channels, 6)) / np.sqrt(9 * channels)
+            for name, key, channels in zip(("first", "middle", "last"), keys, (3, 6, 6), strict=False)
+        },
+        "head": jax.random.normal(keys[3], (6, 5)),
+    }
+
+
+@functools.cache
+def convolutional():
+    """Three convolutions, the first of stride 2; the last one's output is pooled and read by a linear head."""
+    with jax.ensure_compile_time_eval():  # also where a program is traced, since it is kept
+        params = convolutional_params()
+
+    def forward(params, images):
+        x = images
+        for name, stride in (("first", 2), ("middle", 1), ("last", 1)):
+            x = jax.lax.conv_general_dilated(
+                x, params[name].astype(x.dtype), (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            x = named_array(jax.nn.relu(x), name)
+        return x.mean((1, 2)).astype(params["head"].dtype) @ params["head"]
+
+    return Model(params, forward, Preprocess(input_size=(16, 12)), name="convolutional", layer="last")
 
 
 def random_head(*shape, num_classes=13, seed=0):

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from camjax.core.model import LinearHead
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.methods.classes import at_classes
 from camjax.methods.loops import scores_of_changes
 from camjax.methods.rules import weighed
 from camjax.methods.tail import Look, Tail
@@ -114,9 +115,7 @@ def _contributions(tail: Tail, head: LinearHead, classes: Int[Array, "b k"]) -> 
     """Each channel's mean times its entry in the head's column: its part of the logit."""
     means = tail.activations.mean(tuple(range(1, tail.activations.ndim - 1)))
     kernel = head.kernel.astype(means.dtype)
-    columns = scores_at(
-        jnp.broadcast_to(kernel[:, None], (kernel.shape[0], *classes.shape[:1], kernel.shape[1])), classes
-    )
+    columns = jax.vmap(lambda row: at_classes(kernel, row), out_axes=1)(classes)
     return means.T[..., None] * columns
 
 

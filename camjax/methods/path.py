@@ -37,15 +37,17 @@ class Integrated:
         classes = chosen_classes(scores, wanted)
         pull = pulled_back(tail, wanted._replace(classes=classes))
         points, weights = np.polynomial.legendre.leggauss(self.steps)
-        way = [jnp.asarray((points + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32)]
 
         def add(total: Array, step: list[Array]) -> tuple[Array, None]:
             at, weight = step
-            gradients, _ = pull(tail.activations * at.astype(tail.activations.dtype))
+            # The product is rounded, not the point of the way, which bfloat16 would move for all pixels alike.
+            there = (tail.activations.astype(at.dtype) * at).astype(tail.activations.dtype)
+            gradients, _ = pull(there)
             return total + weight * jax.vmap(tail.grid, 1, 1)(gradients), None
 
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
+        way = [jnp.asarray(array, clean.dtype) for array in ((points + 1) / 2, weights / 2)]
         mean, _ = lax.scan(add, zeros, way)
         return answer(outputs, scores, classes, by_class(hires_cam, clean, mean))
 
@@ -94,5 +96,5 @@ class SmoothGradient:
         """The images with noise."""
         axes = tuple(range(1, images.ndim))
         spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)
-        noise = jax.random.normal(key, (1, *images.shape[1:]))
+        noise = jax.random.normal(key, (1, *images.shape[1:]), jnp.float32)
         return images + self.level * spread * noise.astype(images.dtype)

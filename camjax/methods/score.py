@@ -1,6 +1,7 @@
 """Score-CAM and its kin: each channel weighed by the score of the picture seen through it."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from camjax.methods.loops import scores_of_copies
 from camjax.methods.rules import weighed
 from camjax.methods.tail import Look
 from camjax.methods.target import Wanted, answer, chosen_classes, score_table, scores_at
+
+Mask = Callable[[Float[Array, "*batch h w"], tuple[int, int]], Float[Array, "*batch height width"]]
+"""`mask(activations, size)`: a mask of each channel, as large as the pictures."""
 
 
 def mask(activations: Float[Array, "*batch h w"], size: tuple[int, int]) -> Float[Array, "*batch height width"]:
@@ -41,12 +45,14 @@ class Score:
         samples: how many masks with noise, for each coefficient.
         std: of the noise on a mask that lies in [0, 1].
         seed: of the noise, which is the same for every picture and channel.
+        mask: from a channel to what it lets through.
     """
 
     coefficients: tuple[float, ...] = (1.0,)
     samples: int = 1
     std: float = 0.0
     seed: int = 0
+    mask: Mask = mask
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
@@ -60,7 +66,7 @@ class Score:
 
         def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m h w c"]:
             chosen = jnp.moveaxis(jnp.take(grid, numbers // variants, axis=-1), -1, 1)
-            masks = self._variant(mask(chosen, (height, width)), numbers % variants)
+            masks = self.variant(self.mask(chosen, (height, width)), numbers % variants)
             return look.images[:, None] * masks[..., None].astype(look.images.dtype)
 
         found = scores_of_copies(look, wanted.target, copies, channels * variants)
@@ -69,13 +75,13 @@ class Score:
         maps = jax.vmap(jax.vmap(weighed, (None, 1)), (0, 1))(grid, weights)
         return answer(outputs, scores, classes, maps)
 
-    def _variant(
+    def variant(
         self, masks: Float[Array, "b m height width"], numbers: Int[Array, " m"]
     ) -> Float[Array, "b m height width"]:
-        """The masks, each times its coefficient and with its noise."""
+        """The masks, each times the coefficient and with the noise of the pass that its number stands for."""
         masks = masks * jnp.asarray(self.coefficients, masks.dtype)[numbers // self.samples][None, :, None, None]
         if not self.std:
             return masks
         keys = jax.random.split(jax.random.key(self.seed), len(self.coefficients) * self.samples)[numbers]
-        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], masks.dtype))(keys)
-        return masks + self.std * noise[None]
+        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], jnp.float32))(keys)
+        return masks + self.std * noise.astype(masks.dtype)[None]

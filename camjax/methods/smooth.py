@@ -61,7 +61,7 @@ class Smooth:
 
     def noisy(self, images: Float[Array, "b h w c"], key: Array) -> Float[Array, "b h w c"]:
         """The images, all with the same noise."""
-        noise = self.std * jax.random.normal(key, (1, *images.shape[1:]))
+        noise = self.std * jax.random.normal(key, (1, *images.shape[1:]), jnp.float32)
         return images + noise.astype(images.dtype)
 
     def _map(self, activations: Array, squares: Array, cubes: Array, positive: Array) -> Array:

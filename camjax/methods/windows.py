@@ -38,15 +38,16 @@ def mean_over_masks(look: Look, wanted: Wanted, count: int, masks: Masks, *, hid
 
     def add(sums: tuple[Array, Array], chunk: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         numbers, real = chunk
-        mask = masks(numbers)
+        mask = masks(numbers).astype(scores.dtype)
         shown = ((1 - mask) if hides else mask)[None, ..., None].astype(look.images.dtype)
         found = scores_at(scores_of_images(look, wanted.target, look.images[:, None] * shown), classes)
         effect = scores_at(scores, classes)[None] - found if hides else found
-        mask = mask * real[:, None, None]
+        mask = mask * real.astype(mask.dtype)[:, None, None]
         return (sums[0] + jnp.einsum("mbk,mhw->bkhw", effect, mask, precision="highest"), sums[1] + mask.sum(0)), None
 
-    zeros = varying_like(jnp.zeros((*classes.shape, *size)), scores)
-    (total, weight), _ = lax.scan(add, (zeros, jnp.zeros(size)), chunks_of(count, at_a_time(look)))
+    zeros = varying_like(jnp.zeros((*classes.shape, *size), scores.dtype), scores)
+    nothing = jnp.zeros(size, scores.dtype)
+    (total, weight), _ = lax.scan(add, (zeros, nothing), chunks_of(count, at_a_time(look)))
     return answer(outputs, scores, classes, total / jnp.where(weight > 0, weight, 1)[None, None])
 
 
@@ -79,10 +80,11 @@ class Rise:
     def mask(self, number: Int[Array, ""], size: tuple[int, int]) -> Float[Array, "height width"]:
         """One of the masks, between 0 and 1."""
         cells, shift = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), number))
-        grid = jax.random.bernoulli(cells, self.shown, (self.cells, self.cells)).astype(jnp.float32)
+        # The dtypes are said, so that a seed's masks are the same in x64 mode.
+        grid = jax.random.bernoulli(cells, jnp.float32(self.shown), (self.cells, self.cells)).astype(jnp.float32)
         cell = [math.ceil(side / self.cells) for side in size]
         large = upsample(grid, [(self.cells + 1) * side for side in cell], "bilinear")
-        start = jax.random.randint(shift, (2,), 0, jnp.asarray(cell))
+        start = jax.random.randint(shift, (2,), 0, jnp.asarray(cell, jnp.int32), jnp.int32)
         return lax.dynamic_slice(large, start, size)
 
 

@@ -5,8 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods.test_methods import convolutional
-from toys import uint8_images
+from toys import convolutional, uint8_images
 
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess

@@ -8,12 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import uint8_images
+from toys import convolutional, uint8_images
 
-from camjax.core.model import Model
-from camjax.core.names import named_array
 from camjax.explain.explainer import Explainer, make_explainer
-from camjax.images.preprocess import Preprocess
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.registry import METHODS, MethodError
 from camjax.methods.rules import steepest
@@ -31,30 +28,6 @@ FEW = {
 }
 """Methods that take many passes, with few."""
 CLASSES = np.asarray([4, 0, 2])
-
-
-@functools.cache
-def convolutional():
-    """Three convolutions, the first of stride 2; the last one's output is pooled and read by a linear head."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    params = {
-        **{
-            name: jax.random.normal(key, (3, 3, channels, 6)) / np.sqrt(9 * channels)
-            for name, key, channels in zip(("first", "middle", "last"), keys, (3, 6, 6), strict=False)
-        },
-        "head": jax.random.normal(keys[3], (6, 5)),
-    }
-
-    def forward(params, images):
-        x = images
-        for name, stride in (("first", 2), ("middle", 1), ("last", 1)):
-            x = jax.lax.conv_general_dilated(
-                x, params[name].astype(x.dtype), (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = named_array(jax.nn.relu(x), name)
-        return x.mean((1, 2)).astype(jnp.float32) @ params["head"]
-
-    return Model(params, forward, Preprocess(input_size=(16, 12)), name="convolutional", layer="last")
 
 
 def few(name):

@@ -1,0 +1,298 @@
+"""Methods that ask a network many times: what they equal, in what chunks they ask, and what their programs hold."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from references import images, relative_error
+from toys import convolutional, random_head, uint8_images
+
+from camjax.core.model import LinearHead, Model, TokenGrid
+from camjax.core.names import named_array
+from camjax.explain.explainer import make_explainer
+from camjax.methods.ablation import Ablation, Lift, Recipro
+from camjax.methods.path import Integrated, SmoothGradient
+from camjax.methods.registry import METHODS
+from camjax.methods.rules import steepest
+from camjax.methods.score import Score, mask
+from camjax.methods.tail import Look, head_tail, network_tail
+from camjax.methods.target import MethodError, Wanted
+from camjax.methods.windows import Occlusion, Rise
+
+CHANNELS, PLACES = 6, (8, 6)
+CLASSES = jnp.asarray([4, 0, 2])
+WANTED = Wanted("logit", CLASSES, 3)
+AT_LAYER = {
+    "score-cam": Score(),
+    "ss-cam": Score(samples=3, std=0.5),
+    "is-cam": METHODS["is-cam"].explain,
+    "ablation-cam": Ablation(),
+    "recipro-cam": Recipro(),
+}
+AT_INPUT = {
+    "rise": Rise(samples=13, cells=4),
+    "occlusion": Occlusion(),
+    "gradient-x-input": METHODS["gradient-x-input"].explain,
+    "integrated-gradients": Integrated(steps=3),
+    "smooth-grad": SmoothGradient(steepest, samples=3),
+}
+
+
+def looked(layer, pixels, *, room=32, model=None, params=None):
+    model = model or convolutional()
+    model = model if params is None else Model(params, model.forward, tokens=model.tokens)
+    return Look(pixels, functools.partial(network_tail, model, layer), lambda: room)
+
+
+def every_map(pixels, wanted=WANTED, *, without=frozenset(), **options):
+    """By method, at an inner layer or at the input."""
+    return {
+        name: method(looked(layer, pixels, **options), wanted).maps
+        for layer, methods in (("middle", AT_LAYER), ("input", AT_INPUT))
+        for name, method in methods.items()
+        if name not in without
+    }
+
+
+def pixels_of(batch):
+    return jnp.asarray(images(batch, 16, 12))
+
+
+def assert_close(found, expected, tolerance=1e-4):
+    assert found.keys() == expected.keys()
+    for name, maps in expected.items():
+        assert found[name].dtype == maps.dtype, name
+        assert relative_error(found[name], maps) < tolerance, name
+
+
+def test_where_a_linear_head_pools_nothing_is_asked_twice():
+    features, kernel, bias = random_head(2, *PLACES, CHANNELS)
+    tail = head_tail(features, LinearHead(kernel, bias))
+    known, general = (Look(jnp.zeros((2, 16, 12, 3)), lambda _, at=at: at) for at in (tail, tail._replace(head=None)))
+    columns = kernel[:, CLASSES]
+    weights = features.mean((1, 2))[..., None] * columns[None]
+    expected = jnp.einsum("bhwc,bck->bkhw", features, weights)
+    assert relative_error(Lift()(known, WANTED).maps, expected) < 1e-5
+    assert relative_error(Ablation()(known, WANTED).maps, expected) < 1e-5
+    assert relative_error(Ablation()(general, WANTED).maps, expected) < 1e-5
+    cam = jnp.moveaxis(features @ columns, -1, 1)
+    each = bias[CLASSES][None, :, None, None]
+    assert relative_error(Recipro()(known, WANTED).maps, cam / 48 + each) < 1e-5
+    with pytest.raises(MethodError, match="lift-cam explains logits"):
+        Lift()(general, WANTED)
+    with pytest.raises(MethodError, match="lift-cam explains logits"):
+        Lift()(known, WANTED._replace(target="probability"))
+    assert "while" not in jax.jit(lambda: Ablation()(known, WANTED)).lower().compile().as_text()
+    probable = WANTED._replace(target="probability")
+    assert relative_error(Ablation()(known, probable).maps, Ablation()(general, probable).maps) < 1e-5
+
+
+def test_chunks_do_not_matter():
+    # 6 channels, 48 places, 13 masks: five at a time divides none of them.
+    pixels = pixels_of(1)
+    same = {"gradient-x-input", "integrated-gradients", "smooth-grad"}  # they go through the network one by one
+    asked = functools.partial(every_map, without=same)
+    one, five, all_ = (jax.jit(functools.partial(asked, room=room))(pixels) for room in (1, 5, 1000))
+    assert_close(one, all_)
+    assert_close(five, all_)
+
+
+def test_rows_of_classes_and_one_score_a_picture():
+    pixels = pixels_of(2)
+
+    @jax.jit
+    def program(pixels, rows):
+        single = Wanted(lambda logits: logits[:, 2], None, 5)
+        return every_map(pixels), every_map(pixels, Wanted("logit", rows, 2)), every_map(pixels, single)
+
+    same, rows, single = program(pixels, jnp.asarray([[4, 2], [0, 4]]))
+    assert_close(rows, {name: maps[np.arange(2)[:, None], [[0, 2], [1, 0]]] for name, maps in same.items()})
+    assert_close(single, {name: maps[:, 2:] for name, maps in same.items()})
+
+
+def test_bfloat16_networks_have_scores_and_maps_in_float32():
+    pixels = pixels_of(2)
+    # A ReLU of next to nothing opens or shuts with the rounding, and a pixel's gradient with it.
+    asked = jax.jit(functools.partial(every_map, without={"gradient-x-input", "integrated-gradients", "smooth-grad"}))
+    found, expected = (asked(pixels.astype(dtype)) for dtype in (jnp.bfloat16, jnp.float32))
+    # A fall is a small difference of scores that are rounded themselves.
+    tolerances = dict.fromkeys(found, 0.1) | {"occlusion": 0.2}
+    for name, tolerance in tolerances.items():
+        assert_close({name: found[name]}, {name: expected[name]}, tolerance)
+
+
+def test_x64_mode_has_the_same_noise_and_masks():
+    pixels = np.asarray(pixels_of(2))
+    params = jax.tree.map(np.asarray, convolutional().params)
+    expected = jax.jit(every_map)(jnp.asarray(pixels))
+    with jax.enable_x64(True):
+        for dtype in ("float32", "float64"):
+            cast = jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf, dtype), params)
+            found = jax.jit(every_map)(jnp.asarray(pixels, dtype), params=cast)
+            for name, maps in found.items():
+                assert maps.dtype == dtype, name
+                assert relative_error(maps, expected[name]) < 1e-4, name
+
+
+def test_a_constant_channel_is_a_mask_that_hides():
+    channels = jnp.stack([jnp.full((3, 4), 2.0), jnp.arange(12.0).reshape(3, 4)])
+    found = np.asarray(mask(channels, (6, 8)))
+    assert not found[0].any()
+    assert (found[1].min(), found[1].max()) == (0, 1)
+    dead = Model(convolutional().params | {"middle": jnp.zeros((3, 3, 6, 6))}, convolutional().forward)
+    maps = Score()(looked("middle", pixels_of(1), model=dead), WANTED).maps
+    assert not np.any(maps)
+
+
+@pytest.mark.parametrize("layer", ["middle", "input"])
+def test_integrated_gradients_are_complete(layer):
+    pixels, method = pixels_of(2), Integrated(steps=100)
+
+    @jax.jit
+    def program(pixels):
+        look = looked(layer, pixels)
+        tail = look.tail(pixels)
+        at = tail.run(tail.activations), tail.run(jnp.zeros_like(tail.activations))
+        return method(look, WANTED).maps.mean((2, 3)), (at[0] - at[1])[:, CLASSES]
+
+    means, differences = program(pixels)
+    assert relative_error(means, differences) < 5e-3  # ReLUs make kinks on the way
+
+
+def test_gradient_x_input_is_the_scores_first_order():
+    model, pixels = convolutional(), pixels_of(2)
+
+    @jax.jit
+    def program(pixels):
+        slopes = jax.grad(lambda pixels: model.forward(model.params, pixels)[:, 4].sum())(pixels)
+        maps = METHODS["gradient-x-input"].explain(looked("input", pixels), WANTED).maps
+        return maps[:, 0].mean((1, 2)), (slopes * pixels).sum((1, 2, 3))
+
+    found, expected = program(pixels)
+    assert relative_error(found, expected) < 1e-5
+
+
+def bypassed():
+    """A layer with a convolution before it, one after it, and one around it."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = {"stem": (3, 6), "inner": (6, 6), "around": (6, 6), "after": (6, 6)}
+    params = {name: jax.random.normal(key, (3, 3, *shapes[name])) / 5 for name, key in zip(shapes, keys, strict=True)}
+
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def forward(params, pixels):
+        stem = jax.nn.relu(convolve(pixels, params["stem"]))
+        inner = named_array(jax.nn.relu(convolve(stem, params["inner"])), "inner")
+        joined = convolve(inner, params["after"]) + convolve(stem, params["around"])
+        return jax.nn.relu(joined).mean((1, 2))
+
+    return Model(params, forward)
+
+
+def compiled(method, model, layer, batch=1, classes=CLASSES, room=1):
+    """The optimised program of a method on pictures of 16 x 12."""
+
+    def program(params, pixels):
+        return method(looked(layer, pixels, model=model, params=params, room=room), Wanted("logit", classes, 1))
+
+    return jax.jit(program).lower(model.params, pixels_of(batch)).compile().as_text()
+
+
+def convolutions(text):
+    """How many a program has, and how many of them are in loops."""
+    parts = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{\n((?:  .*\n)*)\}", text, re.MULTILINE))
+
+    def within(name):
+        part = parts[name]
+        own = re.findall(r" convolution\(|custom_call_target=\"__[a-z]*\$?conv|__onednn\$convolution", part)
+        inner = re.findall(r"(?:calls|to_apply|body)=%?([\w.\-]+)", part)
+        return len(own) + sum(within(each) for each in inner)
+
+    (entry,) = re.findall(r"^ENTRY %?([\w.\-]+) \(", text, re.MULTILINE)
+    bodies = set(re.findall(r"body=%?([\w.\-]+)", text))
+    return within(entry), sum(within(body) for body in bodies)
+
+
+def rounds(text):
+    """Of each loop."""
+    return [int(count) for count in re.findall(r'"known_trip_count":\{"n":"(\d+)"', text)]
+
+
+@pytest.mark.parametrize(("method", "count"), [(Ablation(), CHANNELS), (Recipro(), 16 * 12)])
+def test_what_comes_before_a_layer_and_around_it_is_computed_once(method, count):
+    text = compiled(method, bypassed(), "inner")
+    assert convolutions(text) == (5, 1)
+    assert rounds(text) == [count]
+
+
+@pytest.mark.parametrize("classes", [[4], [4, 0, 2, 1]])
+def test_all_classes_share_score_cams_passes(classes):
+    text = compiled(Score(), convolutional(), "middle", batch=2, classes=jnp.asarray(classes), room=4)
+    assert convolutions(text) == (6, 3)
+    assert rounds(text) == [CHANNELS // 2]
+
+
+def test_all_masks_never_exist_at_once():
+    sizes = [
+        np.prod([int(side) for side in shape.split(",")])
+        for shape in re.findall(r"\w+\[([\d,]+)\]", compiled(Score(), convolutional(), "middle"))
+    ]
+    assert max(sizes) < CHANNELS * 16 * 12
+    assert max(sizes) >= 3 * 16 * 12  # one picture
+
+
+def tokens():
+    """Tokens in a row, two of no place before them, that mix before they are pooled."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    params = {
+        "prefix": jax.random.normal(keys[0], (2, 5)),
+        "embed": jax.random.normal(keys[1], (3, 5)),
+        "head": jax.random.normal(keys[2], (5, 5)),
+    }
+
+    def forward(params, pixels):
+        cells = pixels.reshape(-1, 4, 4, 3, 4, 3).mean((2, 4)).reshape(-1, 12, 3) @ params["embed"]
+        prefix = jnp.broadcast_to(params["prefix"], (len(pixels), 2, 5))
+        x = named_array(jnp.concatenate([prefix, cells], 1), "tokens")
+        return jnp.tanh(x + x.mean(1, keepdims=True)).mean(1) @ params["head"]
+
+    return Model(params, forward, tokens=TokenGrid(prefix=2, patch=(4, 4)))
+
+
+def test_tokens_of_no_place_stay_in_recipro_cam_and_lose_their_channel_in_ablation_cam():
+    model, pixels = tokens(), pixels_of(2)
+    look = looked("tokens", pixels, model=model, room=5)
+    recipro, ablation = (jax.jit(lambda m=method: m(look, WANTED).maps)() for method in (Recipro(), Ablation()))
+    tail = look.tail(pixels)
+    at = np.asarray(tail.activations)
+    clean = np.asarray(tail.run(tail.activations))[:, CLASSES]
+    expected = np.zeros((2, 3, 12))
+    for place in range(12):
+        alone = np.where(np.isin(np.arange(14), [0, 1, 2 + place])[:, None], at, 0)
+        expected[..., place] = tail.run(jnp.asarray(alone))[:, CLASSES]
+    assert relative_error(recipro, expected.reshape(2, 3, 4, 3)) < 1e-5
+    total = np.zeros((2, 3, 12))
+    for channel in range(5):
+        without = jnp.asarray(np.where(np.arange(5) == channel, 0, at))
+        fall = clean - np.asarray(tail.run(without))[:, CLASSES]
+        total += fall[..., None] * at[:, None, 2:, channel]
+    assert relative_error(ablation, total.reshape(2, 3, 4, 3)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["ablation-cam", "recipro-cam", "score-cam"])
+def test_maps_have_gradients(name):
+    explain = make_explainer(convolutional(), method=name, layer="middle", size=None)
+    pictures = uint8_images(2, 16, 12)
+
+    @jax.jit
+    @jax.grad
+    def slopes(params):
+        return (explain.with_params(params)(pictures, CLASSES).maps ** 2).sum()
+
+    for leaf in jax.tree.leaves(slopes(explain.params)):
+        assert np.isfinite(leaf).all()
+        assert np.any(leaf != 0)
