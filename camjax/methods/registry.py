@@ -42,6 +42,9 @@ POOLED = "global average pooling and one linear layer (verified)"
 WHOLE = "1 forward, 1 backward"
 GRADIENT = "1 forward, 1 backward to the layer"
 
+ACTIVATION, BOTH, SLOPE = "activation", "score x activation", "score / normalised pixel"
+"""Units; those of most maps are the score's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -59,6 +62,7 @@ class Method:
         passes: what it costs for a batch and all its classes. A backward pass takes the k classes as one batch, and is
             none at all at the layer that a pooled linear head reads.
         needs: of the network.
+        unit: of its raw maps, where what is explained is a `"score"`.
         layer: the layer that it explains where nobody asks for another; None is the network's own.
     """
 
@@ -68,6 +72,7 @@ class Method:
     explain: Explain | None = None
     passes: str = GRADIENT
     needs: str = LAYER
+    unit: str = "score"
     layer: str | None = None
 
 
@@ -157,6 +162,7 @@ METHODS: dict[str, Method] = {
             "Muhammad & Yeasin 2020, arXiv:2008.00299",
             ClassFree(eigen_cam),
             passes=FORWARD,
+            unit=ACTIVATION,
         ),
         Method(
             "kpca-cam",
@@ -164,6 +170,7 @@ METHODS: dict[str, Method] = {
             "Karmani et al. 2024, arXiv:2410.00267",
             ClassFree(kpca_cam),
             passes=FORWARD,
+            unit="kernel component",
         ),
         Method(
             "fem",
@@ -171,6 +178,7 @@ METHODS: dict[str, Method] = {
             "Fuad et al. 2020, hal-02963298",
             ClassFree(fem),
             passes=FORWARD,
+            unit=ACTIVATION,
         ),
         Method(
             "score-cam",
@@ -178,6 +186,7 @@ METHODS: dict[str, Method] = {
             "Wang et al. 2020, arXiv:1910.01279",
             Score(),
             passes=f"1 forward, 1 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "ss-cam",
@@ -185,6 +194,7 @@ METHODS: dict[str, Method] = {
             "Wang et al. 2020, arXiv:2006.14255",
             Score(samples=35, std=2.0),
             passes=f"1 forward, 35 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "is-cam",
@@ -192,6 +202,7 @@ METHODS: dict[str, Method] = {
             "Naidu et al. 2020, arXiv:2010.03023",
             Score(coefficients=tuple(sum(range(1, n + 1)) / 10 for n in range(1, 11))),
             passes=f"1 forward, 10 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "ablation-cam",
@@ -199,6 +210,7 @@ METHODS: dict[str, Method] = {
             "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
             Ablation(),
             passes=f"1 forward, 1 from the layer {CHANNEL}",
+            unit=BOTH,
         ),
         Method(
             "lift-cam",
@@ -207,6 +219,7 @@ METHODS: dict[str, Method] = {
             Lift(),
             passes=FORWARD,
             needs=POOLED,
+            unit=BOTH,
         ),
         Method(
             "recipro-cam",
@@ -241,6 +254,7 @@ METHODS: dict[str, Method] = {
             passes=WHOLE,
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit=SLOPE,
         ),
         Method(
             "gradient-x-input",
@@ -294,6 +308,7 @@ METHODS: dict[str, Method] = {
             passes="26 forward, 25 backward",
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit=SLOPE,
         ),
     )
 }
