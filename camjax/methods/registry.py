@@ -273,6 +273,7 @@ METHODS: dict[str, Method] = {
             passes=WHOLE,
             needs=RELUS,
             layer=INPUT,
+            unit=SLOPE,
         ),
         Method(
             "guided-grad-cam",
@@ -281,6 +282,7 @@ METHODS: dict[str, Method] = {
             GuidedCam(grad_cam, steepest),
             passes="2 forward, 1 backward, 1 to the layer",
             needs=f"{LAYER}; {RELUS}",
+            unit=f"score x {SLOPE}",
         ),
         Method(
             "full-grad",
@@ -290,6 +292,7 @@ METHODS: dict[str, Method] = {
             passes="1 forward, 1 backward for each class",
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit="1",
         ),
         Method(
             "integrated-gradients",
