@@ -14,7 +14,7 @@ from camjax.errors import printable
 from camjax.images.figures import DEFAULT_COLORMAP, at_size, blank, check_colormap, line, overlay, panel_inches, shrink
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from camjax.images.figures import Figure
 
 CELL_AREA = 1.3
 """Of one heat map."""

@@ -21,7 +21,7 @@ from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
