@@ -16,11 +16,15 @@ class Condition:
         pictures: how many it is for.
         pending: of these, those that are not explained yet.
         problems: what is damaged or missing, a line each.
+        method: how the pictures are explained.
+        layer: where.
     """
 
     pictures: int
     pending: int
     problems: tuple[str, ...]
+    method: str
+    layer: str
 
     @property
     def whole(self) -> bool:
@@ -48,7 +52,8 @@ def check_store(out: str) -> Condition:
                 pending += stop - start
             else:
                 problems.append(f"{name}: rows {start} to {stop - 1} are {what}")
-    return Condition(total, pending, tuple(problems))
+    run = group.attrs["run"]
+    return Condition(total, pending, tuple(problems), run["method"], run["layer"])
 
 
 def _list_problems(group: store.Group) -> Iterator[str]:

@@ -16,7 +16,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from camjax.batch.store import digest_of
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
+from camjax.explain.explainer import Explainer, make_explainer
 from camjax.images.geometry import Kind
+from camjax.methods.registry import find_method
+from camjax.methods.target import NamedTarget
 
 CPU_BATCH = 32
 """Pictures a batch on CPU, by the figures in `benchmarks/README.md`."""
@@ -25,6 +28,9 @@ DEVICE_BATCH = 128
 CHUNK_BYTES = 2**24
 """Of the maps that are written at once, at most; a killed run loses the few chunks that are not written yet."""
 CHUNK_PICTURES = 1024
+
+TARGET: NamedTarget = "logit"
+"""What a run explains."""
 
 VERSIONS = ("camjax", "jax", "jaxlib", "flax", "numpy", "pillow", "zarr")
 
@@ -40,6 +46,8 @@ class Plan:
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in.
         batch_size: pictures a batch in every process; None chooses.
+        method: how to explain, by its name.
+        layer: where; None is the network's own.
     """
 
     top_k: int = 5
@@ -48,6 +56,25 @@ class Plan:
     input_size: tuple[int, int] | None = None
     dtype: str = "float32"
     batch_size: int | None = None
+    method: str = "cam"
+    layer: str | None = None
+
+    def explainer(self, model: Model) -> Explainer:
+        """The compiled function of these options.
+
+        Raises:
+            LayerError: there is no such layer.
+            MethodError: there is no such method, or it does not fit the network.
+        """
+        return make_explainer(
+            model,
+            method=self.method,
+            layer=self.layer,
+            target=TARGET,
+            top_k=self.top_k,
+            size=self.maps,
+            dtype=jnp.dtype(self.dtype),
+        )
 
     def attributes(self, model: Model) -> dict[str, Any]:
         """What the store says of its making; a run goes on only with an equal `run`."""
@@ -65,9 +92,15 @@ class Plan:
                     "preprocess": dataclasses.asdict(model.preprocess),
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),
+                    "target": TARGET,
                 }
             ),
         }
+
+    @property
+    def unit(self) -> str:
+        """Of the maps."""
+        return find_method(self.method).unit.replace("score", TARGET)
 
     def size(self, model: Model) -> tuple[int, int]:
         """Height and width of the network's input."""

@@ -69,7 +69,15 @@ def _begin(
     map_size = _map_size(explainer, plan.size(model))
     chunk = plans.chunk_size(plan.batch_size or 1, plan.top_k, map_size)
     attributes = plan.attributes(model)
-    store.allocate(group, chunk=chunk, top_k=plan.top_k, map_size=map_size, labels=model.labels, attributes=attributes)
+    store.allocate(
+        group,
+        chunk=chunk,
+        top_k=plan.top_k,
+        map_size=map_size,
+        unit=plan.unit,
+        labels=model.labels,
+        attributes=attributes,
+    )
 
 
 def _map_size(explainer: Explainer, size: tuple[int, int]) -> tuple[int, int]:

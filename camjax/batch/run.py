@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from camjax.batch import plan as plans
@@ -24,7 +23,7 @@ from camjax.batch.team import Team
 from camjax.batch.writer import Writer
 from camjax.core.model import Model
 from camjax.errors import CamjaxError, PictureError
-from camjax.explain.explainer import Explainer, make_explainer
+from camjax.explain.explainer import Explainer
 from camjax.explain.pipeline import answers
 from camjax.images.geometry import Kind
 
@@ -73,6 +72,8 @@ def explain_to_store(
     input_size: tuple[int, int] | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
+    method: str = "cam",
+    layer: str | None = None,
     workers: int | None = None,
     resume: bool = False,
     strict: bool = False,
@@ -95,6 +96,8 @@ def explain_to_store(
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in, `"float32"` or `"bfloat16"`.
         batch_size: pictures a batch in each process, a multiple of its devices; None chooses.
+        method: how to explain, by its name in `camjax.methods.registry.METHODS`.
+        layer: where, by its name; None is the network's own.
         workers: processes that read pictures; 0 reads in a thread, None chooses.
         resume: go on with a store that is there; without one, begin.
         strict: stop at the first picture that cannot be read.
@@ -107,18 +110,20 @@ def explain_to_store(
         What came of it.
 
     Raises:
-        CamjaxError: the sources, the store or an option cannot be used as asked; one line says what to do.
+        CamjaxError: the sources, the store, the method, the layer or an option cannot be used as asked; one line says
+            what to do.
         OtherProcessError: another process of the team failed. What was written is whole.
         OSError: the disk is full, or another failure to write. What was written is whole.
     """
     out, team = os.fspath(out), team or Team()
     if jax.process_count() not in (1, team.count):
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
-    plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size)
+    plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer)
     if not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     shared, place = plans.shared_by_devices(model)
-    explainer = make_explainer(shared, top_k=top_k, size=maps, dtype=jnp.dtype(dtype))
+    explainer = plan.explainer(shared)
+    plan = dataclasses.replace(plan, layer=explainer.layer)
     with locked(out) if team.process == 0 else contextlib.nullcontext():
         if team.process == 0:
             prepare_store(out, lambda: list_entries(sources, column), plan, model, explainer, resume)

@@ -10,9 +10,11 @@ from camjax.batch.entries import is_url
 from camjax.batch.listing import PART, read_entries
 from camjax.batch.reading import read_entry_picture
 from camjax.core.maps import upsample
+from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explanation import Explanation
 from camjax.images.geometry import Geometry
+from camjax.methods.condition import conditions
 
 
 def read_entry(out: str, wanted: str) -> Explanation:
@@ -45,9 +47,9 @@ def read_entry(out: str, wanted: str) -> Explanation:
     geometry = _geometry(group, (picture.shape[0], picture.shape[1]))
     if picture.shape[:2] != tuple(group["geometry"][row, :2].astype(int)):
         raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
-    classes = group["classes"][row]
+    classes, labels = group["classes"][row], group["label"][:]
     maps = upsample(jnp.asarray(group["maps"][row].astype(np.float32)), geometry.input_size)
-    labels = group["label"][:]
+    result = CamResult(jnp.zeros(len(labels)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
     return Explanation(
         Path(entry.path),
         picture,
@@ -57,6 +59,9 @@ def read_entry(out: str, wanted: str) -> Explanation:
         group["probabilities"][row],
         group["logits"][row],
         np.asarray(maps),
+        np.asarray(conditions(result)),
+        method=group.attrs["run"]["method"],
+        layer=group.attrs["run"]["layer"],
     )
 
 

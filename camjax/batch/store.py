@@ -32,7 +32,7 @@ RESULTS = ("classes", "probabilities", "logits", "maps", "geometry", "error")
 SIDES = ("height", "width", "top", "left", "bottom", "right")
 """The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 class StoreError(CamjaxError, ValueError):
@@ -79,6 +79,7 @@ def allocate(
     chunk: int,
     top_k: int,
     map_size: tuple[int, int],
+    unit: str,
     labels: Sequence[str],
     attributes: Mapping[str, Any],
 ) -> None:
@@ -89,6 +90,7 @@ def allocate(
         chunk: rows that are written at once.
         top_k: classes a picture.
         map_size: of the maps.
+        unit: of the maps.
         labels: of all the classes, by number.
         attributes: what made the store, to be compared when a run goes on.
     """
@@ -100,7 +102,7 @@ def allocate(
     maps = ("picture", "rank", "y", "x")
     add_array(
         group, "maps", (n, top_k, *map_size), (*part, *map_size), "float16", np.nan, maps,
-        units="logit", long_name="class activation map, raw and signed",
+        units=unit, long_name="map of the class, raw and signed",
     )  # fmt: skip
     add_array(
         group, "geometry", (n, 6), (chunk, 6), "float32", np.nan, ("picture", "side"),

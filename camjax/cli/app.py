@@ -8,6 +8,7 @@ from PIL import Image
 
 from camjax.cli.batch import batch
 from camjax.cli.check import check
+from camjax.cli.compare import compare
 from camjax.cli.explain import explain
 from camjax.cli.layers import layers
 from camjax.cli.methods import methods
@@ -23,6 +24,7 @@ app = typer.Typer(
     help="Explain image classifiers: the top classes of a picture, and where the network saw each.",
 )
 app.command()(with_options(explain))
+app.command()(with_options(compare))
 app.command()(with_options(batch))
 app.command()(with_options(show))
 app.command()(check)

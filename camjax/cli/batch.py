@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from camjax.cli.options import NetworkOptions
+from camjax.cli.options import MethodOptions, NetworkOptions
 from camjax.cli.progress import duration, run_progress
 from camjax.cli.stops import STOPS, Stopped
 from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say
@@ -24,7 +24,7 @@ HOSTS = "Several hosts"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchOptions(NetworkOptions):
+class BatchOptions(MethodOptions, NetworkOptions):
     """The options of `camjax batch`."""
 
     out: Annotated[str, typer.Option("--out", "-o", help="The Zarr store to write: STORE.zarr, or a URL.")]
@@ -139,6 +139,8 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
                 input_size=options.size,
                 dtype=options.dtype,
                 batch_size=batch_size,
+                method=options.method,
+                layer=options.layer,
                 workers=options.workers,
                 resume=options.resume,
                 strict=options.strict,

@@ -38,7 +38,7 @@ def run_check(out: str) -> int:
     if len(condition.problems) > LINES:
         say(console, f"… and {len(condition.problems) - LINES} more")
     if condition.whole:
-        said = f"{out} is whole: {condition.pictures} pictures"
+        said = f"{out} is whole: {condition.pictures} pictures by {condition.method} at {condition.layer}"
     else:
         said = f"{out} is not whole: {len(condition.problems)} parts are damaged or missing, {condition.pending} of "
         said += f"{condition.pictures} pictures are not done; camjax batch --resume makes them"

@@ -9,29 +9,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from camjax.cli.options import FigureOptions, NetworkOptions
+from camjax.cli.options import ExplainedOptions, FigureOptions, MethodOptions, NetworkOptions, named_classes
 from camjax.cli.progress import progress_bar
 from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
 from camjax.core.model import Model
-from camjax.errors import CamjaxError, PictureError
+from camjax.errors import PictureError
 from camjax.explain.explanation import explain_pictures
 from camjax.explain.outputs import Add, figure_paths, json_file, npz_file, write_figure
 from camjax.images.figures import check_colormap
-from camjax.images.labels import find_classes
 from camjax.images.pictures import find_pictures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExplainOptions(FigureOptions, NetworkOptions):
+class ExplainOptions(ExplainedOptions, MethodOptions, FigureOptions, NetworkOptions):
     """The options of `camjax explain`."""
 
-    method: Annotated[str, typer.Option(help="How: a name that `camjax methods` lists.")] = "cam"
-    layer: Annotated[
-        str | None, typer.Option(help="Where: a name that `camjax layers` lists.", show_default="the network's own")
-    ] = None
-    classes: Annotated[
-        str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
-    ] = None
     json: Annotated[Path | None, typer.Option(help="Write classes and probabilities here.", show_default=False)] = None
     npz: Annotated[Path | None, typer.Option(help="Write the arrays here, maps included.", show_default=False)] = None
 
@@ -52,11 +44,13 @@ def explain(
         model,
         paths,
         top_k=options.top_k,
-        classes=_wanted(options, model),
+        classes=named_classes(options, model),
         geometry=options.geometry,
         input_size=options.size,
         method=options.method,
         layer=options.layer,
+        target=options.target,
+        sign=options.sign,
         dtype=options.dtype,
         on_error=failed.append,
     )
@@ -76,14 +70,6 @@ def explain(
     if explained:
         _name_files(options, console)
     _report(failed, explained, errors)
-
-
-def _wanted(options: ExplainOptions, model: Model) -> tuple[int, ...] | None:
-    if options.classes is not None:
-        return find_classes(model.labels, options.classes.split(","))
-    if options.top_k > len(model.labels):
-        raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
-    return None
 
 
 def _files(options: ExplainOptions, model: Model, stack: contextlib.ExitStack) -> list[Add]:

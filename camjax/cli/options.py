@@ -14,8 +14,13 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
+from camjax.core.model import Model
+from camjax.errors import CamjaxError
 from camjax.images.figures import DEFAULT_COLORMAP
 from camjax.images.geometry import Kind
+from camjax.images.labels import find_classes
+from camjax.methods.sign import Sign
+from camjax.methods.target import NamedTarget
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,6 +116,53 @@ class NetworkOptions(WeightOptions, ModelOptions):
         ),
     ] = None
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What the network computes in.")] = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """Where a network is explained."""
+
+    layer: Annotated[
+        str | None, typer.Option(help="Where: a name that `camjax layers` lists.", show_default="the network's own")
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodOptions(LayerOptions):
+    """How, and where."""
+
+    method: Annotated[str, typer.Option(help="How: a name that `camjax methods` lists.")] = "cam"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainedOptions:
+    """What is explained."""
+
+    classes: Annotated[
+        str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
+    ] = None
+    target: Annotated[NamedTarget, typer.Option(help="What: a class's logit, or its probability.")] = "logit"
+    sign: Annotated[Sign, typer.Option(help="positive: what speaks for a class; negative: what speaks against it.")] = (
+        "both"
+    )
+
+
+def named_classes(options: Any, model: Model) -> tuple[int, ...] | None:  # noqa: ANN401
+    """The numbers of the classes that `--classes` names, or None for the top ones.
+
+    Args:
+        options: a command's, with `classes` and `top_k`.
+        model: whose classes they are.
+
+    Raises:
+        LabelError: a name or number is of no class, or of several.
+        CamjaxError: there are not so many classes as `--top-k` asks for.
+    """
+    if options.classes is not None:
+        return find_classes(model.labels, options.classes.split(","))
+    if options.top_k > len(model.labels):
+        raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
+    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """How far a command is: a bar at a terminal, and elsewhere, for what takes hours, a line a minute."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -27,6 +29,23 @@ def progress_bar(total: int, console: Console) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)
+
+
+@contextlib.contextmanager
+def named_bar(total: int, console: Console) -> Iterator[Callable[[str], None]]:
+    """A bar of things that take very different times, with the name of the one under way.
+
+    Args:
+        total: how many there are.
+        console: standard error; nothing is shown where it is no terminal.
+
+    Yields:
+        A function to be called with a thing's name when it begins.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task, begun = progress.add_task("", total=total), itertools.count()
+        yield lambda name: progress.update(task, description=name, completed=next(begun))
 
 
 class _Speed(ProgressColumn):

@@ -25,5 +25,6 @@ def show(
     (target,) = figure_paths([explanation.path], options.out)
     write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
     console = Console()
-    say(console, (explanation.path, "bold"), " → ", (target, "cyan"))
+    how = f" by {explanation.method} at {explanation.layer} → "
+    say(console, (explanation.path, "bold"), how, (target, "cyan"))
     console.print(class_table(explanation))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 import platformdirs
 from rich.console import Console
 from rich.table import Table
@@ -61,14 +62,15 @@ def keep_programs() -> None:
 
 
 def class_table(explanation: Explanation) -> Table:
-    """The classes and probabilities of one picture."""
+    """The classes and probabilities of one picture, and why a map shows nothing where it does."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    for justify in ("right", "left", "right", "left"):
+    for justify in ("right", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    rows = zip(explanation.classes, explanation.labels, explanation.probabilities, strict=True)
-    for number, label, probability in rows:
-        bar = "█" * round(BAR * float(probability))
-        table.add_row(text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
+    rows = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.remarks, strict=True)
+    for number, label, probability, remark in rows:
+        bar = "█" * round(BAR * float(np.nan_to_num(probability)))
+        cells = (text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
+        table.add_row(*cells, text((remark, "yellow")))
     return table
 
 

@@ -6,24 +6,28 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int8, Int32, UInt8
 
 from camjax.core.maps import Interpolation
 from camjax.core.model import Model
 from camjax.core.result import CamResult
 from camjax.errors import PictureError
-from camjax.explain.explainer import make_explainer
+from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
 from camjax.images.geometry import Geometry, Kind, to_picture
 from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
+from camjax.methods.condition import conditions, in_words
 from camjax.methods.registry import Method
+from camjax.methods.sign import Sign
+from camjax.methods.target import NamedTarget
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +42,12 @@ class Explanation:
         classes: their numbers, by falling probability, or as asked for.
         probabilities: the softmax over all classes at those k.
         logits: of those k.
-        maps: raw, signed, in units of the logit, as large as the network's input.
+        maps: raw, of the sign that was asked for, as large as the network's input.
+        conditions: of those k maps, whether they show anything; codes of
+            `camjax.methods.condition`.
+        method: by its name.
+        layer: where it looked.
+        sign: which side of the maps was asked for.
     """
 
     path: Path
@@ -49,12 +58,23 @@ class Explanation:
     probabilities: Float32[np.ndarray, " k"]
     logits: Float32[np.ndarray, " k"]
     maps: Float32[np.ndarray, "k h w"]
+    conditions: Int8[np.ndarray, " k"]
+    method: str
+    layer: str
+    sign: Sign = "both"
 
-    def heats(self, size: tuple[int, int] | None = None) -> Float32[np.ndarray, "k height2 width2"]:
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Why a map shows nothing, for each class; empty where it shows something."""
+        return tuple(in_words(int(code), self.sign) for code in self.conditions)
+
+    def heats(self, size: tuple[int, int] | None = None, cut: float = 0.0) -> Float32[np.ndarray, "k height2 width2"]:
         """The maps over the whole picture, for showing: ReLU, then each scaled to [0, 1] over what the network saw.
 
         Args:
             size: `(height, width)` of the result; None is the picture's own resolution.
+            cut: the part of the pixels that are 1, the largest value's pixel besides; a map of gradients has a few
+                pixels beside which all others would be black.
 
         Returns:
             In [0, 1]; NaN where the network did not look (outside the centre crop).
@@ -62,8 +82,10 @@ class Explanation:
         geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
         heats = np.maximum(to_picture(geometry, self.maps), 0)
         low = np.nanmin(heats, axis=(1, 2), keepdims=True)
-        spread = np.nanmax(heats, axis=(1, 2), keepdims=True) - low
-        return (heats - low) / np.where(spread > 0, spread, 1)
+        most = np.nanmax(heats, axis=(1, 2), keepdims=True)
+        high = np.nanquantile(heats, 1 - cut, axis=(1, 2), keepdims=True).astype(np.float32) if cut else most
+        spread = np.where(high > low, high, most) - low
+        return np.minimum((heats - low) / np.where(spread > 0, spread, 1), 1)
 
 
 def explain_pictures(
@@ -76,6 +98,8 @@ def explain_pictures(
     input_size: tuple[int, int] | None = None,
     method: str | Method = "cam",
     layer: str | None = None,
+    target: NamedTarget = "logit",
+    sign: Sign = "both",
     interpolation: Interpolation = "bicubic-pytorch",
     dtype: DTypeLike = jnp.float32,
     batch_size: int = 8,
@@ -93,6 +117,8 @@ def explain_pictures(
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         method: how to explain; see `camjax.make_explainer`.
         layer: the layer that is explained; None is the model's own.
+        target: what is explained, `"logit"` or `"probability"`.
+        sign: which side of the maps; see `camjax.make_explainer`.
         interpolation: how maps are resized; see `camjax.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
         batch_size: pictures a batch; those of two batches are in memory at most.
@@ -114,15 +140,75 @@ def explain_pictures(
         raise PictureError("no picture was named")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    preprocess = model.preprocess
-    if input_size is not None:
-        preprocess = dataclasses.replace(preprocess, input_size=input_size)
-    labels = model.labels or _numbered(model)
-    wanted = None if classes is None else _checked_classes(classes, len(labels))
-    top_k = top_k if wanted is None else 1
-    explainer = make_explainer(model, method=method, layer=layer, top_k=top_k, interpolation=interpolation, dtype=dtype)
+    preprocess = shown(model, input_size)
+    labels = class_names(model)
+    wanted = None if classes is None else checked_classes(classes, len(labels))
+    explainer = make_explainer(
+        model,
+        method=method,
+        layer=layer,
+        target=target,
+        top_k=top_k if wanted is None else 1,
+        sign=sign,
+        interpolation=interpolation,
+        dtype=dtype,
+    )
     prepared = _read(itertools.chain([first], files), preprocess, geometry, on_error)
-    return _explanations(answers(explainer, _batches(prepared, batch_size), classes=wanted), labels)
+    return _explanations(explainer, _batches(prepared, batch_size), wanted, labels)
+
+
+def explain_prepared(
+    explainer: Explainer,
+    path: Path,
+    prepared: Prepared,
+    labels: Sequence[str],
+    classes: Int32[np.ndarray, " k"] | None = None,
+) -> Explanation:
+    """Explains one picture that is ready for the network.
+
+    Args:
+        explainer: whose maps are as large as its input.
+        path: the picture's file.
+        prepared: the picture.
+        labels: the name of every class.
+        classes: explain these instead of the top ones.
+    """
+    batch = deque([(path, prepared)])
+    (explanation,) = _explanations(explainer, [(batch, prepared.pixels[None])], classes, labels)
+    return explanation
+
+
+def shown(model: Model, input_size: tuple[int, int] | None) -> Preprocess:
+    """How pictures are made ready, for another size of the network's input if one is given."""
+    if input_size is None:
+        return model.preprocess
+    return dataclasses.replace(model.preprocess, input_size=input_size)
+
+
+def class_names(model: Model) -> tuple[str, ...]:
+    """The model's labels; `"class 7"` and so on for a model that has none."""
+    if model.labels:
+        return model.labels
+    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
+    logits = jax.eval_shape(model.forward, model.params, images)
+    return tuple(f"class {number}" for number in range(logits.shape[-1]))
+
+
+def checked_classes(classes: Sequence[int], count: int) -> Int32[np.ndarray, " k"]:
+    """The numbers of classes, all of which exist.
+
+    Raises:
+        LabelError: one does not exist.
+        ValueError: they are not the numbers of one class or more.
+    """
+    wanted = np.asarray(classes)
+    if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
+        raise ValueError(f"classes must be the numbers of one class or more, not {classes!r}")
+    wrong = [str(number) for number in wanted.tolist() if not 0 <= number < count]
+    if wrong:
+        said = "classes {} do not exist" if len(wrong) > 1 else "class {} does not exist"
+        raise LabelError(f"{said.format(', '.join(wrong))}; the model has classes 0 to {count - 1}")
+    return wanted.astype(np.int32)
 
 
 def _read(
@@ -148,42 +234,42 @@ def _batches(
 
 
 def _explanations(
-    answered: Iterable[tuple[deque[tuple[Path, Prepared]], CamResult]], labels: Sequence[str]
+    explainer: Explainer,
+    batches: Iterable[tuple[deque[tuple[Path, Prepared]], UInt8[np.ndarray, "rows h w 3"]]],
+    classes: Int32[np.ndarray, " k"] | None,
+    labels: Sequence[str],
 ) -> Iterator[Explanation]:
-    for batch, result in answered:
+    def explain(pixels: np.ndarray, classes: np.ndarray | None) -> tuple[CamResult, Int8[jax.Array, "b k"]]:
+        result = explainer(pixels, classes)
+        return result, conditions(result)
+
+    for batch, answer in answers(explain, batches, classes=classes):
         for row in range(len(batch)):
+            own = jax.tree.map(lambda leaf: np.asarray(leaf[row]), answer)  # noqa: B023  (called at once)
             # Whoever iterates is the only one to hold a picture that has been given out.
-            yield _explanation(labels, *batch.popleft(), CamResult(*(leaf[row] for leaf in result)))
+            yield _explanation(explainer, labels, *batch.popleft(), *own)
 
 
-def _numbered(model: Model) -> tuple[str, ...]:
-    """Names for the classes of a model that has none for them."""
-    images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
-    logits = jax.eval_shape(model.forward, model.params, images)
-    return tuple(f"class {number}" for number in range(logits.shape[-1]))
-
-
-def _checked_classes(classes: Sequence[int], count: int) -> Int32[np.ndarray, " k"]:
-    wanted = np.asarray(classes)
-    if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
-        raise ValueError(f"classes must be the numbers of one class or more, not {classes!r}")
-    wrong = [str(number) for number in wanted.tolist() if not 0 <= number < count]
-    if wrong:
-        said = "classes {} do not exist" if len(wrong) > 1 else "class {} does not exist"
-        raise LabelError(f"{said.format(', '.join(wrong))}; the model has classes 0 to {count - 1}")
-    return wanted.astype(np.int32)
-
-
-def _explanation(labels: Sequence[str], path: Path, prepared: Prepared, result: CamResult) -> Explanation:
+def _explanation(
+    explainer: Explainer,
+    labels: Sequence[str],
+    path: Path,
+    prepared: Prepared,
+    result: Any,  # noqa: ANN401  (a `CamResult` of NumPy arrays)
+    codes: Int8[np.ndarray, " k"],
+) -> Explanation:
     """One picture's, of its own row of the answer."""
-    logits, classes, probabilities, maps = (np.asarray(leaf) for leaf in result)
     return Explanation(
         path,
         prepared.picture,
         prepared.geometry,
-        tuple(labels[number] for number in classes),
-        classes,
-        probabilities,
-        logits[classes],
-        maps,
+        tuple(labels[number] for number in result.classes),
+        result.classes,
+        result.probabilities,
+        result.logits[result.classes],
+        result.maps,
+        codes,
+        method=explainer.plan.method.name,
+        layer=explainer.layer,
+        sign=explainer.plan.sign,
     )

@@ -20,9 +20,13 @@ from camjax.atomic import atomic_path
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.explain.explanation import Explanation
+from camjax.images.comparison import CELL_PIXELS, Row, comparison
 from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, shrink
 from camjax.images.labels import short_label
 from camjax.images.pictures import FIGURE_ENDING
+
+BRIGHTEST = 0.005
+"""The part of a heat map's pixels that are drawn as its largest value."""
 
 Add = Callable[[Explanation], None]
 """Takes the next explanation."""
@@ -66,8 +70,30 @@ def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity
         f"{short_label(label)}, {probability:.3f}"
         for label, probability in zip(explanation.labels, explanation.probabilities, strict=True)
     ]
-    heats = explanation.heats(picture.shape[:2])
+    heats = explanation.heats(picture.shape[:2], BRIGHTEST)
     save_figure(figure(picture, heats, titles, colormap, opacity), path)
+
+
+def comparison_path(picture: Path, out: Path | None) -> Path:
+    """Where the figure that compares methods on a picture goes; see `figure_paths`.
+
+    Raises:
+        CamjaxError: `out` is the picture itself, or has a suffix that no figure has.
+    """
+    (path,) = figure_paths([picture], out)
+    return path if path == out else path.with_name(f"{picture.stem}.compare{FIGURE_ENDING}")
+
+
+def write_comparison(explanations: Sequence[Explanation], path: Path, *, colormap: str, opacity: float) -> None:
+    """Draws explanations of one picture and the same classes, by several methods, and writes the figure."""
+    first = explanations[0]
+    picture = shrink(first.picture, CELL_PIXELS)
+    rows = [Row(one.method, one.heats(picture.shape[:2], BRIGHTEST), one.remarks) for one in explanations]
+    titles = [
+        (short_label(label), f"{probability:.3f}")
+        for label, probability in zip(first.labels, first.probabilities, strict=True)
+    ]
+    save_figure(comparison(picture, rows, titles, colormap, opacity), path)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from camjax.core.result import CamResult
 from camjax.errors import PictureError
-from camjax.explain.explainer import Explainer
 from camjax.images.geometry import Geometry, Kind, to_input
 from camjax.images.preprocess import Preprocess
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 
 class Prepared(NamedTuple):
@@ -59,17 +58,17 @@ def stack(pixels: Sequence[UInt8[np.ndarray, "h w 3"]], rows: int) -> UInt8[np.n
 
 
 def answers(
-    explainer: Explainer,
+    explainer: Callable[[Any, Int[np.ndarray, " k"] | None], Answer],
     batches: Iterable[tuple[T, UInt8[np.ndarray, "b h w 3"]]],
     *,
     classes: Int[np.ndarray, " k"] | None = None,
     place: Callable[[np.ndarray], Any] = lambda pixels: pixels,
     ahead: int = 1,
-) -> Iterator[tuple[T, CamResult]]:
+) -> Iterator[tuple[T, Answer]]:
     """Runs batches through the compiled program; the next are under way while one's answer is fetched and used.
 
     Args:
-        explainer: from `make_explainer`.
+        explainer: from `make_explainer`, or what else makes a pytree of arrays of pixels and classes.
         batches: the pixels of each, and whatever is to come back beside its answer.
         classes: explain these instead of the top ones.
         place: puts pixels onto the devices.
@@ -78,10 +77,10 @@ def answers(
     Yields:
         What came beside the pixels, and the answer as NumPy arrays, in the order of the batches.
     """
-    running: deque[tuple[T, CamResult]] = deque()
+    running: deque[tuple[T, Answer]] = deque()
     for beside, pixels in batches:
         result = explainer(place(pixels), classes)
-        for leaf in result:
+        for leaf in jax.tree.leaves(result):
             leaf.copy_to_host_async()
         running.append((beside, result))
         if len(running) > ahead:
@@ -90,5 +89,5 @@ def answers(
         yield _fetched(*running.popleft())
 
 
-def _fetched(beside: T, result: CamResult) -> tuple[T, CamResult]:
+def _fetched(beside: T, result: Answer) -> tuple[T, Answer]:
     return beside, jax.tree.map(np.asarray, result)

@@ -21,7 +21,8 @@ from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
 DEFAULT_COLORMAP = "inferno"
@@ -111,28 +112,51 @@ def figure(
         RenderError: no such colormap, or an opacity out of range.
         ValueError: no heat map, one that is not of the picture's size, or another number of titles.
     """
-    from matplotlib.figure import Figure
-
     count = len(heats)
     if not count or heats.shape[1:] != picture.shape[:2]:
         raise ValueError(f"heat maps must be (k, {picture.shape[0]}, {picture.shape[1]}), not {heats.shape}")
     columns = columns or (count if count <= 3 else 2)
     rows = math.ceil(count / columns)
-    height, width = _panel_inches(picture.shape[0] / picture.shape[1])
+    height, width = panel_inches(picture.shape[0] / picture.shape[1], PANEL_AREA)
     total = (columns * (width + GAP) - GAP + 2 * MARGIN, rows * (height + TITLE_HEIGHT) + 2 * MARGIN)
-    drawing = Figure(figsize=total, dpi=DPI, facecolor="white")
+    drawing = blank(total[1], total[0])
     picture = shrink(picture)
     for index, (heat, title) in enumerate(zip(heats, titles, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (width + GAP)
         bottom = total[1] - MARGIN - (row + 1) * (height + TITLE_HEIGHT)
         axes = drawing.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
-        axes.imshow(overlay(picture, _at_size(heat, picture.shape[:2]), colormap, opacity), interpolation="antialiased")
+        axes.imshow(overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity), interpolation="antialiased")
         axes.set_axis_off()
         x, y = (left + width / 2) / total[0], (bottom + height + 0.09) / total[1]
         drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
     _fit_titles(drawing.texts, width * drawing.dpi)
     return drawing
+
+
+def blank(height: float, width: float) -> "Figure":
+    """An empty figure, in no way tied to pyplot's state.
+
+    Args:
+        height: in inches.
+        width: likewise.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def line(xs: Sequence[float], ys: Sequence[float], color: str) -> "Line2D":
+    """A thin line between points.
+
+    Args:
+        xs: of the points, in parts of the figure's width from its left.
+        ys: likewise, of its height from its bottom.
+        color: as matplotlib names it.
+    """
+    from matplotlib.lines import Line2D
+
+    return Line2D(xs, ys, color=color, linewidth=0.7)
 
 
 def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
@@ -160,17 +184,18 @@ def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
         drawing.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=texts[suffix], **quick)
 
 
-def shrink(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+def shrink(picture: UInt8[np.ndarray, "h w 3"], longest: int = LONGEST_SIDE) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The picture at the resolution of a figure's panel.
 
     Args:
         picture: red, green and blue.
+        longest: side of the panel, in pixels.
 
     Returns:
-        At most `LONGEST_SIDE` pixels high and wide, in proportion; a smaller picture as it is.
+        At most so many pixels high and wide, in proportion; a smaller picture as it is.
     """
     height, width = picture.shape[:2]
-    scale = LONGEST_SIDE / max(height, width)
+    scale = longest / max(height, width)
     if scale >= 1:
         return picture
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
@@ -186,15 +211,25 @@ def _colormap(name: str) -> "Colormap":
     return colormaps[name]
 
 
-def _panel_inches(proportion: float) -> tuple[float, float]:
-    """Height and width of a panel; very long pictures are bounded so that the shorter side stays visible."""
+def panel_inches(proportion: float, area: float) -> tuple[float, float]:
+    """Height and width of a panel; very long pictures are bounded so that the shorter side stays visible.
+
+    Args:
+        proportion: height over width of the picture.
+        area: of the panel, in square inches.
+    """
     proportion = min(max(proportion, 1 / 4), 4)
-    width = math.sqrt(PANEL_AREA / proportion)
+    width = math.sqrt(area / proportion)
     return width * proportion, width
 
 
-def _at_size(heat: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:
-    """Averaged over areas, so that what was not seen (NaN) spreads by no more than a pixel."""
+def at_size(heat: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:
+    """A heat map of another size, averaged over areas, so that what was not seen (NaN) spreads by no more than a pixel.
+
+    Args:
+        heat: of the picture's proportions.
+        size: (height, width).
+    """
     if heat.shape == size:
         return heat
     return np.asarray(Image.fromarray(heat.astype(np.float32, copy=False)).resize(size[::-1], Image.Resampling.BOX))

@@ -43,6 +43,9 @@ POOLED = "global average pooling and one linear layer (verified)"
 WHOLE = "1 forward, 1 backward"
 GRADIENT = "1 forward, 1 backward to the layer"
 
+ACTIVATION, BOTH, SLOPE = "activation", "score x activation", "score / normalised pixel"
+"""Units; those of most maps are the score's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -60,6 +63,7 @@ class Method:
         passes: what it costs for a batch and all its classes. A backward pass takes the k classes as one batch, and is
             none at all at the layer that a pooled linear head reads.
         needs: of the network.
+        unit: of its raw maps, where what is explained is a `"score"`.
         layer: the layer that it explains where nobody asks for another; None is the network's own.
         fusion: how the maps of several layers are joined, for a method that is of several.
     """
@@ -70,6 +74,7 @@ class Method:
     explain: Explain | None = None
     passes: str = GRADIENT
     needs: str = LAYER
+    unit: str = "score"
     layer: str | None = None
     fusion: Fusion | None = None
 
@@ -168,6 +173,7 @@ METHODS: dict[str, Method] = {
             "Muhammad & Yeasin 2020, arXiv:2008.00299",
             ClassFree(eigen_cam),
             passes=FORWARD,
+            unit=ACTIVATION,
         ),
         Method(
             "kpca-cam",
@@ -175,6 +181,7 @@ METHODS: dict[str, Method] = {
             "Karmani et al. 2024, arXiv:2410.00267",
             ClassFree(kpca_cam),
             passes=FORWARD,
+            unit="kernel component",
         ),
         Method(
             "fem",
@@ -182,6 +189,7 @@ METHODS: dict[str, Method] = {
             "Fuad et al. 2020, hal-02963298",
             ClassFree(fem),
             passes=FORWARD,
+            unit=ACTIVATION,
         ),
         Method(
             "score-cam",
@@ -189,6 +197,7 @@ METHODS: dict[str, Method] = {
             "Wang et al. 2020, arXiv:1910.01279",
             Score(),
             passes=f"1 forward, 1 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "ss-cam",
@@ -196,6 +205,7 @@ METHODS: dict[str, Method] = {
             "Wang et al. 2020, arXiv:2006.14255",
             Score(samples=35, std=2.0),
             passes=f"1 forward, 35 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "is-cam",
@@ -203,6 +213,7 @@ METHODS: dict[str, Method] = {
             "Naidu et al. 2020, arXiv:2010.03023",
             Score(coefficients=tuple(sum(range(1, n + 1)) / 10 for n in range(1, 11))),
             passes=f"1 forward, 10 more {CHANNEL}",
+            unit=ACTIVATION,
         ),
         Method(
             "ablation-cam",
@@ -210,6 +221,7 @@ METHODS: dict[str, Method] = {
             "Ramaswamy & Desai 2020, doi:10.1109/WACV45572.2020.9093360",
             Ablation(),
             passes=f"1 forward, 1 from the layer {CHANNEL}",
+            unit=BOTH,
         ),
         Method(
             "lift-cam",
@@ -218,6 +230,7 @@ METHODS: dict[str, Method] = {
             Lift(),
             passes=FORWARD,
             needs=POOLED,
+            unit=BOTH,
         ),
         Method(
             "recipro-cam",
@@ -252,6 +265,7 @@ METHODS: dict[str, Method] = {
             passes=WHOLE,
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit=SLOPE,
         ),
         Method(
             "gradient-x-input",
@@ -270,6 +284,7 @@ METHODS: dict[str, Method] = {
             passes=WHOLE,
             needs=RELUS,
             layer=INPUT,
+            unit=SLOPE,
         ),
         Method(
             "guided-grad-cam",
@@ -278,6 +293,7 @@ METHODS: dict[str, Method] = {
             GuidedCam(grad_cam, steepest),
             passes="2 forward, 1 backward, 1 to the layer",
             needs=f"{LAYER}; {RELUS}",
+            unit=f"score x {SLOPE}",
         ),
         Method(
             "full-grad",
@@ -287,6 +303,7 @@ METHODS: dict[str, Method] = {
             passes="1 forward, 1 backward for each class",
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit="1",
         ),
         Method(
             "integrated-gradients",
@@ -305,6 +322,7 @@ METHODS: dict[str, Method] = {
             passes="26 forward, 25 backward",
             needs=DIFFERENTIABLE,
             layer=INPUT,
+            unit=SLOPE,
         ),
     )
 }

@@ -1,7 +1,7 @@
 """What a map explains: a score a class, or one a picture, as a function of what the network gives."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,15 @@ class MethodError(CamjaxError, ValueError):
     """There is no such method, or it does not fit the network."""
 
 
-Target = Literal["logit", "probability"] | Callable[[Array], Array]
+NamedTarget = Literal["logit", "probability"]
+Target = NamedTarget | Callable[[Array], Array]
 """`"logit"`, `"probability"` (the softmax of the logits), or a function of what the network gives for a batch that
 gives one score a class, `(b, n)`, or one a picture, `(b,)`."""
 
 
 def check_target(target: Target) -> None:
     """Raises a ValueError unless it is one."""
-    if target not in ("logit", "probability") and not callable(target):
+    if target not in get_args(NamedTarget) and not callable(target):
         raise ValueError(f"target is 'logit', 'probability' or a function of the logits, not {target!r}")
 
 

@@ -32,7 +32,7 @@ def run(folder, **options):
 def test_a_whole_store(out, capsys):
     assert check_store(str(out)).whole
     assert run_check(str(out)) == 0
-    assert capsys.readouterr().out == f"{out} is whole: 12 pictures\n"
+    assert capsys.readouterr().out == f"{out} is whole: 12 pictures by cam at last\n"
 
 
 @pytest.mark.parametrize("name", ARRAYS)

@@ -65,7 +65,7 @@ def test_from_a_folder_to_a_store_and_a_figure(tmp_path, camjax):
     assert (again.returncode, again.stdout, again.stderr) == (0, f"{first}\n", "")
     shown = camjax("show", "out.zarr", "in/003.png", "-o", "figure.png")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "in/003.png → figure.png" in shown.stdout
+    assert "in/003.png by cam at bn2 → figure.png" in shown.stdout
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 500
 

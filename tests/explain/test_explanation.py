@@ -86,3 +86,20 @@ def test_a_model_without_labels(tmp_path, classes):
     assert explanation.labels == tuple(f"class {number}" for number in explanation.classes)
     with pytest.raises(ValueError, match=r"must be in 1\.\.9"):
         explain_pictures(model, [path], top_k=10)
+
+
+def test_a_few_bright_pixels_do_not_hide_the_others(tmp_path):
+    path = write_pictures(tmp_path, 1) / "000.png"
+    (explanation,) = explain_pictures(MODEL, [path], classes=[0, 1], geometry="squash")
+    ramp = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
+    one = np.zeros((32, 32), np.float32)
+    one[3, 4] = 7  # less than the part that is cut off: its own largest value holds
+    ramp[9, 9] = 50
+    sharp = dataclasses.replace(explanation, maps=np.stack([ramp, one]))
+    plain, cut = sharp.heats((32, 32)), sharp.heats((32, 32), 0.005)
+    assert np.median(plain[0]) < 0.02
+    assert 0.45 < np.median(cut[0]) < 0.55
+    assert (cut[0] == 1).mean() <= 0.01
+    np.testing.assert_array_equal(cut[1], plain[1])
+    assert cut.max() == 1
+    assert cut.dtype == np.float32
