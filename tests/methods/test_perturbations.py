@@ -44,7 +44,8 @@ AT_INPUT = {
 def looked(layer, pixels, *, room=32, model=None, params=None):
     model = model or convolutional()
     model = model if params is None else Model(params, model.forward, tokens=model.tokens)
-    return Look(pixels, functools.partial(network_tail, model, layer), lambda: room)
+    forward = functools.partial(model.forward, model.params)
+    return Look(pixels, functools.partial(network_tail, model, layer), forward, lambda: room)
 
 
 def every_map(pixels, wanted=WANTED, *, without=frozenset(), **options):
@@ -71,7 +72,8 @@ def assert_close(found, expected, tolerance=1e-4):
 def test_where_a_linear_head_pools_nothing_is_asked_twice():
     features, kernel, bias = random_head(2, *PLACES, CHANNELS)
     tail = head_tail(features, LinearHead(kernel, bias))
-    known, general = (Look(jnp.zeros((2, 16, 12, 3)), lambda _, at=at: at) for at in (tail, tail._replace(head=None)))
+    both = (tail, tail._replace(head=None))
+    known, general = (Look(jnp.zeros((2, 16, 12, 3)), lambda _, at=at: at, tail.run) for at in both)
     columns = kernel[:, CLASSES]
     weights = features.mean((1, 2))[..., None] * columns[None]
     expected = jnp.einsum("bhwc,bck->bkhw", features, weights)
@@ -129,12 +131,11 @@ def test_x64_mode_has_the_same_noise_and_masks():
     params = jax.tree.map(np.asarray, convolutional().params)
     expected = jax.jit(every_map)(jnp.asarray(pixels))
     with jax.enable_x64(True):
-        for dtype in ("float32", "float64"):
-            cast = jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf, dtype), params)
-            found = jax.jit(every_map)(jnp.asarray(pixels, dtype), params=cast)
-            for name, maps in found.items():
-                assert maps.dtype == dtype, name
-                assert relative_error(maps, expected[name]) < 1e-4, name
+        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        found = jax.jit(every_map)(jnp.asarray(pixels, jnp.float64), params=cast)
+        for name, maps in found.items():
+            assert maps.dtype == jnp.float64, name
+            assert relative_error(maps, expected[name]) < 1e-4, name
 
 
 def test_a_constant_channel_is_a_mask_that_hides():

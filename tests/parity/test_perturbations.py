@@ -64,7 +64,9 @@ MASKS = (mask, scaled_before, corners_aligned)
 
 
 def looked(model, layer, pixels, params):
-    return Look(pixels, functools.partial(network_tail, model_of(model, params), layer), lambda: 16)
+    ours = model_of(model, params)
+    forward = functools.partial(ours.forward, params)
+    return Look(pixels, functools.partial(network_tail, ours, layer), forward, lambda: 16)
 
 
 def of_score(layer):
