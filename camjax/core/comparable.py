@@ -19,6 +19,10 @@ class Comparable:
         except TypeError:
             self._hash, self._own = id(value), False
 
+    def __reduce__(self) -> tuple[type["Comparable"], tuple[Any]]:
+        """Made anew where it is unpickled or copied: hashes and identities are others there."""
+        return Comparable, (self.value,)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Comparable) or self._hash != other._hash:
             return False

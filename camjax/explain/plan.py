@@ -49,6 +49,10 @@ class Static:
         self._key = tuple(map(Comparable, key))
         self._hash = hash(self._key)  # once: a network's graph has hundreds of nodes, and JAX asks at every call
 
+    def __reduce__(self) -> tuple[type["Static"], tuple[Model]]:
+        """Made anew where it is unpickled or copied, with the hash that it has there."""
+        return Static, (self.with_params(self.outline),)
+
     def with_params(self, params: Params) -> Model:
         """The model with parameters."""
         return dataclasses.replace(self._model, params=params)

@@ -333,6 +333,7 @@ def test_models_and_explainers_are_pickled_and_copied(way):
         np.testing.assert_array_equal(again(pictures).maps, expected)
     for copy in (pickle.loads(pickle.dumps(explain)), copying.deepcopy(explain)):  # noqa: S301
         np.testing.assert_array_equal(copy(pictures).maps, expected)
+        assert (copy.plan == explain.plan, hash(copy.plan) == hash(explain.plan)) == (True, True)
 
 
 class LinenLists(linen.Module):
