@@ -103,7 +103,7 @@ def parse_manifest(text: str) -> tuple[WeightSource, ...]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ManifestError(f"the manifest of weights is not TOML: {error}") from error
     unknown = document.keys() - {"defaults", "weights"}
     if unknown:

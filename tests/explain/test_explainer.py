@@ -418,6 +418,9 @@ def test_bfloat16_is_computed_in_or_refused():
     assert "tensor<1x8x8x4xbf16>" in explain.lower(pictures).as_text()
     with pytest.raises(ValueError, match=r"computes 'x' in float32 whatever its input is.*dtype=float32"):
         make_explainer(own_network(jnp.float32), **options)
+    # The input itself says nothing of what the network computes in.
+    with pytest.raises(ValueError, match=r"computes 'x' in float32 whatever its input is.*dtype=float32"):
+        make_explainer(own_network(jnp.float32), **options | {"layer": "input"})
 
 
 def test_every_product_up_to_the_layer_counts_and_no_normalisation():
