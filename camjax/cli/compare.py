@@ -14,7 +14,8 @@ from camjax.errors import CamjaxError
 from camjax.explain.compare import compare_methods
 from camjax.explain.outputs import comparison_path, write_comparison
 from camjax.images.figures import check_colormap
-from camjax.methods.registry import METHODS, Method, find_method
+from camjax.methods.method import Method
+from camjax.methods.registry import METHODS, find_method
 
 ALL = "all"
 

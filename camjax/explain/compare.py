@@ -13,7 +13,8 @@ from camjax.explain.explanation import Explanation, checked_classes, class_names
 from camjax.explain.pipeline import prepare
 from camjax.images.geometry import Kind
 from camjax.images.pictures import read_picture
-from camjax.methods.registry import METHODS, Method, MethodError, find_method
+from camjax.methods.method import Method
+from camjax.methods.registry import METHODS, MethodError, find_method
 from camjax.methods.sign import Sign
 from camjax.methods.target import NamedTarget
 

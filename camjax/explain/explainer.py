@@ -24,7 +24,7 @@ from camjax.images.preprocess import normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
 from camjax.methods.fusion import Fusion, fuse
-from camjax.methods.registry import Explain, Method
+from camjax.methods.method import Explain, Method
 from camjax.methods.sign import Sign, of_sign
 from camjax.methods.tail import Look, Tail, head_tail, network_tail
 from camjax.methods.target import Target, Wanted

@@ -25,7 +25,7 @@ from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import conditions, in_words
-from camjax.methods.registry import Method
+from camjax.methods.method import Method
 from camjax.methods.sign import Sign
 from camjax.methods.target import NamedTarget
 

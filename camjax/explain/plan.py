@@ -8,22 +8,20 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import DTypeLike
 
+from camjax.core.casting import casts_to
 from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import INPUT, default_layer, last_of_each_size, layers, on_grid, with_input
+from camjax.core.layers import INPUT, default_layer, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
-from camjax.core.names import tap
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
-from camjax.core.precision import product_dtype
-from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
 from camjax.methods.fusion import FUSIONS, Fusion
-from camjax.methods.registry import METHODS, Method, MethodError, find_method
+from camjax.methods.method import Method
+from camjax.methods.registry import METHODS, MethodError, find_method
 from camjax.methods.sign import SIGNS, Sign
 from camjax.methods.target import Target, check_target, score_table
 
@@ -142,7 +140,7 @@ def make_plan(
     if fusion not in FUSIONS:
         raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}")
     computed_in = checked_dtype(dtype)
-    casts, outputs = _casts(model, _judged_by(model, layer), computed_in)
+    casts, outputs = casts_to(model, layer, computed_in)
     classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
     jax.eval_shape(functools.partial(score_table, target=target), outputs)
     if sign not in SIGNS:
@@ -152,7 +150,7 @@ def make_plan(
     else:
         model, pooled = (model, False) if above else _with_head_if_any(model, layer)
     for each in above:
-        _casts(model, each, computed_in)
+        casts_to(model, each, computed_in)
     static, fast = _fast(model, (*above, layer), computed_in, platform_of(model.params), casts)
     return Plan(
         static=static,
@@ -277,49 +275,6 @@ def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
     """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
     found = verified(model, layer) if layer != INPUT and layer == default_layer(model) else None
     return (model, False) if found is None else (found, True)
-
-
-def _judged_by(model: Model, layer: str) -> str:
-    """The layer up to which a network's dtype counts: of the input that is none."""
-    if layer != INPUT:
-        return layer
-    try:
-        return default_layer(model)
-    except LayerError:
-        return INPUT
-
-
-def _casts(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.ShapeDtypeStruct]:
-    """Whether a network's floats have to be cast for it to compute in a dtype, and what it gives.
-
-    What counts is what goes into its convolutions and matrix products up to the layer, and the layer itself only where
-    there are none: a normalisation may well be in float32.
-    """
-    images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
-    tapped = tap(with_input(model.forward), read=[layer])
-
-    def computed(casts: bool) -> tuple[Any, Any]:
-        def run(params: Params, images: Array) -> tuple[Array, Array]:
-            outputs, arrays = tapped(cast(params, dtype) if casts else params, images)
-            on_grid(model, layer, arrays[layer], (images.shape[1], images.shape[2]))
-            return arrays[layer], outputs
-
-        program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
-        return product_dtype(program, results=1) or array.dtype, outputs
-
-    try:
-        found, outputs = computed(casts=False)
-    except TypeError:  # it does not mix dtypes
-        found = None
-    if found == dtype:
-        return False, outputs
-    found, outputs = computed(casts=True)
-    if found != dtype:
-        raise ValueError(
-            f"{model.name} computes {layer!r} in {found} whatever its input is; build it to compute in {dtype}, or "
-            f"give dtype={found}"
-        )
-    return True, outputs
 
 
 def _fast(model: Model, wanted: Sequence[str], dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:

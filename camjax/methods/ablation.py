@@ -13,6 +13,7 @@ from camjax.core.model import LinearHead
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.classes import at_classes
+from camjax.methods.clean import clean_pass
 from camjax.methods.loops import scores_of_changes
 from camjax.methods.rules import weighed
 from camjax.methods.tail import Look, Tail
@@ -30,10 +31,7 @@ class Ablation:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         if tail.head is not None and wanted.target == "logit":
             falls = _contributions(tail, tail.head, classes)
         else:
@@ -83,10 +81,7 @@ class Recipro:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         space = jax.eval_shape(tail.grid, tail.activations).shape[1:-1]
         count = math.prod(space)
         keep = keep_places(tail, space)

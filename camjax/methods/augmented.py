@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from camjax.core.result import CamResult
-from camjax.methods.registry import Explain, Method, find_method
+from camjax.methods.method import Explain, Method
+from camjax.methods.registry import find_method
 from camjax.methods.tail import Look
 from camjax.methods.target import Wanted
 

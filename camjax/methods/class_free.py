@@ -9,10 +9,11 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.core.result import CamResult
+from camjax.methods.clean import clean_pass
 from camjax.methods.components import first_component, first_kernel_component
 from camjax.methods.rules import over_space, places, weighed
 from camjax.methods.tail import Look
-from camjax.methods.target import Wanted, answer, chosen_classes, score_table
+from camjax.methods.target import Wanted, answer
 
 ClassFreeRule = Callable[[Float[Array, "*space c"]], Float[Array, "*space"]]
 
@@ -52,10 +53,7 @@ class ClassFree:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """One forward pass, one map a picture; see `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        chosen = chosen_classes(scores, wanted)
+        tail, outputs, scores, chosen = clean_pass(look, wanted)
         maps = jax.vmap(self.rule)(tail.grid(tail.activations))
         every = jnp.broadcast_to(maps[:, None], (*chosen.shape, *maps.shape[1:]))
         return answer(outputs, scores, chosen, every)

@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.methods.clean import clean_pass
 from camjax.methods.gradient import by_class, pulled_back
 from camjax.methods.rules import Rule, hires_cam
 from camjax.methods.tail import Look
-from camjax.methods.target import Wanted, answer, chosen_classes, score_table
+from camjax.methods.target import Wanted, answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,7 @@ class Integrated:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         pull = pulled_back(tail, wanted._replace(classes=classes))
         points, weights = np.polynomial.legendre.leggauss(self.steps)
 
@@ -72,10 +70,7 @@ class SmoothGradient:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         fixed = wanted._replace(classes=classes)
 
         def add(total: Array, key: Array) -> tuple[Array, None]:

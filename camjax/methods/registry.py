@@ -1,16 +1,13 @@
 """Every method by name. A new gradient method is a rule and an entry here."""
 
-import dataclasses
 import difflib
-from collections.abc import Callable
 
 from camjax.core.layers import INPUT
-from camjax.core.result import CamResult
 from camjax.methods.ablation import Ablation, Lift, Recipro
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
 from camjax.methods.full import FullGrad
-from camjax.methods.fusion import Fusion
 from camjax.methods.gradient import Contrast, Gradient, GuidedCam
+from camjax.methods.method import LAYER, Method
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.rules import (
     eigen_grad_cam,
@@ -25,15 +22,9 @@ from camjax.methods.rules import (
 )
 from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
-from camjax.methods.tail import Look
 from camjax.methods.target import MethodError as MethodError
-from camjax.methods.target import Wanted
 from camjax.methods.windows import Occlusion, Rise
 
-Explain = Callable[[Look, Wanted], CamResult]
-"""`explain(look, wanted)`: the wanted classes of a batch, and a raw map for each, as large as the layer."""
-
-LAYER = "any layer that lies on the image"
 FORWARD = "1 forward"
 CHANNEL = "for each channel"
 ANY = "any network"
@@ -41,42 +32,9 @@ DIFFERENTIABLE = "a differentiable network"
 RELUS = "ReLUs"
 POOLED = "global average pooling and one linear layer (verified)"
 WHOLE = "1 forward, 1 backward"
-GRADIENT = "1 forward, 1 backward to the layer"
 
 ACTIVATION, BOTH, SLOPE = "activation", "score x activation", "score / normalised pixel"
 """Units; those of most maps are the score's."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to explain.
-
-    With other options it is another method, which `make_explainer` takes as well:
-
-        dataclasses.replace(METHODS["smooth-grad-cam++"], explain=Smooth(samples=8, seed=1))
-
-    Attributes:
-        name: what `make_explainer` calls it.
-        what: its map, in a line.
-        paper: where it comes from.
-        explain: how; None for CAM, which is the head's columns alone.
-        passes: what it costs for a batch and all its classes. A backward pass takes the k classes as one batch, and is
-            none at all at the layer that a pooled linear head reads.
-        needs: of the network.
-        unit: of its raw maps, where what is explained is a `"score"`.
-        layer: the layer that it explains where nobody asks for another; None is the network's own.
-        fusion: how the maps of several layers are joined, for a method that is of several.
-    """
-
-    name: str
-    what: str
-    paper: str
-    explain: Explain | None = None
-    passes: str = GRADIENT
-    needs: str = LAYER
-    unit: str = "score"
-    layer: str | None = None
-    fusion: Fusion | None = None
 
 
 METHODS: dict[str, Method] = {

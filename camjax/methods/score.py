@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 
 from camjax.core.maps import upsample
 from camjax.core.result import CamResult
+from camjax.methods.clean import clean_pass
 from camjax.methods.loops import scores_of_copies
 from camjax.methods.rules import weighed
 from camjax.methods.tail import Look
-from camjax.methods.target import Wanted, answer, chosen_classes, score_table, scores_at
+from camjax.methods.target import Wanted, answer, scores_at
 
 Mask = Callable[[Float[Array, "*batch h w"], tuple[int, int]], Float[Array, "*batch height width"]]
 """`mask(activations, size)`: a mask of each channel, as large as the pictures."""
@@ -56,10 +57,7 @@ class Score:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         grid = tail.grid(tail.activations)
         height, width = look.images.shape[1:3]
         channels, variants = grid.shape[-1], len(self.coefficients) * self.samples

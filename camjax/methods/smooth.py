@@ -9,10 +9,11 @@ from jaxtyping import Float
 
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.methods.clean import clean_pass
 from camjax.methods.gradient import pulled_back
 from camjax.methods.rules import over_space, sharpness, weighed
 from camjax.methods.tail import Look
-from camjax.methods.target import Wanted, answer, chosen_classes, score_table
+from camjax.methods.target import Wanted, answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +37,7 @@ class Smooth:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        tail = look.tail(look.images)
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
         fixed = wanted._replace(classes=classes)
 
         def add(sums: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], None]:

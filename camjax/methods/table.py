@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from camjax.methods.registry import METHODS, Method
+from camjax.methods.method import Method
+from camjax.methods.registry import METHODS
 
 HEAD = """# Methods
 

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from camjax.core.maps import upsample
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.methods.clean import clean_pass
 from camjax.methods.loops import at_a_time, chunks_of, scores_of_images
 from camjax.methods.tail import Look
-from camjax.methods.target import Wanted, answer, chosen_classes, score_table, scores_at
+from camjax.methods.target import Wanted, answer, scores_at
 
 Masks = Callable[[Int[Array, " m"]], Float[Array, "m height width"]]
 """The masks of some numbers, between 0 and 1."""
@@ -30,10 +31,7 @@ def mean_over_masks(look: Look, wanted: Wanted, count: int, masks: Masks, *, hid
         masks: makes them, a few at a time.
         hides: whether a mask hides the picture, and the score falls, or shows it, and there is a score.
     """
-    tail = look.tail(look.images)
-    outputs = tail.run(tail.activations)
-    scores = score_table(outputs, wanted.target)
-    classes = chosen_classes(scores, wanted)
+    _, outputs, scores, classes = clean_pass(look, wanted)
     size = look.images.shape[1:3]
 
     def add(sums: tuple[Array, Array], chunk: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:

@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from toys import toy_model, uint8_images
 
-from camjax.cli import app as cli
 from camjax.cli import explain as explain_command
 from camjax.cli import layers as layers_command
 from camjax.core.layers import default_layer, layers
@@ -29,23 +28,6 @@ from camjax.images.preprocess import Preprocess
 from camjax.methods.registry import METHODS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cat_and_coffee.jpg"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Runs `camjax ARGUMENTS` in an empty folder; returns the exit status and both outputs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["camjax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        output = capsys.readouterr()
-        return caught.value.code or 0, output.out, output.err
-
-    return call
 
 
 def visible(folder):

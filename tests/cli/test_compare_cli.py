@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 from rich.console import Console
 from toys import toy_model, uint8_images
 
-from camjax.cli import app as cli
 from camjax.cli import compare as compare_command
 from camjax.cli import explain as explain_command
 from camjax.cli import progress
@@ -19,26 +17,15 @@ from camjax.methods.registry import METHODS
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(run, monkeypatch):
     """Runs `camjax ARGUMENTS` with a toy; something speaks for class 1 everywhere, and nothing for class 2."""
     model = toy_model()
     kernel = model.params["kernel"].at[:, 1].set(1.0).at[:, 2].set(-1.0)
     model = dataclasses.replace(model, params={**model.params, "kernel": kernel})
     for command in (compare_command, explain_command):
         monkeypatch.setattr(command, "load_for_command", lambda *_: model)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     Image.fromarray(uint8_images(1, 40, 50)[0]).save("a.png")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["camjax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        output = capsys.readouterr()
-        return caught.value.code or 0, output.out, output.err
-
-    return call
+    return run
 
 
 def test_some_methods_in_one_figure(run, tmp_path):
