@@ -31,7 +31,8 @@ def _bind(network: Network, named: nnx.Module) -> Model:
         string_keys(nnx.to_pure_dict(state)),
         NNXForward(graph),
         layer=network.layer,
-        head=NamedHead(network.linear),
+        head=None if network.linear is None else NamedHead(network.linear),
+        tokens=network.tokens,
         stages=tuple(Stage(name, StageForward(graph, name)) for name in network.order),
         prepare=Preparation(nnx.graphdef(network)),
     )

@@ -29,13 +29,15 @@ class InferenceConv(nnx.Module):
     """
 
     def __init__(self, conv: Conv, norm: BatchNorm | None, *, dtype: DTypeLike, platform: str) -> None:
-        kernel, bias = conv.kernel[...], None
+        kernel, bias = conv.kernel[...], None if conv.bias is None else conv.bias[...]
         if norm is not None:
-            factor, bias = norm.factor_and_offset()
+            factor, offset = norm.factor_and_offset()
             kernel = kernel * factor[None, None, None, :]
+            bias = offset if bias is None else offset + bias * factor
         size, _, inputs, outputs = kernel.shape
         self.shape = Shape(size, conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
         self.platform = platform
+        self.folded = norm is not None
         self.kernel = nnx.Param(kernel.astype(dtype))
         suits = suits_winograd(self.shape, dtype, platform)
         self.winograd = nnx.Param(winograd_kernel(kernel)) if suits else None
@@ -86,7 +88,7 @@ def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
 
 def keeps_its_name(module: nnx.Module) -> bool:
     """Whether a module of a folded network gives what it gave before: a convolution with its normalisation does not."""
-    return not (isinstance(module, InferenceConv) and module.bias is not None)
+    return not (isinstance(module, InferenceConv) and module.folded)
 
 
 def _norms(module: nnx.Module) -> Mapping[Any, Any]:

@@ -23,7 +23,7 @@ Activation = Callable[[Array], Array]
 
 
 class Conv(nnx.Module):
-    """A 2-D convolution without bias.
+    """A 2-D convolution.
 
     Args:
         inputs: channels in.
@@ -33,6 +33,7 @@ class Conv(nnx.Module):
         padding: `"SAME"` pads as TensorFlow does (more at the end when the stride leaves an odd rest). None pads
             `(size - 1) // 2` on every side, as PyTorch's networks do; the two differ whenever the stride is not 1.
         groups: feature groups; `groups == inputs` is a depthwise convolution.
+        bias: whether it adds one, as it does where no normalisation follows.
         rngs: for the He-normal initial kernel.
     """
 
@@ -45,18 +46,20 @@ class Conv(nnx.Module):
         stride: int = 1,
         padding: Padding | None = None,
         groups: int = 1,
+        bias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         shape = (size, size, inputs // groups, outputs)
         deviation = math.sqrt(2 / math.prod(shape[:3]))  # He et al. 2015, by the inputs of one output
         self.kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
         self.stride = stride
         self.padding = symmetric(size) if padding is None else padding
         self.groups = groups
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The convolved features, in the dtype of `x`."""
-        return lax.conv_general_dilated(
+        y = lax.conv_general_dilated(
             x,
             self.kernel[...].astype(x.dtype),
             window_strides=(self.stride, self.stride),
@@ -64,6 +67,7 @@ class Conv(nnx.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
         )
+        return y if self.bias is None else y + channelwise(self.bias[...], y)
 
 
 class BatchNorm(nnx.Module):

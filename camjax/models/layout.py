@@ -76,9 +76,10 @@ def columns(tensor: np.ndarray) -> np.ndarray:
     return tensor.transpose(1, 0)
 
 
-def conv(ours: str, theirs: str) -> Table:
-    """The line of a convolution without bias."""
-    return {f"{ours}.kernel": Read((f"{theirs}.weight",), hwio)}
+def conv(ours: str, theirs: str, *, bias: bool = False) -> Table:
+    """The line of a convolution, and that of its bias where it has one."""
+    offset = {f"{ours}.bias": Read((f"{theirs}.bias",))} if bias else {}
+    return {f"{ours}.kernel": Read((f"{theirs}.weight",), hwio)} | offset
 
 
 def linear(ours: str, theirs: str) -> Table:
