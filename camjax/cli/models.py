@@ -13,18 +13,31 @@ from camjax.checkpoints.packages import is_installed
 from camjax.checkpoints.store import save_model
 from camjax.cli.options import WeightOptions
 from camjax.cli.terminal import load_for_command, say, text, wide_console
-from camjax.errors import CamjaxError
+from camjax.errors import CamjaxError, UnknownModelError
+from camjax.models.registry import ARCHITECTURES, FAMILIES
 
 Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
 
 
-def models() -> None:
+def models(
+    search: Annotated[str, typer.Argument(help="Only those with this in their names, for example vit.")] = "",
+) -> None:
     """List the pretrained models, where they come from, and which are here already."""
+    found = [source for source in manifest() if any(search in name for name in (source.name, *source.aliases))]
+    if not found:
+        families = ", ".join(sorted({ARCHITECTURES[source.architecture].family.name for source in manifest()}))
+        raise UnknownModelError(f"no model has {search!r} in its name; there are {families}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "short", "from", "licence", "here"):
         table.add_column(column, no_wrap=column == "name", overflow="fold")
-    for source in manifest():
-        place = f"PyPI: {source.package}" if source.package else f"hub: {source.repository}"
+    family = None
+    for source in sorted(
+        found, key=lambda source: list(FAMILIES).index(ARCHITECTURES[source.architecture].family.name)
+    ):
+        if family not in (None, ARCHITECTURES[source.architecture].family):
+            table.add_row()
+        family = ARCHITECTURES[source.architecture].family
+        place = f"PyPI: {source.package}" if source.package else f"hub: {_owner(source)}"
         here = text(("yes", "green")) if _is_here(source) else text(("no", "dim"))
         table.add_row(*map(text, (source.name, ", ".join(source.aliases), place, source.licence)), here)
     console = wide_console()
@@ -46,6 +59,12 @@ def convert(
     size = out.stat().st_size / 1e6
     described = f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes)"
     say(Console(), f"{described} → {out} ({size:.1f} MB)")
+
+
+def _owner(source: WeightSource) -> str | None:
+    """The repository, or only its owner where the rest is the weights' name."""
+    owner, _, rest = (source.repository or "").partition("/")
+    return owner if source.name in (rest, source.repository) else source.repository
 
 
 def _is_here(source: WeightSource) -> bool:

@@ -89,7 +89,12 @@ def has_extent(model: Model, value: jax.ShapeDtypeStruct) -> bool:
     """Whether a layer lies on the image with more than one place."""
     if value.ndim == 3:
         return model.tokens is not None and value.shape[1] > model.tokens.prefix + 1
-    return value.ndim == 4 and value.shape[1] * value.shape[2] > 1
+    return value.ndim == 4 and value.shape[1] * value.shape[2] > 1 and not is_attention(model, value)
+
+
+def is_attention(model: Model, value: jax.ShapeDtypeStruct | Array) -> bool:
+    """Whether an array says how much every token reads of every other: (b, heads, tokens, tokens)."""
+    return model.tokens is not None and value.ndim == 4 and value.shape[2] == value.shape[3]
 
 
 def on_grid(model: Model, layer: str, array: Array, size: tuple[int, int]) -> Float[Array, "b h w c"]:
@@ -104,6 +109,8 @@ def on_grid(model: Model, layer: str, array: Array, size: tuple[int, int]) -> Fl
     Raises:
         LayerError: it is neither, or the model does not say how its tokens lie.
     """
+    if is_attention(model, array):
+        raise LayerError(f"layer {layer!r} of {model.name} is attention, {array.shape}: tokens by tokens, no picture")
     if array.ndim == 4:
         return array
     if array.ndim == 3 and model.tokens is not None:

@@ -121,6 +121,46 @@ class BatchNorm(nnx.Module):
         return self._factor_and_offset(mean, var)
 
 
+class LayerNorm(nnx.Module):
+    """Layer normalisation (Ba et al. 2016) over the last axis, of any number of axes.
+
+    Args:
+        channels: size of the last axis.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
+        """The normalised features, in the dtype of `x`; the statistics are computed in at least float32."""
+        values = x.astype(at_least_float32(x.dtype))
+        mean = values.mean(-1, keepdims=True)
+        y = (values - mean) * lax.rsqrt(values.var(-1, keepdims=True) + self.eps)
+        return (y * channelwise(self.scale[...], y) + channelwise(self.bias[...], y)).astype(x.dtype)
+
+
+class Dense(nnx.Module):
+    """A linear layer at every place, in the dtype of its input.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        rngs: for the initial kernel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        initial = nnx.initializers.lecun_normal()
+        self.kernel = nnx.Param(initial(rngs.params(), (inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+
+    def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c2"]:
+        """The features."""
+        return x @ self.kernel[...].astype(x.dtype) + channelwise(self.bias[...], x)
+
+
 class Linear(nnx.Module):
     """The head: `pooled @ kernel + bias`, in float32 whatever the features' dtype.
 
@@ -159,9 +199,9 @@ class Chain(nnx.List[Any]):
         return x
 
 
-def channelwise(vector: Float[Array, " c"], x: Float[Array, "b h w c"]) -> Float[Array, "1 1 1 c"]:
-    """A per-channel vector in the shape and dtype that multiplies or adds to `x`."""
-    return vector.astype(x.dtype)[None, None, None, :]
+def channelwise(vector: Float[Array, " c"], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A per-channel vector in the shape and dtype that multiplies or adds to `x`, whose last axis are the channels."""
+    return vector.astype(x.dtype).reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def symmetric(size: int) -> tuple[tuple[int, int], tuple[int, int]]:

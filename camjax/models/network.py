@@ -25,7 +25,7 @@ class Network(nnx.Module):
     """
 
     order: tuple[str, ...]
-    layer: ClassVar[str]
+    layer: str
     linear: ClassVar[str | None] = "fc"
     tokens: TokenGrid | None = None
 

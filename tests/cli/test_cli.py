@@ -297,6 +297,15 @@ def test_models_lists_every_name(run):
     assert all(source.name in out for source in manifest())
 
 
+def test_models_can_be_searched(run):
+    _, out, _ = run("models", "deit3")
+    rows = [line.split()[0] for line in out.splitlines()[1:-1]]
+    assert rows == [f"deit3_{size}_patch16_224.fb_in1k" for size in ("small", "base", "large")]
+    status, _, err = run("models", "alexnet")
+    assert status == 2
+    assert err.startswith("camjax: no model has 'alexnet' in its name")
+
+
 @pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["layers"], ["convert"]])
 def test_help(run, command):
     status, out, err = run(*command, "--help")
