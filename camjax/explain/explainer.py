@@ -21,6 +21,7 @@ from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
 from camjax.explain.plan import Plan, at_size, check_params, make_plan, ready_params
 from camjax.images.preprocess import normalize_images
+from camjax.methods.attention import attended
 from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
 from camjax.methods.fusion import Fusion, fuse
@@ -253,7 +254,9 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
             return network_tail(model, layer, images)
 
         def at(layer: str, explain: Explain) -> CamResult:
-            look = Look(normalise(images), functools.partial(tail, layer=layer), forward, room)
+            inputs = normalise(images)
+            attention = functools.partial(attended, model, inputs)
+            look = Look(inputs, functools.partial(tail, layer=layer), forward, room, attention)
             return explain(look, Wanted(plan.target, classes, plan.top_k))
 
         if plan.method.explain is not None:

@@ -19,8 +19,9 @@ from camjax.core.model import Model, Params
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
+from camjax.methods.attention import attention_names
 from camjax.methods.fusion import FUSIONS, Fusion
-from camjax.methods.method import Method
+from camjax.methods.method import ATTENTION, Method
 from camjax.methods.registry import METHODS, MethodError, find_method
 from camjax.methods.sign import SIGNS, Sign
 from camjax.methods.target import Target, check_target, score_table
@@ -249,6 +250,10 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
     if isinstance(layer, str):
         layer = (layer,)
     names = tuple(layer or ()) or (method.layer and (method.layer,)) or ()
+    if method.needs == ATTENTION:
+        attention_names(model, jax.ShapeDtypeStruct(model.image_shape(), jnp.float32))  # type: ignore[no-untyped-call]
+        if names != (method.layer,):
+            raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
     if not names:
         names = last_of_each_size(model, 3) if method.fusion else (default_layer(model),)
     if method.fusion and len(names) < 2:

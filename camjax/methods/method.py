@@ -12,6 +12,7 @@ Explain = Callable[[Look, Wanted], CamResult]
 """`explain(look, wanted)`: the wanted classes of a batch, and a raw map for each, as large as the layer."""
 
 LAYER = "any layer that lies on the image"
+ATTENTION = "a transformer that names its attention"
 GRADIENT = "1 forward, 1 backward to the layer"
 
 

@@ -4,10 +4,11 @@ import difflib
 
 from camjax.core.layers import INPUT
 from camjax.methods.ablation import Ablation, Lift, Recipro
+from camjax.methods.attention import LeGrad, Relevance, Rollout
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
 from camjax.methods.full import FullGrad
 from camjax.methods.gradient import Contrast, Gradient, GuidedCam
-from camjax.methods.method import LAYER, Method
+from camjax.methods.method import ATTENTION, LAYER, Method
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.rules import (
     eigen_grad_cam,
@@ -281,6 +282,35 @@ METHODS: dict[str, Method] = {
             needs=DIFFERENTIABLE,
             layer=INPUT,
             unit=SLOPE,
+        ),
+        Method(
+            "rollout",
+            "how much of each token attention carries to where the head reads; the same for every class",
+            "Abnar & Zuidema 2020, arXiv:2005.00928",
+            Rollout(),
+            passes=FORWARD,
+            needs=ATTENTION,
+            layer=INPUT,
+            unit="1",
+        ),
+        Method(
+            "chefer",
+            "rollout of what is positive in attention times its gradient",
+            "Chefer et al. 2021, arXiv:2103.15679",
+            Relevance(),
+            passes="1 forward, 1 backward for each class",
+            needs=ATTENTION,
+            layer=INPUT,
+        ),
+        Method(
+            "legrad",
+            "the positive gradients of each block's own score with respect to its attention",
+            "Bousselham et al. 2024, arXiv:2404.03214",
+            LeGrad(),
+            passes="1 forward, 1 backward through each block",
+            needs=ATTENTION,
+            layer=INPUT,
+            unit="score / attention",
         ),
     )
 }

@@ -6,7 +6,7 @@ network backwards, and a large batch can go forwards in parts.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax.numpy as jnp
 from jax import Array
@@ -16,6 +16,7 @@ from camjax.core.layers import on_grid, with_input
 from camjax.core.model import LinearHead, Model
 from camjax.core.names import cut
 from camjax.core.precision import at_least_float32
+from camjax.errors import LayerError
 
 
 class Tail(NamedTuple):
@@ -34,6 +35,10 @@ class Tail(NamedTuple):
     head: LinearHead | None = None
 
 
+def _no_attention() -> NoReturn:
+    raise LayerError("this look at a network does not know its attention")
+
+
 class Look(NamedTuple):
     """A network and a batch, as a method sees them.
 
@@ -42,12 +47,14 @@ class Look(NamedTuple):
         tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them, of any number.
         forward: `forward(images) -> outputs`: the whole network.
         room: `room()`: how many pictures may go through the network at once.
+        attended: `attended()`: its attention, where it is a transformer; see `camjax.methods.attention`.
     """
 
     images: Float[Array, "b h w c"]
     tail: Callable[[Array], Tail]
     forward: Callable[[Array], Array]
     room: Callable[[], int] = lambda: 32
+    attended: Callable[[], Any] = _no_attention
 
 
 def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> Tail:

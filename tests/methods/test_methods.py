@@ -11,6 +11,7 @@ import pytest
 from toys import convolutional, uint8_images
 
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.methods.method import ATTENTION
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.registry import METHODS, MethodError
 from camjax.methods.rules import steepest
@@ -18,7 +19,7 @@ from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
 from camjax.methods.windows import Rise
 
-NAMES = tuple(name for name, method in METHODS.items() if not method.fusion)
+NAMES = tuple(name for name, method in METHODS.items() if not method.fusion and method.needs != ATTENTION)
 AT_ANY_LAYER = tuple(name for name in NAMES if name not in ("cam", "lift-cam"))
 FEW = {
     "ss-cam": Score(samples=3, std=0.5),
