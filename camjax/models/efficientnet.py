@@ -201,6 +201,7 @@ def check_config(config: EfficientNetLiteConfig) -> None:
 
 FAMILY = Family(
     name="efficientnet_lite",
+    title="EfficientNet-Lite (Tan & Le 2019)",
     config=EfficientNetLiteConfig,
     module=EfficientNetLite,
     layouts={

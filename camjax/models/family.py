@@ -43,6 +43,7 @@ class Family:
         config: a frozen dataclass of plain values (see `read_config`) with a field `num_classes`.
         module: called as `module(config, rngs=...)`.
         layouts: the known namings of its checkpoints.
+        title: what the networks are called, and their paper, for people.
         check: raises a `ValueError` for a config that the module could not be built from, or not in good time.
         from_timm: `from_timm(config, arguments)`, the architecture's config changed by the arguments that timm
             was given (`model_args` of a repository's `config.json`), or a `CheckpointError`.
@@ -54,6 +55,7 @@ class Family:
     config: type
     module: Callable[..., Network]
     layouts: Mapping[str, Layout]
+    title: str = ""
     check: Callable[[Any], None] = lambda _: None
     from_timm: Callable[[Any, Mapping[str, Any]], Any] = dataclasses.field(default_factory=timm_arguments)
     from_transformers: Mapping[str, Callable[[Mapping[str, Any]], "Architecture"]] = dataclasses.field(

@@ -222,6 +222,7 @@ def from_transformers(config: Mapping[str, Any]) -> Architecture:
 
 FAMILY = Family(
     name="resnet",
+    title="ResNet (He et al. 2015), Wide ResNet, ResNeXt",
     config=ResNetConfig,
     module=ResNet,
     layouts={

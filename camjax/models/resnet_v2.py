@@ -192,6 +192,7 @@ def check_config(config: ResNetV2Config) -> None:
 
 FAMILY = Family(
     name="resnet_v2",
+    title="ResNet v2, pre-activation (He et al. 2016)",
     config=ResNetV2Config,
     module=ResNetV2,
     # timm's networks have the epsilon of PyTorch and none of MXNet's normalisations.

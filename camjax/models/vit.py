@@ -99,6 +99,7 @@ def from_transformers(document: Mapping[str, Any]) -> Architecture:
 
 FAMILY = Family(
     name="vit",
+    title="ViT (Dosovitskiy et al. 2020), DeiT, DINOv2",
     config=ViTConfig,
     module=ViT,
     layouts=LAYOUTS,
