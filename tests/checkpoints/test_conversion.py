@@ -47,11 +47,14 @@ def test_a_checkpoint_is_known_by_its_keys_and_shapes(name):
 def test_tables_make_every_parameter_of_a_key_of_its_own(name):
     architecture = ARCHITECTURES[name]
     names = [path for path, _ in flatten(architecture.family.outline(architecture.config).params)]
-    for layout in architecture.family.layouts.values():
+    layouts = [layout for layout in architecture.family.layouts.values() if layout.holds(architecture.config)]
+    assert layouts
+    for layout in layouts:
         table = layout.table(architecture.config)
         assert sorted(table) == sorted(names)
         keys = [key for read in table.values() for key in read.keys]
-        assert len(keys) == len(set(keys)) == len(names)
+        assert len(keys) == len(set(keys))
+        assert all(read.keys for read in table.values())
 
 
 def test_the_head_tells_the_number_of_classes():
