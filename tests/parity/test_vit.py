@@ -25,6 +25,7 @@ from toys import uint8_images
 from camjax import load_model, make_explainer, save_model
 from camjax.checkpoints.conversion import convert
 from camjax.checkpoints.store import described
+from camjax.core.inference import for_inference
 from camjax.core.layers import default_layer, layers
 from camjax.core.names import tap
 from camjax.errors import CamjaxError, CheckpointError, LayerError
@@ -112,6 +113,16 @@ def test_every_layer_equals_timms_at_any_size(form, size):
     for number in range(3):  # timm's softmax has no module; its dropout, which does nothing, comes right behind it
         weights = expected[f"blocks.{number}.attn.attn_drop"].numpy()
         assert relative_error(features[f"blocks.{number}.attn.weights"], weights) < TOLERANCE
+
+
+def test_made_ready_for_inference_it_gives_the_same():
+    model, _ = timm_pair("plain")
+    ready, pixels = for_inference(model), images(2, 40, 24)
+    features = jax.jit(ready.features)(ready.params, pixels)
+    expected = jax.jit(model.features)(model.params, pixels)
+    assert features.keys() == expected.keys()
+    for name, feature in features.items():
+        assert relative_error(feature, expected[name]) < TOLERANCE, name
 
 
 @pytest.mark.parametrize("form", ["plain", "mean"])
