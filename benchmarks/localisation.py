@@ -21,7 +21,7 @@ from camjax.core.model import Model
 from camjax.explain.explainer import make_explainer
 from camjax.images.labels import find_classes
 from camjax.images.preprocess import normalize_images
-from camjax.methods.method import Explain, Method
+from camjax.methods.method import ATTENTION, Explain, Method
 from camjax.methods.registry import METHODS
 from camjax.methods.score import Score
 from camjax.methods.tail import Look, Tail, head_tail
@@ -32,6 +32,9 @@ PICTURE = Path(__file__).parents[1] / "examples" / "cat_and_coffee.jpg"
 CATS = ("tabby", "tiger cat", "Egyptian cat")
 CUPS = ("espresso", "cup", "coffee mug")
 ENOUGH = 0.75
+
+FITTING = {name: method for name, method in METHODS.items() if method.needs != ATTENTION}
+"""The methods that this network has what they need for."""
 
 FEWER = {
     "ss-cam": (Score(samples=2, std=2.0), "2 noisy masks a channel, not 35"),
@@ -160,7 +163,7 @@ def measured_at_the_head() -> dict[str, np.ndarray]:
         return explain(Look(inputs, tail, passes), wanted).maps
 
     found = {}
-    for name, method in METHODS.items():
+    for name, method in FITTING.items():
         if method.explain is not None and method.layer is None and method.fusion is None:
             try:
                 found[name] = in_the_right_half(jax.jit(maps, static_argnums=0)(method.explain, *features()))
@@ -187,7 +190,7 @@ def main(page: Path, names: list[str]) -> None:
     """Measures methods, all where none is named, and writes the page."""
     rows = rows_of(page.read_text("utf-8")) if page.exists() else {}
     at_the_head = measured_at_the_head()
-    for name in sorted(names or METHODS, key=lambda name: name not in at_the_head):
+    for name in sorted(names or FITTING, key=lambda name: name not in at_the_head):
         rows[name] = row(name, at_the_head[name] if name in at_the_head else measured(METHODS[name]))
         print(rows[name], flush=True)
         lines = ["| " + " | ".join(each) + " |" for each in (COLUMNS, ["---"] * len(COLUMNS))]
