@@ -97,22 +97,25 @@ def is_attention(model: Model, value: jax.ShapeDtypeStruct | Array) -> bool:
     return model.tokens is not None and value.ndim == 4 and value.shape[2] == value.shape[3]
 
 
-def on_grid(model: Model, layer: str, array: Array, size: tuple[int, int]) -> Float[Array, "b h w c"]:
-    """A layer's array with its places in rows and columns.
+def on_grid(model: Model, layer: str, array: Array, size: tuple[int, ...]) -> Float[Array, "b *space c"]:
+    """A layer's array with its places in rows and columns, or in as many axes as the input has.
 
     Args:
         model: whose layer it is.
         layer: its name, for errors.
         array: `(b, h, w, c)`, or tokens `(b, n, c)`.
-        size: (height, width) of the images.
+        size: (height, width) of the images; the length of signals, the three sides of volumes.
 
     Raises:
         LayerError: it is neither, or the model does not say how its tokens lie.
     """
     if is_attention(model, array):
         raise LayerError(f"layer {layer!r} of {model.name} is attention, {array.shape}: tokens by tokens, no picture")
-    if array.ndim == 4:
+    if array.ndim == len(size) + 2:
         return array
+    if len(size) != 2:
+        axes = "one axis" if len(size) == 1 else f"{len(size)} axes"
+        raise LayerError(f"layer {layer!r} of {model.name} is {array.shape}, without the {axes} that the input lies on")
     if array.ndim == 3 and model.tokens is not None:
         return model.tokens.place(array, size)
     if array.ndim == 3:

@@ -38,12 +38,27 @@ def upsample(
     Raises:
         ValueError: a size is not positive, or an unknown interpolation.
     """
-    height, width = checked_size(size)
+    return resize_space(maps, checked_size(size), interpolation)
+
+
+def resize_space(
+    maps: Float[Array, "*batch_and_space"], size: tuple[int, ...], interpolation: Interpolation = "bilinear"
+) -> Float[Array, "*batch_and_size"]:
+    """`upsample` of maps with any number of spatial axes: of signals, images, volumes.
+
+    Args:
+        maps: any float dtype; the last axes are resized.
+        size: of each of these axes.
+        interpolation: see `upsample`.
+
+    Raises:
+        ValueError: an unknown interpolation.
+    """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
     # In bfloat16 the interpolation weights themselves would be rounded to three digits.
     maps = maps.astype(at_least_float32(maps.dtype))
-    return jax.image.resize(maps, (*maps.shape[:-2], height, width), interpolation, antialias=False)
+    return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(size)], *size), interpolation, antialias=False)
 
 
 def normalize_maps(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:

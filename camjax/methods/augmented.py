@@ -38,7 +38,7 @@ class Augmented:
 
         def maps_of(change: tuple[Array, Array]) -> Array:
             turned, contrast = change
-            images = jnp.where(turned, look.images[:, :, ::-1], look.images) * contrast.astype(look.images.dtype)
+            images = jnp.where(turned, jnp.flip(look.images, -2), look.images) * contrast.astype(look.images.dtype)
             maps = self.explain(look._replace(images=images), fixed).maps
             return jnp.where(turned, maps[..., ::-1], maps)
 

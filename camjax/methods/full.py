@@ -8,7 +8,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from camjax.core.biases import biased
-from camjax.core.maps import upsample
+from camjax.core.maps import resize_space
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
@@ -45,23 +45,25 @@ class FullGrad:
         scores, backward, outputs = jax.vjp(scores_with, tail.activations, zeros, has_aux=True)
         fixed = lax.stop_gradient(scores)
         classes = chosen_classes(fixed, wanted)
-        height, width = tail.grid(tail.activations).shape[1:3]
+        space = tail.grid(tail.activations).shape[1:-1]
 
-        def explain(cotangent: Float[Array, "b n"]) -> Float[Array, "b height width"]:
+        def explain(cotangent: Float[Array, "b n"]) -> Float[Array, " b *space"]:
             slope, slopes = backward(cotangent)
-            terms = [bias * each for bias, each in zip(network.biases, slopes, strict=True) if bias.ndim == 4]
+            terms = [
+                bias * each for bias, each in zip(network.biases, slopes, strict=True) if bias.ndim == len(space) + 2
+            ]
             maps = [self.scaled(tail.grid(tail.activations * slope)), *map(self.scaled, terms)]
-            return jnp.stack([upsample(each, (height, width), "bilinear") for each in maps]).sum(0)
+            return jnp.stack([resize_space(each, space) for each in maps]).sum(0)
 
         # One class after the other: the gradients of all layers are as large as the whole network's activations.
         rows = varying_like(jnp.moveaxis(one_hot(fixed, classes), 1, 0), scores)
         maps = jnp.moveaxis(lax.map(explain, rows), 0, 1)
         return answer(outputs, scores, classes, maps)
 
-    def scaled(self, term: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
+    def scaled(self, term: Float[Array, "b *space c"]) -> Float[Array, " b *space"]:
         """The sizes of a term in [0, 1], summed over the channels."""
         sizes = jnp.abs(term.astype(at_least_float32(term.dtype)))
-        axes = (1, 2) if self.by_channel else (1, 2, 3)
+        axes = tuple(range(1, term.ndim - 1 if self.by_channel else term.ndim))
         low = sizes.min(axes, keepdims=True)
         spread = sizes.max(axes, keepdims=True) - low
         return jnp.where(spread > 0, (sizes - low) / jnp.where(spread > 0, spread, 1), 0).sum(-1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from camjax.core.maps import upsample
+from camjax.core.maps import resize_space
 from camjax.core.relu import guided
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
@@ -151,6 +151,5 @@ class GuidedCam:
         whole = Tail(look.images, look.forward, lambda array: array.astype(coarse.maps.dtype))
         fixed = wanted._replace(classes=coarse.classes)
         fine = Gradient(self.at_input, guided=True)(look._replace(tail=lambda _: whole), fixed)
-        height, width = look.images.shape[1:3]
-        large = upsample(jax.nn.relu(coarse.maps), (height, width), "bilinear")
+        large = resize_space(jax.nn.relu(coarse.maps), look.images.shape[1:-1])
         return coarse._replace(maps=large * fine.maps)

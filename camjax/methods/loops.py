@@ -47,7 +47,7 @@ def chunks_of(count: int, most: int) -> tuple[Int[Array, "chunks m"], Float[Arra
 
 
 def scores_of_copies(
-    look: Look, target: Target, copies: Callable[[Int[Array, " m"]], Float[Array, "b m h w c"]], count: int
+    look: Look, target: Target, copies: Callable[[Int[Array, " m"]], Float[Array, "b m *space c"]], count: int
 ) -> Float[Array, "count b n"]:
     """Every class's score of changed copies of the pictures.
 
@@ -60,7 +60,7 @@ def scores_of_copies(
     return in_chunks(lambda numbers: scores_of_images(look, target, copies(numbers)), count, at_a_time(look))
 
 
-def scores_of_images(look: Look, target: Target, images: Float[Array, "b m h w c"]) -> Float[Array, "m b n"]:
+def scores_of_images(look: Look, target: Target, images: Float[Array, "b m *space c"]) -> Float[Array, "m b n"]:
     """Every class's score of copies of the pictures, all at once."""
     b, m = images.shape[:2]
     # The batch's axis goes first, so that a sharded one stays where it is.

@@ -87,7 +87,7 @@ class SmoothGradient:
         """One for each noisy copy."""
         return jax.random.split(jax.random.key(self.seed), self.samples)
 
-    def noisy(self, images: Float[Array, "b h w c"], key: Array) -> Float[Array, "b h w c"]:
+    def noisy(self, images: Float[Array, "b *space c"], key: Array) -> Float[Array, "b *space c"]:
         """The images with noise."""
         axes = tuple(range(1, images.ndim))
         spread = images.max(axes, keepdims=True) - images.min(axes, keepdims=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from camjax.core.maps import upsample
+from camjax.core.maps import resize_space
 from camjax.core.result import CamResult
 from camjax.methods.clean import clean_pass
 from camjax.methods.loops import scores_of_copies
@@ -16,20 +16,21 @@ from camjax.methods.rules import weighed
 from camjax.methods.tail import Look
 from camjax.methods.target import Wanted, answer, scores_at
 
-Mask = Callable[[Float[Array, "*batch h w"], tuple[int, int]], Float[Array, "*batch height width"]]
+Mask = Callable[[Float[Array, "*batch_and_space"], tuple[int, ...]], Float[Array, "*batch_and_size"]]
 """`mask(activations, size)`: a mask of each channel, as large as the pictures."""
 
 
-def mask(activations: Float[Array, "*batch h w"], size: tuple[int, int]) -> Float[Array, "*batch height width"]:
+def mask(activations: Float[Array, "*batch_and_space"], size: tuple[int, ...]) -> Float[Array, "*batch_and_size"]:
     """Channels as masks: resized bilinearly, then each scaled to [0, 1]; a constant channel hides everything.
 
     Args:
         activations: of one channel each.
-        size: (height, width) of the pictures.
+        size: (height, width) of the pictures; as many sides as a channel has axes.
     """
-    maps = upsample(activations, size, "bilinear")
-    low = maps.min((-2, -1), keepdims=True)
-    spread = maps.max((-2, -1), keepdims=True) - low
+    maps = resize_space(activations, size)
+    axes = tuple(range(-len(size), 0))
+    low = maps.min(axes, keepdims=True)
+    spread = maps.max(axes, keepdims=True) - low
     return jnp.where(spread > 0, (maps - low) / jnp.where(spread > 0, spread, 1), 0)
 
 
@@ -59,12 +60,11 @@ class Score:
         """See `camjax.methods.registry.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         grid = tail.grid(tail.activations)
-        height, width = look.images.shape[1:3]
         channels, variants = grid.shape[-1], len(self.coefficients) * self.samples
 
-        def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m h w c"]:
+        def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m *space c"]:
             chosen = jnp.moveaxis(jnp.take(grid, numbers // variants, axis=-1), -1, 1)
-            masks = self.variant(self.mask(chosen, (height, width)), numbers % variants)
+            masks = self.variant(self.mask(chosen, look.images.shape[1:-1]), numbers % variants)
             return look.images[:, None] * masks[..., None].astype(look.images.dtype)
 
         found = scores_of_copies(look, wanted.target, copies, channels * variants)
@@ -73,13 +73,12 @@ class Score:
         maps = jax.vmap(jax.vmap(weighed, (None, 1)), (0, 1))(grid, weights)
         return answer(outputs, scores, classes, maps)
 
-    def variant(
-        self, masks: Float[Array, "b m height width"], numbers: Int[Array, " m"]
-    ) -> Float[Array, "b m height width"]:
+    def variant(self, masks: Float[Array, "b m *space"], numbers: Int[Array, " m"]) -> Float[Array, "b m *space"]:
         """The masks, each times the coefficient and with the noise of the pass that its number stands for."""
-        masks = masks * jnp.asarray(self.coefficients, masks.dtype)[numbers // self.samples][None, :, None, None]
+        coefficients = jnp.asarray(self.coefficients, masks.dtype)[numbers // self.samples]
+        masks = masks * jnp.expand_dims(coefficients, (0, *range(2, masks.ndim)))
         if not self.std:
             return masks
         keys = jax.random.split(jax.random.key(self.seed), len(self.coefficients) * self.samples)[numbers]
-        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[-2:], jnp.float32))(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, masks.shape[2:], jnp.float32))(keys)
         return masks + self.std * noise.astype(masks.dtype)[None]

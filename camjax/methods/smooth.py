@@ -57,7 +57,7 @@ class Smooth:
         """One for each noisy copy."""
         return jax.random.split(jax.random.key(self.seed), self.samples)
 
-    def noisy(self, images: Float[Array, "b h w c"], key: Array) -> Float[Array, "b h w c"]:
+    def noisy(self, images: Float[Array, "b *space c"], key: Array) -> Float[Array, "b *space c"]:
         """The images, all with the same noise."""
         noise = self.std * jax.random.normal(key, (1, *images.shape[1:]), jnp.float32)
         return images + noise.astype(images.dtype)

@@ -43,21 +43,21 @@ class Look(NamedTuple):
     """A network and a batch, as a method sees them.
 
     Attributes:
-        images: the batch, normalised.
+        images: the batch, normalised; also signals `(b, t, c)` or volumes `(b, d, h, w, c)`.
         tail: `tail(images) -> Tail`: what comes after the layer, for these images or others like them, of any number.
         forward: `forward(images) -> outputs`: the whole network.
         room: `room()`: how many pictures may go through the network at once.
         attended: `attended()`: its attention, where it is a transformer; see `camjax.methods.attention`.
     """
 
-    images: Float[Array, "b h w c"]
+    images: Float[Array, "b *space c"]
     tail: Callable[[Array], Tail]
     forward: Callable[[Array], Array]
     room: Callable[[], int] = lambda: 32
     attended: Callable[[], Any] = _no_attention
 
 
-def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> Tail:
+def network_tail(model: Model, layer: str, images: Float[Array, "b *space c"]) -> Tail:
     """What comes after any layer.
 
     Args:
@@ -66,7 +66,7 @@ def network_tail(model: Model, layer: str, images: Float[Array, "b h w c"]) -> T
         images: normalised.
     """
     activations, run = cut(with_input(model.forward), layer)(model.params, images)
-    size = (images.shape[1], images.shape[2])
+    size = images.shape[1:-1]
 
     def grid(array: Array) -> Array:
         return on_grid(model, layer, array, size).astype(at_least_float32(array.dtype))

@@ -83,11 +83,11 @@ def answer(
     outputs: Float[Array, "b ..."],
     scores: Float[Array, "b n"],
     classes: Int[Array, "b k"],
-    maps: Float[Array, "b k h w"],
+    maps: Float[Array, "b k *space"],
 ) -> CamResult:
     """The explanation that those are; NaN for a class that does not exist."""
     known = (classes >= 0) & (classes < scores.shape[-1])
-    maps = jnp.where(known[..., None, None], maps, jnp.nan)
+    maps = jnp.where(jnp.expand_dims(known, tuple(range(2, maps.ndim))), maps, jnp.nan)
     return CamResult(outputs, classes, probabilities_at(outputs, scores, classes), maps)
 
 

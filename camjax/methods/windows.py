@@ -1,6 +1,7 @@
 """Parts of the picture hidden: RISE's random masks and a sliding window. Their maps are as large as the picture."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from camjax.core.maps import upsample
+from camjax.core.maps import resize_space
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.clean import clean_pass
@@ -17,7 +18,7 @@ from camjax.methods.loops import at_a_time, chunks_of, scores_of_images
 from camjax.methods.tail import Look
 from camjax.methods.target import Wanted, answer, scores_at
 
-Masks = Callable[[Int[Array, " m"]], Float[Array, "m height width"]]
+Masks = Callable[[Int[Array, " m"]], Float[Array, " m *space"]]
 """The masks of some numbers, between 0 and 1."""
 
 
@@ -32,7 +33,7 @@ def mean_over_masks(look: Look, wanted: Wanted, count: int, masks: Masks, *, hid
         hides: whether a mask hides the picture, and the score falls, or shows it, and there is a score.
     """
     _, outputs, scores, classes = clean_pass(look, wanted)
-    size = look.images.shape[1:3]
+    size = look.images.shape[1:-1]
 
     def add(sums: tuple[Array, Array], chunk: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         numbers, real = chunk
@@ -40,13 +41,13 @@ def mean_over_masks(look: Look, wanted: Wanted, count: int, masks: Masks, *, hid
         shown = ((1 - mask) if hides else mask)[None, ..., None].astype(look.images.dtype)
         found = scores_at(scores_of_images(look, wanted.target, look.images[:, None] * shown), classes)
         effect = scores_at(scores, classes)[None] - found if hides else found
-        mask = mask * real.astype(mask.dtype)[:, None, None]
-        return (sums[0] + jnp.einsum("mbk,mhw->bkhw", effect, mask, precision="highest"), sums[1] + mask.sum(0)), None
+        mask = mask * jnp.expand_dims(real.astype(mask.dtype), tuple(range(1, mask.ndim)))
+        return (sums[0] + jnp.einsum("mbk,m...->bk...", effect, mask, precision="highest"), sums[1] + mask.sum(0)), None
 
     zeros = varying_like(jnp.zeros((*classes.shape, *size), scores.dtype), scores)
     nothing = jnp.zeros(size, scores.dtype)
     (total, weight), _ = lax.scan(add, (zeros, nothing), chunks_of(count, at_a_time(look)))
-    return answer(outputs, scores, classes, total / jnp.where(weight > 0, weight, 1)[None, None])
+    return answer(outputs, scores, classes, total / jnp.expand_dims(jnp.where(weight > 0, weight, 1), (0, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Rise:
 
     Attributes:
         samples: how many masks; the same for every picture.
-        cells: rows and columns of the grid.
+        cells: of the grid, along each axis.
         shown: the part of its cells that are shown.
         seed: of the masks.
     """
@@ -71,18 +72,17 @@ class Rise:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        height, width = look.images.shape[1:3]
-        masks = jax.vmap(lambda number: self.mask(number, (height, width)))
+        masks = jax.vmap(lambda number: self.mask(number, look.images.shape[1:-1]))
         return mean_over_masks(look, wanted, self.samples, masks, hides=False)
 
-    def mask(self, number: Int[Array, ""], size: tuple[int, int]) -> Float[Array, "height width"]:
+    def mask(self, number: Int[Array, ""], size: tuple[int, ...]) -> Float[Array, "*space"]:
         """One of the masks, between 0 and 1."""
         cells, shift = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), number))
         # The dtypes are said, so that a seed's masks are the same in x64 mode.
-        grid = jax.random.bernoulli(cells, jnp.float32(self.shown), (self.cells, self.cells)).astype(jnp.float32)
+        grid = jax.random.bernoulli(cells, jnp.float32(self.shown), (self.cells,) * len(size)).astype(jnp.float32)
         cell = [math.ceil(side / self.cells) for side in size]
-        large = upsample(grid, [(self.cells + 1) * side for side in cell], "bilinear")
-        start = jax.random.randint(shift, (2,), 0, jnp.asarray(cell, jnp.int32), jnp.int32)
+        large = resize_space(grid, tuple((self.cells + 1) * side for side in cell))
+        start = jax.random.randint(shift, (len(size),), 0, jnp.asarray(cell, jnp.int32), jnp.int32)
         return lax.dynamic_slice(large, start, size)
 
 
@@ -94,7 +94,7 @@ class Occlusion:
     was trained with.
 
     Attributes:
-        window: rows and columns of the window, in parts of the picture's.
+        window: the window's sides, in parts of the picture's.
         step: by how much it is moved, likewise.
     """
 
@@ -103,28 +103,28 @@ class Occlusion:
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.registry.Explain`."""
-        height, width = look.images.shape[1:3]
-        corners = self.corners((height, width))
+        size = look.images.shape[1:-1]
+        corners = self.corners(size)
         return mean_over_masks(
-            look, wanted, len(corners), lambda numbers: self.hidden(corners[numbers], (height, width)), hides=True
+            look, wanted, len(corners), lambda numbers: self.hidden(corners[numbers], size), hides=True
         )
 
-    def corners(self, size: tuple[int, int]) -> Int[Array, "windows 2"]:
-        """The upper left corner of each window; the last ones end at the picture's edge."""
+    def corners(self, size: tuple[int, ...]) -> Int[Array, "windows axes"]:
+        """The first corner of each window, upper left; the last ones end at the picture's edge."""
         starts = []
         for side, extent in zip(size, self._extent(size), strict=True):
             last, step = side - extent, max(1, round(self.step * side))
             starts.append(jnp.minimum(jnp.arange(math.ceil(last / step) + 1) * step, last))
-        rows, columns = jnp.meshgrid(*starts, indexing="ij")
-        return jnp.stack([rows.ravel(), columns.ravel()], -1)
+        return jnp.stack([each.ravel() for each in jnp.meshgrid(*starts, indexing="ij")], -1)
 
-    def hidden(self, corners: Int[Array, "m 2"], size: tuple[int, int]) -> Float[Array, "m height width"]:
+    def hidden(self, corners: Int[Array, "m axes"], size: tuple[int, ...]) -> Float[Array, " m *space"]:
         """1 where a window hides the picture, 0 elsewhere."""
         inside = [
             (jnp.arange(side)[None] >= start[:, None]) & (jnp.arange(side)[None] < start[:, None] + extent)
             for side, extent, start in zip(size, self._extent(size), corners.T, strict=True)
         ]
-        return (inside[0][:, :, None] & inside[1][:, None, :]).astype(jnp.float32)
+        product: Callable[..., Array] = jax.vmap(lambda *sides: functools.reduce(jnp.multiply, jnp.ix_(*sides)))
+        return product(*(each.astype(jnp.float32) for each in inside))
 
-    def _extent(self, size: tuple[int, int]) -> list[int]:
+    def _extent(self, size: tuple[int, ...]) -> list[int]:
         return [max(1, round(self.window * side)) for side in size]
