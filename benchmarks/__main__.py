@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import command_line, first_result, harness, machine, plots, report
+from benchmarks import command_line, first_result, harness, machine, methods, methods_harness, plots, report
 from benchmarks.setting import PRECISIONS, WORKLOADS, BenchmarkError, Case, Setting
 from benchmarks.side import CPU_SIDES, GPU_SIDES, SIDES
 from benchmarks.worker import Worker
@@ -20,6 +20,9 @@ from camjax.atomic import atomic_path
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 console = Console()
+METHODS = "methods"
+"""A workload with cases of its own; see `benchmarks.methods`."""
+
 BATCHES = {"cpu": "1,8,32", "gpu": "1,32,256,1024"}
 
 
@@ -29,7 +32,12 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; on CPU, float32.")] = "float32",
     batches: Annotated[str, typer.Option(help="Batch sizes.", show_default="1,8,32 or 1,32,256,1024")] = "",
-    workloads: Annotated[str, typer.Option(help="What to time.")] = ",".join(WORKLOADS),
+    workloads: Annotated[str, typer.Option(help=f"What to time: {', '.join((*WORKLOADS, METHODS))}.")] = ",".join(
+        WORKLOADS
+    ),
+    method_names: Annotated[
+        str, typer.Option("--methods", help="Of the workload methods, some.", show_default="all")
+    ] = "",
     sides: Annotated[str, typer.Option(help=f"Some of: {', '.join(SIDES)}.", show_default="all")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How many times each side is timed.")] = 9,
     seconds: Annotated[float, typer.Option(min=0, help="How long one of those lasts, about.")] = 1.0,
@@ -43,10 +51,16 @@ def run(
         raise BenchmarkError(f"device is cpu or gpu, precision one of {', '.join(PRECISIONS)}")
     names = _split(sides) or (CPU_SIDES if device == "cpu" else GPU_SIDES)
     harness.require(names, list(SIDES))
-    harness.require(_split(workloads), WORKLOADS)
+    harness.require(_split(workloads), (*WORKLOADS, METHODS))
     cases = [
-        Case(workload, int(batch)) for workload in _split(workloads) for batch in _split(batches or BATCHES[device])
+        Case(workload, int(batch))
+        for workload in WORKLOADS
+        if workload in _split(workloads)
+        for batch in _split(batches or BATCHES[device])
     ]
+    method_cases = methods.chosen(_split(method_names)) if METHODS in _split(workloads) else []
+    if method_cases and device != "cpu":
+        raise BenchmarkError("the workload methods is timed on the CPU only")
     described = machine.describe()
     with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder, console.status("") as status:
         weights = Path(folder, f"{model}.safetensors")
@@ -58,12 +72,15 @@ def run(
             **described,
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "setting": dataclasses.asdict(setting) | {"weights": "random", "rounds": rounds, "seconds": seconds},
-            "cases": harness.measure(setting, cases, names, **options),
+            "cases": harness.measure(setting, cases, names, **options) if cases else [],
         }
-        tell("the machine's limits, and camjax stage by stage")
-        _add_limits(result, setting, cases)
-        result["stages"] = _stages(setting, cases)
-        if processes:
+        if method_cases:
+            result["methods"] = methods_harness.measure(setting, method_cases, **options)
+        if cases:
+            tell("the machine's limits, and camjax stage by stage")
+            _add_limits(result, setting, cases)
+            result["stages"] = _stages(setting, cases)
+        if cases and processes:
             result["first_result"] = first_result.measure(setting, rounds=processes, report=tell)
             result["command_line"] = command_line.measure(rounds=processes, report=tell)
     with atomic_path(out / "result.json") as temporary:

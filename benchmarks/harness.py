@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import agreement
+from benchmarks.rounds import REFERENCE
 from benchmarks.setting import BenchmarkError, Case, Setting
 from benchmarks.side import SIDES
 from benchmarks.worker import Worker
 
-REFERENCE = "camjax"
 Report = Callable[[str], None]
 
 
@@ -93,12 +93,26 @@ def take_turns(
 ) -> dict[str, dict[str, Any]]:
     """Times what every side has prepared, once a round; `seconds`, `calls` and `peak_bytes` by side."""
     calls = {name: max(1, round(seconds / worker.ask("time", 1))) for name, worker in workers.items()}
+    return run_rounds(workers, calls, title, rounds=rounds, report=report)
+
+
+def run_rounds(
+    workers: Mapping[str, Worker],
+    calls: Mapping[str, int],
+    title: str,
+    *,
+    rounds: int,
+    report: Report,
+    warm: Mapping[str, bool] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The rounds of `take_turns`: so many calls a side, after one that does not count unless `warm` forbids it."""
     times: dict[str, list[float]] = {name: [] for name in workers}
     order = list(workers)
     for number in range(rounds):
         report(f"{title}: round {number + 1} of {rounds}")
         for name in order[number % len(order) :] + order[: number % len(order)]:
-            times[name].append(workers[name].ask("time", calls[name]))
+            warmed = () if warm is None else (warm[name],)
+            times[name].append(workers[name].ask("time", calls[name], *warmed))
     return {
         name: {"seconds": times[name], "calls": calls[name], "peak_bytes": worker.ask("peak_bytes")}
         for name, worker in workers.items()

@@ -7,31 +7,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import methods_report
 from benchmarks.anchors import ANCHORS
-from benchmarks.harness import REFERENCE
+from benchmarks.rounds import REFERENCE, quartiles, ratio
 
 Result = dict[str, Any]
 FLOOR = "matrix products"
-
-
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """First quartile, median, third."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    first, median, third = statistics.quantiles(values, n=4, method="inclusive")
-    return first, median, third
 
 
 def rate(case: Result, side: str) -> tuple[float, float, float]:
     """Images a second: first quartile, median, third."""
     first, median, third = quartiles(case["sides"][side]["seconds"])
     return case["batch"] / third, case["batch"] / median, case["batch"] / first
-
-
-def ratio(case: Result, side: str) -> tuple[float, float, float]:
-    """How many times faster camjax is than a side: quartiles of the rounds' own ratios."""
-    ours, theirs = case["sides"][REFERENCE]["seconds"], case["sides"][side]["seconds"]
-    return quartiles([other / one for one, other in zip(ours, theirs, strict=True)])
 
 
 def floor_share(case: Result) -> float | None:
@@ -127,8 +114,23 @@ def show(result: Result, console: Console) -> None:
         for row in rows(case):
             table.add_row(*row, style="bold" if row[0] == REFERENCE else "")
         console.print(table, "")
-    console.print(LEGEND, "", highlight=False)
+    if result["cases"]:
+        console.print(LEGEND, "", highlight=False)
+    if "methods" in result:
+        show_methods(result["methods"], console)
     for line in summary(result):
+        console.print(line, highlight=False)
+
+
+def show_methods(cases: list[Result], console: Console) -> None:
+    """The methods' table and targets, in the terminal."""
+    table = Table(*methods_report.HEADINGS, title="methods", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for case in cases:
+        for row in methods_report.rows(case):
+            table.add_row(*row, style="bold" if REFERENCE in row else "")
+    console.print(table, "")
+    console.print(methods_report.LEGEND, "", highlight=False)
+    for line in methods_report.targets(cases):
         console.print(line, highlight=False)
 
 
@@ -138,4 +140,8 @@ def markdown(result: Result) -> str:
     for case in result["cases"]:
         table = (HEADINGS, ["---"] * len(HEADINGS), *rows(case))
         lines += [f"**{case_title(case)}**", "", *("| " + " | ".join(cells) + " |" for cells in table), ""]
-    return "\n".join([*lines, LEGEND, "", *(f"- {line}" for line in summary(result)), ""])
+    if lines:
+        lines += [LEGEND, ""]
+    if "methods" in result:
+        lines += methods_report.markdown(result["methods"])
+    return "\n".join([*lines, *(f"- {line}" for line in summary(result)), ""])

@@ -116,6 +116,13 @@ PARTS: dict[str, Entry] = {
 }
 """Run in a process of its own as a side is, and never timed against one."""
 
+METHODS: dict[str, Entry] = {
+    "camjax methods": Entry("benchmarks.methods_jax", "CamjaxMethods", {}, (), "`make_explainer`, raw maps"),
+    "torchcam methods": Entry("benchmarks.methods_torch", "TorchCamMethods", {}, (), "raw maps, a call a class"),
+    "grad-cam methods": Entry("benchmarks.methods_torch", "GradCamMethods", {}, (), "its own maps, a call a class"),
+}
+"""The sides of the workload `methods`, which is timed by `benchmarks.methods_harness`."""
+
 CPU_SIDES = tuple(name for name in SIDES if name != "torch.compile max-autotune")
 GPU_SIDES = tuple(name for name in SIDES if name != "torch.compile frozen")
 

@@ -1,6 +1,8 @@
 """A side in a process of its own, so that no side's threads, memory or settings touch another's."""
 
 import contextlib
+import ctypes
+import gc
 import importlib
 import multiprocessing
 import os
@@ -11,8 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.methods import MethodCase
 from benchmarks.setting import COMPARED, BenchmarkError, Case, Setting
-from benchmarks.side import PARTS, SIDES, Program, Side
+from benchmarks.side import METHODS, PARTS, SIDES, Program, Side
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -25,7 +28,7 @@ class Worker:
     """The parent's end: every method waits for the side to answer.
 
     Args:
-        name: in `SIDES` or `PARTS`.
+        name: in `SIDES`, `PARTS` or `METHODS`.
         setting: for all its cases.
     """
 
@@ -102,7 +105,7 @@ def serve_once(name: str, setting: Setting, case: Case) -> None:
 
 
 def _create(name: str, setting: Setting) -> Side:
-    entry = (SIDES | PARTS)[name]
+    entry = (SIDES | PARTS | METHODS)[name]
     return getattr(importlib.import_module(entry.module), entry.class_name)(setting, **entry.options)
 
 
@@ -127,9 +130,10 @@ class _Server:
         self.program: Program | None = None
         self.peak_before = 0
 
-    def prepare(self, case: Case) -> tuple[float, dict[str, Any]]:
+    def prepare(self, case: Case | MethodCase, warm: bool = True) -> tuple[float, dict[str, Any]]:
         """Compiles and warms up; seconds until the first result, and the first `COMPARED` pictures of that result."""
         self.program = None
+        gc.collect()  # what the case before has held, hooks in circles too
         _forget_peak()
         self.peak_before = self.side.forget_peak_device_bytes()
         start = time.perf_counter()
@@ -137,12 +141,18 @@ class _Server:
         result = self.program.run()
         seconds = time.perf_counter() - start
         outputs = {name: array[:COMPARED] for name, array in self.program.fetch(result).items()}
-        self.program.run()
+        if warm:
+            self.program.run()
         return seconds, outputs
 
-    def time(self, calls: int) -> float:
-        """Seconds a call, over so many after one that is not counted."""
-        self.program.run()
+    def scale(self) -> float:
+        """What the time of a run is multiplied by."""
+        return self.program.scale
+
+    def time(self, calls: int, warm: bool = True) -> float:
+        """Seconds a call, over so many; after one that is not counted, if `warm`."""
+        if warm:
+            self.program.run()
         start = time.perf_counter()
         for _ in range(calls):
             self.program.run()
@@ -170,7 +180,9 @@ class _Server:
 
 
 def _forget_peak() -> None:
-    """Lets Linux count the peak of resident memory anew."""
+    """Lets Linux count the peak of resident memory anew, from what is in use."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc keeps what was freed; other libraries have no such call
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):  # not everywhere may a process write there
         CLEAR.write_text("5")
 
