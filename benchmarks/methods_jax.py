@@ -50,9 +50,8 @@ class CamjaxMethods(JaxSide):
         self.result = None
         jax.clear_caches()  # else the programs of all cases before would count as this one's memory
         method: Any = case.method
-        channels = layer_channels(self.model, case)
         scale = 1.0
-        if case.channels and not case.ours_whole and case.channels < channels:
+        if case.channels and not case.ours_whole and case.channels < (channels := layer_channels(self.model, case)):
             explain: Any = METHODS[case.method].explain
             variants = len(explain.coefficients) * explain.samples if isinstance(explain, Score) else 1
             scale = (1 + channels * variants) / (1 + case.channels * variants)

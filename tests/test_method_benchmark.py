@@ -20,6 +20,7 @@ CASES = [
     MethodCase("eigen-cam", batch=2, gradcam=Rival("EigenCAM"), unit="sign", classless=True),
     SHARED,
     MethodCase("score-cam", batch=1, torchcam=Rival("ScoreCAM", "mask", one_class=True), channels=4, unit="same"),
+    MethodCase("full-grad", "input", batch=1, gradcam=Rival("FullGrad", "scaled otherwise")),
 ]
 
 
@@ -63,6 +64,14 @@ def test_equal_maps_agree_also_of_fewer_classes():
     assert agree(outputs(), outputs(1)) == {"classes": 1.0, "maps": 0.0}
     turned = outputs() | {"maps": -outputs()["maps"], "negatives": outputs()["maps"]}
     assert agree(turned, outputs())["maps"] == 0
+
+
+def test_maps_that_are_zero_on_both_sides_agree_and_on_one_do_not():
+    zero = outputs() | {"maps": np.zeros_like(outputs()["maps"])}
+    agree = functools.partial(methods_harness.agree, "rival", Rival(""), outputs()["classes"])
+    assert agree(zero, zero)["maps"] == 0
+    with pytest.raises(BenchmarkError, match="other maps"):
+        agree(zero, outputs())
 
 
 @pytest.mark.parametrize(
