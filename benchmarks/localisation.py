@@ -61,8 +61,8 @@ EXCUSED = {
     **dict.fromkeys(("layer-cam", "element-wise", "grad-cam++", "smooth-grad-cam++"), POSITIVE_ONLY),
     "recipro-cam": "a map is CAM over the number of places plus the class's bias, which lifts or sinks all of it",
     "occlusion": (
-        "the cup is found, the cat is not: a window hides a fiftieth of the picture, probably too little for a class "
-        "that is seen by many parts; the map equals a loop in torch (`tests/parity/`)"
+        "the cup is found, the cat, which is seen by many parts, is not: behind windows of twice the sides the cup "
+        "reaches 99 and the cat 58; the map equals a loop in torch (`tests/parity/`)"
     ),
     "ss-cam": (
         "open: it claims the class; the noise has twice the width of a mask, and 2 samples may leave too much of it"
