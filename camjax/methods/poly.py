@@ -21,7 +21,7 @@ OUTLIERS = 0.001
 """The part of a channel's values, at either end, that does not scale its mask."""
 
 
-def poly_mask(activations: Float[Array, "*batch h w"], size: tuple[int, int]) -> Float[Array, "*batch height width"]:
+def poly_mask(activations: Float[Array, "*batch h w"], size: tuple[int, ...]) -> Float[Array, "*batch height width"]:
     """Channels as Poly-CAM's masks: less their smallest and over their largest value, cut to [0, 1], then resized.
 
     As in the authors' code, the divisor is the largest value as it is, not the spread.
@@ -62,7 +62,7 @@ class Poly:
 
         def found(*, hides: bool) -> Float[Array, "channels b k"]:
             def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m h w c"]:
-                masks = self.mask(jnp.moveaxis(jnp.take(grid, numbers, axis=-1), -1, 1), (size[0], size[1]))
+                masks = self.mask(jnp.moveaxis(jnp.take(grid, numbers, axis=-1), -1, 1), size)
                 shown = (1 - masks if hides else masks)[..., None]
                 return look.images[:, None] * shown.astype(look.images.dtype)
 

@@ -11,12 +11,9 @@ import pytest
 from toys import convolutional, uint8_images
 
 from camjax.explain.explainer import Explainer, make_explainer
-<<<<<<< HEAD
-from camjax.methods.method import ATTENTION
-=======
 from camjax.methods.group import Group
+from camjax.methods.method import ATTENTION
 from camjax.methods.optimised import Optimised
->>>>>>> 2f24ed6 (Add Group-CAM, Poly-CAM and Opti-CAM, and the fusion in which fine maps refine coarse ones)
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.registry import METHODS, MethodError
 from camjax.methods.rules import steepest
