@@ -8,8 +8,11 @@ from camjax.methods.attention import LeGrad, Relevance, Rollout
 from camjax.methods.class_free import ClassFree, eigen_cam, fem, kpca_cam
 from camjax.methods.full import FullGrad
 from camjax.methods.gradient import Contrast, Gradient, GuidedCam
+from camjax.methods.group import Group
 from camjax.methods.method import ATTENTION, LAYER, Method
+from camjax.methods.optimised import Optimised
 from camjax.methods.path import Integrated, SmoothGradient
+from camjax.methods.poly import Poly
 from camjax.methods.rules import (
     eigen_grad_cam,
     element_wise,
@@ -173,6 +176,34 @@ METHODS: dict[str, Method] = {
             Score(coefficients=tuple(sum(range(1, n + 1)) / 10 for n in range(1, 11))),
             passes=f"1 forward, 10 more {CHANNEL}",
             unit=ACTIVATION,
+        ),
+        Method(
+            "group-cam",
+            "groups of Grad-CAM's weighed channels as masks, weighed by how far they raise a blurred picture's score",
+            "Zhang et al. 2021, arXiv:2103.13859",
+            Group(),
+            passes="2 forward, 1 backward to the layer, 32 more forward for each class",
+            unit="probability",
+        ),
+        Method(
+            "poly-cam",
+            "channels of several layers, weighed by the score of the picture seen through them, the fine refining the "
+            "coarse",
+            "Englebert et al. 2022, arXiv:2204.13359",
+            Poly(),
+            passes=f"1 forward, 1 more {CHANNEL} of each layer",
+            needs="layers of several sizes that lie on the image",
+            unit=ACTIVATION,
+            fusion="refine",
+        ),
+        Method(
+            "opti-cam",
+            "channels weighed so that the picture seen through their sum keeps most of the score",
+            "Zhang et al. 2023, arXiv:2301.07002",
+            Optimised(),
+            passes="1 forward, 50 more forward and backward for each class",
+            needs=f"{LAYER}; {DIFFERENTIABLE}",
+            unit="1",
         ),
         Method(
             "ablation-cam",

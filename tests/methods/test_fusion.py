@@ -16,13 +16,13 @@ from camjax import LayerError
 from camjax.core.maps import normalize_maps, upsample
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import normalize_images
-from camjax.methods.fusion import FUSIONS
+from camjax.methods.fusion import FUSIONS, fuse
 from camjax.methods.registry import MethodError
 
 LAYERS = ("first", "middle", "last")
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", [fusion for fusion in FUSIONS if fusion != "refine"])
 @pytest.mark.parametrize("method", ["grad-cam", "eigen-cam"])
 def test_equals_the_layers_one_by_one(method, fusion):
     model, pictures = convolutional(), uint8_images(2, 16, 12)
@@ -33,6 +33,14 @@ def test_equals_the_layers_one_by_one(method, fusion):
     np.testing.assert_allclose(found.maps, expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(found.classes, single[-1].classes)
     assert np.ptp(expected) > 0.1
+
+
+def test_the_fine_refine_the_coarse():
+    coarse, fine = jnp.asarray([[1.0, -2.0]]), jnp.asarray([[1.0, 3.0, 5.0, 5.0]])
+    # The coarse one resized is (1, 3/4, 1/4, 0), the fine one's neighbourhoods (2, 11/4, 17/4, 5).
+    expected = [[1 / 2, 3 / 2.75 * 3 / 4, 5 / 4.25 / 4, 0.0]]
+    np.testing.assert_allclose(fuse([fine, coarse], "refine"), expected, rtol=1e-6)
+    np.testing.assert_array_equal(fuse([coarse], "refine"), [[1.0, 0.0]])
 
 
 def test_what_layers_share_is_computed_once():

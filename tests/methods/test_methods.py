@@ -11,7 +11,9 @@ import pytest
 from toys import convolutional, uint8_images
 
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.methods.group import Group
 from camjax.methods.method import ATTENTION
+from camjax.methods.optimised import Optimised
 from camjax.methods.path import Integrated, SmoothGradient
 from camjax.methods.registry import METHODS, MethodError
 from camjax.methods.rules import steepest
@@ -23,6 +25,8 @@ NAMES = tuple(name for name, method in METHODS.items() if not method.fusion and 
 AT_ANY_LAYER = tuple(name for name in NAMES if name not in ("cam", "lift-cam"))
 FEW = {
     "ss-cam": Score(samples=3, std=0.5),
+    "group-cam": Group(groups=3, kernel=7, std=2.0),
+    "opti-cam": Optimised(steps=3),
     "rise": Rise(samples=40, cells=4),
     "smooth-grad": SmoothGradient(steepest, samples=3),
     "integrated-gradients": Integrated(steps=4),
@@ -62,7 +66,7 @@ def test_classes_and_pictures_in_one_call_equal_one_by_one(layer):
     pictures = uint8_images(2, 16, 12)
     together = all_maps(layer)(pictures, jnp.asarray(CLASSES))
     for name, maps in together.items():
-        of_input = METHODS[name].layer == "input" or name == "guided-grad-cam"
+        of_input = METHODS[name].layer == "input" or name in ("guided-grad-cam", "group-cam", "opti-cam")
         assert maps.shape == ((2, 3, 16, 12) if of_input else (2, 3, 8, 6))
         assert np.isfinite(maps).all(), name
         assert np.ptp(maps) > 0, name
@@ -91,6 +95,8 @@ OF_EACH_KIND = [
     "eigen-grad-cam",
     "eigen-cam",
     "score-cam",
+    "group-cam",
+    "opti-cam",
     "ablation-cam",
     "recipro-cam",
     "rise",

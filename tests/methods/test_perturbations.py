@@ -14,7 +14,10 @@ from camjax.core.model import LinearHead, Model, TokenGrid
 from camjax.core.names import named_array
 from camjax.explain.explainer import make_explainer
 from camjax.methods.ablation import Ablation, Lift, Recipro
+from camjax.methods.group import Group
+from camjax.methods.optimised import Optimised
 from camjax.methods.path import Integrated, SmoothGradient
+from camjax.methods.poly import Poly
 from camjax.methods.registry import METHODS
 from camjax.methods.rules import steepest
 from camjax.methods.score import Score, mask
@@ -235,6 +238,14 @@ def test_all_classes_share_score_cams_passes(classes):
     text = compiled(Score(), convolutional(), "middle", batch=2, classes=jnp.asarray(classes), room=4)
     assert convolutions(text) == (6, 3)
     assert rounds(text) == [CHANNELS // 2]
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
+    asked = functools.partial(compiled, model=convolutional(), layer="middle", classes=jnp.arange(k), room=3)
+    assert rounds(asked(Poly())) == [CHANNELS // 3]
+    assert rounds(asked(Group(groups=CHANNELS))) == [CHANNELS // (3 // k)]
+    assert rounds(asked(Optimised(steps=4))) == [4]  # the classes side by side
 
 
 def test_all_masks_never_exist_at_once():
