@@ -45,10 +45,11 @@ class Group:
         """See `camjax.methods.registry.Explain`."""
         tail = look.tail(look.images)
         gradients, seen = pulled_back(tail, wanted)(tail.activations)
-        weights = jax.vmap(tail.grid, 1, 1)(gradients).mean((2, 3))  # (b, k, c)
+        weights = jax.vmap(tail.grid, 1, 1)(gradients)
+        weights = weights.mean(tuple(range(2, weights.ndim - 1)))  # (b, k, c)
         grid = tail.grid(tail.activations)
         target = wanted.target if self.target is None else self.target
-        (height, width), (b, k, channels) = look.images.shape[1:3], weights.shape
+        size, (b, k, channels) = look.images.shape[1:-1], weights.shape
         members = jnp.asarray(self.members(channels), grid.dtype)
         blurred = self.blurred(look.images)
         base = scores_at(scores_of_images(look, target, blurred[:, None])[0], seen.classes)
@@ -57,14 +58,15 @@ class Group:
             numbers, real = chunk
             m = len(numbers)
             shares = weights[:, :, None] * members[numbers][None, None]  # (b, k, m, c)
-            masks = mask(self.kept(jnp.einsum("bhwc,bkmc->bkmhw", grid, shares, precision="highest")), (height, width))
-            shown = masks.reshape(b, k * m, height, width, 1).astype(look.images.dtype)
+            sums = jnp.einsum("b...c,bkmc->bkm...", grid, shares, precision="highest")
+            masks = mask(self.kept(sums, len(size)), size)
+            shown = masks.reshape(b, k * m, *size, 1).astype(look.images.dtype)
             mixed = look.images[:, None] * shown + blurred[:, None] * (1 - shown)
             found = own_scores(look, target, mixed, jnp.repeat(seen.classes, m, 1)).reshape(b, k, m)
             rise = (found - base[..., None]) * real.astype(found.dtype)[None, None]
-            return total + jnp.einsum("bkm,bkmhw->bkhw", rise, masks, precision="highest"), None
+            return total + jnp.einsum("bkm,bkm...->bk...", rise, masks, precision="highest"), None
 
-        zeros = varying_like(jnp.zeros((b, k, height, width), seen.scores.dtype), seen.scores)
+        zeros = varying_like(jnp.zeros((b, k, *size), seen.scores.dtype), seen.scores)
         chunks = chunks_of(len(members), max(1, at_a_time(look) // k))
         total, _ = lax.scan(add, zeros, chunks)
         return answer(seen.outputs, seen.scores, seen.classes, total)
@@ -75,16 +77,15 @@ class Group:
         group = np.arange(channels) // each
         return (group[None] == np.arange(group[-1] + 1)[:, None]).astype(np.float32)
 
-    def kept(self, sums: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
-        """What is positive and above the quantile of each map, else 0."""
+    def kept(self, sums: Float[Array, "*batch_and_space"], axes: int) -> Float[Array, "*batch_and_space"]:
+        """What is positive and above the quantile of each map, whose places are so many last axes, else 0."""
         positive = jax.nn.relu(sums)
-        flat = positive.reshape(*positive.shape[:-2], -1)
-        limit = jnp.quantile(flat, self.dropped, axis=-1)[..., None, None]
+        limit = jnp.quantile(positive, self.dropped, axis=tuple(range(-axes, 0)), keepdims=True)
         return jnp.where(positive > limit, positive, 0)
 
-    def blurred(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def blurred(self, images: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
         """Pictures under a Gaussian, mirrored at their edges."""
-        for axis in (1, 2):
+        for axis in range(1, images.ndim - 1):
             smooth = jnp.asarray(self._smoothing(images.shape[axis]), images.dtype)
             images = jnp.moveaxis(jnp.tensordot(images, smooth, (axis, 1), precision="highest"), -1, axis)
         return images

@@ -56,20 +56,20 @@ class Optimised:
         tail, outputs, scores, classes = clean_pass(look, wanted)
         grid = jax.nn.relu(tail.grid(tail.activations))
 
-        def explain(numbers: Int[Array, " m"]) -> Float[Array, "m b height width"]:
+        def explain(numbers: Int[Array, " m"]) -> Float[Array, "m b *size"]:
             return jnp.moveaxis(self._maps(look, wanted.target, grid, classes[:, numbers]), 1, 0)
 
         maps = in_chunks(explain, classes.shape[1], at_a_time(look))
         return answer(outputs, scores, classes, jnp.moveaxis(maps, 0, 1))
 
     def _maps(
-        self, look: Look, target: Target, grid: Float[Array, "b h w c"], classes: Int[Array, "b m"]
-    ) -> Float[Array, "b m height width"]:
+        self, look: Look, target: Target, grid: Float[Array, "b *space c"], classes: Int[Array, "b m"]
+    ) -> Float[Array, "b m *size"]:
         """The masks of some classes, by as many optimisations side by side."""
-        height, width = look.images.shape[1:3]
+        size = look.images.shape[1:-1]
 
-        def masks_of(weights: Float[Array, "b m c"]) -> Float[Array, "b m height width"]:
-            return mask(jax.vmap(jax.vmap(weighed, (None, 0)))(grid, jax.nn.softmax(weights)), (height, width))
+        def masks_of(weights: Float[Array, "b m c"]) -> Float[Array, "b m *size"]:
+            return mask(jax.vmap(jax.vmap(weighed, (None, 0)))(grid, jax.nn.softmax(weights)), size)
 
         def loss(weights: Float[Array, "b m c"]) -> Float[Array, ""]:
             shown = masks_of(weights)[..., None].astype(look.images.dtype)

@@ -10,7 +10,7 @@ from camjax.methods.target import Target, scores_at
 
 
 def own_scores(
-    look: Look, target: Target, images: Float[Array, "b k h w c"], classes: Int[Array, "b k"]
+    look: Look, target: Target, images: Float[Array, "b k *space c"], classes: Int[Array, "b k"]
 ) -> Float[Array, "b k"]:
     """The score of each class in the copy of the picture that is its own; NaN for one that does not exist.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from camjax.core.maps import upsample
+from camjax.core.maps import resize_space
 from camjax.core.result import CamResult
 from camjax.methods.clean import clean_pass
 from camjax.methods.loops import scores_of_copies
@@ -21,19 +21,18 @@ OUTLIERS = 0.001
 """The part of a channel's values, at either end, that does not scale its mask."""
 
 
-def poly_mask(activations: Float[Array, "*batch h w"], size: tuple[int, ...]) -> Float[Array, "*batch height width"]:
+def poly_mask(activations: Float[Array, "*batch_and_space"], size: tuple[int, ...]) -> Float[Array, "*batch_and_size"]:
     """Channels as Poly-CAM's masks: less their smallest and over their largest value, cut to [0, 1], then resized.
 
     As in the authors' code, the divisor is the largest value as it is, not the spread.
 
     Args:
         activations: of one channel each.
-        size: (height, width) of the pictures.
+        size: (height, width) of the pictures; as many sides as a channel has axes.
     """
-    flat = activations.reshape(*activations.shape[:-2], -1)
-    ends = jnp.asarray([OUTLIERS, 1 - OUTLIERS], flat.dtype)
-    low, high = (each[..., None, None] for each in jnp.quantile(flat, ends, axis=-1))
-    return upsample(jnp.clip((activations - low) / jnp.maximum(high, 1e-12), 0, 1), size, "bilinear")
+    ends = jnp.asarray([OUTLIERS, 1 - OUTLIERS], activations.dtype)
+    low, high = jnp.quantile(activations, ends, axis=tuple(range(-len(size), 0)), keepdims=True)
+    return resize_space(jnp.clip((activations - low) / jnp.maximum(high, 1e-12), 0, 1), size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +57,10 @@ class Poly:
         tail, outputs, scores, classes = clean_pass(look, wanted)
         target = wanted.target if self.target is None else self.target
         grid = tail.grid(tail.activations)
-        size, channels = look.images.shape[1:3], grid.shape[-1]
+        size, channels = look.images.shape[1:-1], grid.shape[-1]
 
         def found(*, hides: bool) -> Float[Array, "channels b k"]:
-            def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m h w c"]:
+            def copies(numbers: Int[Array, " m"]) -> Float[Array, "b m *space c"]:
                 masks = self.mask(jnp.moveaxis(jnp.take(grid, numbers, axis=-1), -1, 1), size)
                 shown = (1 - masks if hides else masks)[..., None]
                 return look.images[:, None] * shown.astype(look.images.dtype)

@@ -131,7 +131,7 @@ def test_every_method_gives_a_map_of_its_layers_shape(space):
         if method.explain is not None and method.needs != ATTENTION:  # that is of tokens, not of places
             explain = few(name).explain
             maps = jax.eval_shape(lambda x, n=name, e=explain: e(look_at(n, x), WANTED).maps, inputs(space))
-            of_input = method.layer == "input" or name == "guided-grad-cam"
+            of_input = method.layer == "input" or name in ("guided-grad-cam", "group-cam", "opti-cam")
             assert maps.shape == (2, 2, *(space if of_input else (side // 2 for side in space))), name
 
 
