@@ -72,7 +72,8 @@ def assert_equals(model, module, size, *, others=(), at=None):
     """
     pixels, classes = images(2, *size), np.asarray([1, 3])
     logits, expected = torch_layers(module, pixels, classes)
-    names = [name for name in layers(model, (2, *size, 3)) if name in expected]
+    # A head's layers are (b, c) here and may be (b, c, 1, 1) there.
+    names = [name for name, value in layers(model, (2, *size, 3)).items() if name in expected and value.ndim == 4]
     kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d)
     wanted = {name for name, layer in module.named_modules() if isinstance(layer, kinds) and name in expected}
     assert wanted - {*others} <= {*names}
