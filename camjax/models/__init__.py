@@ -6,13 +6,13 @@ The modules are ordinary NNX modules, in evaluation mode until `train()` is call
     logits = network(images)
 """
 
-from camjax.models.efficientnet import EfficientNetLite, EfficientNetLiteConfig
+from camjax.models.efficientnet import EfficientNet, EfficientNetConfig
 from camjax.models.resnet import ResNet, ResNetConfig
 from camjax.models.resnet_v2 import ResNetV2, ResNetV2Config
 
 __all__ = [
-    "EfficientNetLite",
-    "EfficientNetLiteConfig",
+    "EfficientNet",
+    "EfficientNetConfig",
     "ResNet",
     "ResNetConfig",
     "ResNetV2",

@@ -1,14 +1,15 @@
-"""EfficientNet-Lite (Tan & Le 2019, in the Lite form of TensorFlow's TPU models): no squeeze-and-excitation, ReLU6.
+"""EfficientNet and EfficientNet-Lite (Tan & Le 2019), and MobileNetV2 (Sandler et al. 2018), from one definition.
 
-Two architectures have the same parameters and compute differently: timm's `tf_efficientnet_lite0`, with the padding and
-epsilon of the TensorFlow network whose weights it has, and its `efficientnet_lite0`, trained in PyTorch with PyTorch's.
+Several architectures have the same parameters and compute differently: timm's `tf_efficientnet_…`, with the padding and
+epsilon of the TensorFlow networks whose weights they have, and its `efficientnet_…`, trained in PyTorch with PyTorch's.
 """
 
 import dataclasses
 import functools
+import math
 import types
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from flax import nnx
@@ -17,17 +18,20 @@ from jaxtyping import Float
 
 from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
+from camjax.models.efficientnet_layouts import LAYOUTS
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear
-from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
+from camjax.models.mobile_blocks import DepthwiseSeparable, InvertedResidual, Layers
 from camjax.models.network import Network
 
 PADDINGS = {"same": "SAME", "symmetric": None}
 """TensorFlow's padding and PyTorch's, as `Conv` takes them; they differ where the stride is not 1."""
 
+ACTIVATIONS = {"relu6": jax.nn.relu6, "silu": jax.nn.silu}
+
 
 @dataclasses.dataclass(frozen=True)
-class EfficientNetLiteConfig:
+class EfficientNetConfig:
     """The stages of the network, one entry of each tuple a stage.
 
     Attributes:
@@ -41,6 +45,8 @@ class EfficientNetLiteConfig:
         num_classes: outputs of the linear head.
         padding: `"same"` as TensorFlow pads, or `"symmetric"` as PyTorch does.
         eps: of every normalisation.
+        activation: `"relu6"` or `"silu"`.
+        squeeze: how many channels that enter a block make one inside its squeeze-and-excitation; 0 is no such layer.
     """
 
     depths: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
@@ -53,63 +59,16 @@ class EfficientNetLiteConfig:
     num_classes: int = 1000
     padding: str = "same"
     eps: float = 1e-3
+    activation: str = "relu6"
+    squeeze: int = 0
 
 
-class DepthwiseSeparable(nnx.Module):
-    """Filter each channel by itself, then mix them; a shortcut where the shapes agree."""
-
-    norms = types.MappingProxyType({"conv_dw": "bn1", "conv_pw": "bn2"})
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, layers: "Layers") -> None:
-        self.conv_dw = layers.conv(inputs, inputs, size, stride=stride, groups=inputs)
-        self.bn1 = layers.norm(inputs, activation=jax.nn.relu6)
-        self.conv_pw = layers.conv(inputs, outputs, 1)
-        self.bn2 = layers.norm(outputs)
-        self.residual = stride == 1 and inputs == outputs
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """The block's features."""
-        y = self.bn1(self.conv_dw(x))
-        y = self.bn2(self.conv_pw(y))
-        return x + y if self.residual else y
-
-
-class InvertedResidual(nnx.Module):
-    """Widen, filter each channel by itself, narrow; a shortcut where the shapes agree."""
-
-    norms = types.MappingProxyType({"conv_pw": "bn1", "conv_dw": "bn2", "conv_pwl": "bn3"})
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, layers: "Layers") -> None:
-        inner = inputs * expansion
-        self.conv_pw = layers.conv(inputs, inner, 1)
-        self.bn1 = layers.norm(inner, activation=jax.nn.relu6)
-        self.conv_dw = layers.conv(inner, inner, size, stride=stride, groups=inner)
-        self.bn2 = layers.norm(inner, activation=jax.nn.relu6)
-        self.conv_pwl = layers.conv(inner, outputs, 1)
-        self.bn3 = layers.norm(outputs)
-        self.residual = stride == 1 and inputs == outputs
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """The block's features."""
-        y = self.bn1(self.conv_pw(x))
-        y = self.bn2(self.conv_dw(y))
-        y = self.bn3(self.conv_pwl(y))
-        return x + y if self.residual else y
-
-
-class Layers(NamedTuple):
-    """How a config makes its layers."""
-
-    conv: Callable[..., Conv]
-    norm: Callable[..., BatchNorm]
-
-
-class EfficientNetLite(Network):
+class EfficientNet(Network):
     """The network, its modules named as timm names them.
 
-    Its stages: `bn1` (after the first convolution, its normalisation and ReLU6; stride 2), `blocks.0` to `blocks.6`
-    (each one's output, which has no ReLU; strides 2, 4, 8, 16, 16, 32 and 32) and `bn2` (after the last convolution,
-    its normalisation and ReLU6; stride 32).
+    Its stages: `bn1` (after the first convolution, its normalisation and activation; stride 2), `blocks.0` and so on
+    (each one's output, which has no activation; strides 2, 4, 8, 16, 16, 32 and 32) and `bn2` (after the last
+    convolution, its normalisation and activation; stride 32).
 
     Args:
         config: its stages.
@@ -120,13 +79,16 @@ class EfficientNetLite(Network):
     linear = "classifier"
     norms = types.MappingProxyType({"conv_stem": "bn1", "conv_head": "bn2"})
 
-    def __init__(self, config: EfficientNetLiteConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs) -> None:
+        activation = ACTIVATIONS[config.activation]
         layers = Layers(
             functools.partial(Conv, padding=PADDINGS[config.padding], rngs=rngs),
             functools.partial(BatchNorm, eps=config.eps),
+            activation,
+            (lambda inputs: max(1, inputs // config.squeeze)) if config.squeeze else None,
         )
         self.conv_stem = layers.conv(3, config.stem_width, 3, stride=2)
-        self.bn1 = layers.norm(config.stem_width, activation=jax.nn.relu6)
+        self.bn1 = layers.norm(config.stem_width, activation=activation)
         blocks = []
         inputs = config.stem_width
         for size, stride, expansion, outputs, depth in zip(
@@ -143,7 +105,7 @@ class EfficientNetLite(Network):
             blocks.append(Chain(stage))
         self.blocks = nnx.List(blocks)
         self.conv_head = layers.conv(inputs, config.head_width, 1)
-        self.bn2 = layers.norm(config.head_width, activation=jax.nn.relu6)
+        self.bn2 = layers.norm(config.head_width, activation=activation)
         self.classifier = Linear(config.head_width, config.num_classes, rngs=rngs)
         self.order = ("bn1", *(f"blocks.{number}" for number in range(len(blocks))), "bn2")
 
@@ -153,36 +115,7 @@ class EfficientNetLite(Network):
         return super().stage(name, x)
 
 
-def timm_table(config: EfficientNetLiteConfig) -> Table:
-    """Names of timm, which are ours."""
-    table = conv("conv_stem", "conv_stem") | batch_norm("bn1", "bn1")
-    for _, _, block, layers in _blocks(config):
-        for name, norm in layers.items():
-            table |= conv(f"{block}.{name}", f"{block}.{name}") | batch_norm(f"{block}.{norm}", f"{block}.{norm}")
-    return table | conv("conv_head", "conv_head") | batch_norm("bn2", "bn2") | linear("classifier", "classifier")
-
-
-def efficientnet_pytorch_table(config: EfficientNetLiteConfig) -> Table:
-    """The names of efficientnet-pytorch and its Lite sibling (`_blocks.N`, counted through)."""
-    table = conv("conv_stem", "_conv_stem") | batch_norm("bn1", "_bn0")
-    names = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
-    for number, expanded, block, layers in _blocks(config):
-        for (name, norm), (their_conv, their_norm) in zip(layers.items(), names[not expanded :], strict=True):
-            table |= conv(f"{block}.{name}", f"_blocks.{number}.{their_conv}")
-            table |= batch_norm(f"{block}.{norm}", f"_blocks.{number}.{their_norm}")
-    return table | conv("conv_head", "_conv_head") | batch_norm("bn2", "_bn1") | linear("classifier", "_fc")
-
-
-def _blocks(config: EfficientNetLiteConfig) -> Iterator[tuple[int, bool, str, Mapping[str, str]]]:
-    """Every block's number, whether it widens, its name, and its convolutions with their normalisations."""
-    places = [(stage, index) for stage, depth in enumerate(config.depths) for index in range(depth)]
-    for number, (stage, index) in enumerate(places):
-        expanded = config.expansions[stage] != 1
-        layers = InvertedResidual.norms if expanded else DepthwiseSeparable.norms
-        yield number, expanded, f"blocks.{stage}.{index}", layers
-
-
-def check_config(config: EfficientNetLiteConfig) -> None:
+def check_config(config: EfficientNetConfig) -> None:
     """Bounds of a config that was read from a file."""
     stages = (config.depths, config.kernel_sizes, config.strides, config.expansions, config.widths)
     if not config.depths or len({len(values) for values in stages}) != 1:
@@ -195,39 +128,113 @@ def check_config(config: EfficientNetLiteConfig) -> None:
     within("strides and expansions", (*config.strides, *config.expansions), 1, 16)
     within("widths", (*config.widths, config.stem_width, config.head_width), 1, 1 << 14)
     within("eps", config.eps, 0, 1)
-    if config.padding not in PADDINGS:
-        raise ValueError(f"padding {config.padding!r} is not one of {', '.join(PADDINGS)}")
+    within("squeeze", config.squeeze, 0, 1 << 10)
+    for field, known in (("padding", PADDINGS), ("activation", ACTIVATIONS)):
+        if getattr(config, field) not in known:
+            raise ValueError(f"{field} {getattr(config, field)!r} is not one of {', '.join(known)}")
+
+
+def from_timm(config: EfficientNetConfig, arguments: Mapping[str, Any]) -> EfficientNetConfig:
+    """The config that timm's `model_args` leave as it is, or a refusal of what camjax does not compute."""
+    activation = "swish" if arguments.get("act_layer") == "swish" and config.activation == "silu" else config.activation
+    read = timm_arguments(
+        act_layer=activation,
+        norm_layer="batchnorm",
+        output_stride=32,
+        bn_eps=config.eps,
+        pad_type="same" if config.padding == "same" else "",
+    )
+    return read(config, arguments)
 
 
 FAMILY = Family(
-    name="efficientnet_lite",
-    title="EfficientNet-Lite (Tan & Le 2019)",
-    config=EfficientNetLiteConfig,
-    module=EfficientNetLite,
-    layouts={
-        "timm": Layout(timm_table, classes_of("classifier.weight")),
-        "efficientnet-pytorch": Layout(
-            efficientnet_pytorch_table,
-            classes_of("_fc.weight"),
-            holds=lambda config: (config.padding, config.eps) == ("same", 1e-3),
-        ),
-    },
+    name="efficientnet",
+    title="EfficientNet, EfficientNet-Lite (Tan & Le 2019), MobileNetV2 (Sandler et al. 2018)",
+    config=EfficientNetConfig,
+    module=EfficientNet,
+    layouts=LAYOUTS,
     check=check_config,
-    from_timm=timm_arguments(act_layer="relu6", norm_layer="batchnorm", output_stride=32),
+    from_timm=from_timm,
 )
 
-_halves = (0.5, 0.5, 0.5)
+
+def _wider(channels: int, factor: float) -> int:
+    """So many times the channels, as a multiple of 8 that is at most a tenth below."""
+    exact = channels * factor
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * exact else rounded
+
+
+def scaled(config: EfficientNetConfig, width: float, depth: float, *, ends: bool) -> EfficientNetConfig:
+    """A larger network.
+
+    Args:
+        config: the one that it is made of.
+        width: factor of all channels.
+        depth: factor of all stages' blocks.
+        ends: also scale the first and last convolution, and how many blocks the first and last stage have.
+    """
+    middle = slice(None) if ends else slice(1, -1)
+    depths = list(config.depths)
+    depths[middle] = [math.ceil(blocks * depth) for blocks in depths[middle]]
+    return dataclasses.replace(
+        config,
+        depths=tuple(depths),
+        widths=tuple(_wider(channels, width) for channels in config.widths),
+        stem_width=_wider(config.stem_width, width) if ends else config.stem_width,
+        head_width=_wider(config.head_width, width) if ends else config.head_width,
+    )
+
+
+_bicubic = Preprocess(interpolation="bicubic")
+_halves = dataclasses.replace(_bicubic, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_LITE = EfficientNetConfig(padding="symmetric", eps=1e-5)
+_FULL = dataclasses.replace(_LITE, activation="silu", squeeze=4)
+_MOBILE = dataclasses.replace(
+    _LITE, depths=(1, 2, 3, 4, 3, 3, 1), kernel_sizes=(3,) * 7, widths=(16, 24, 32, 64, 96, 160, 320)
+)
+_tensorflow = functools.partial(dataclasses.replace, padding="same", eps=1e-3)
+_FACTORS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8), (1.6, 2.2), (1.8, 2.6), (2.0, 3.1))
+_CROPS = ((224, 0.875), (240, 0.882), (260, 0.89), (300, 0.904), (380, 0.922), (456, 0.934), (528, 0.942), (600, 0.949))
+_TIMMS_CROPS = ((224, 0.875), (224, 0.875), (256, 0.875), (288, 0.875), (320, 0.875), (448, 1.0), *_CROPS[6:])
+_LITE_CROPS = (*_CROPS[:4], (380, 0.92))
+
+
+def _cropped(preprocess: Preprocess, crop: tuple[int, float]) -> Preprocess:
+    return dataclasses.replace(preprocess, input_size=(crop[0], crop[0]), crop_pct=crop[1])
+
+
+def _lite(number: int) -> tuple[Architecture, Architecture]:
+    config = scaled(_LITE, *_FACTORS[number], ends=False)
+    theirs = dataclasses.replace(_halves, interpolation="bicubic" if number < 3 else "bilinear")
+    return (
+        Architecture(f"efficientnet_lite{number}", FAMILY, config, _cropped(_bicubic, _CROPS[number])),
+        Architecture(
+            f"tf_efficientnet_lite{number}", FAMILY, _tensorflow(config), _cropped(theirs, _LITE_CROPS[number])
+        ),
+    )
+
+
+def _full(number: int) -> tuple[Architecture, Architecture]:
+    config = scaled(_FULL, *_FACTORS[number], ends=True)
+    return (
+        Architecture(f"efficientnet_b{number}", FAMILY, config, _cropped(_bicubic, _TIMMS_CROPS[number])),
+        Architecture(f"tf_efficientnet_b{number}", FAMILY, _tensorflow(config), _cropped(_bicubic, _CROPS[number])),
+    )
+
+
+def _mobile(name: str, width: float, depth: float, *, ends: bool) -> Architecture:
+    config = scaled(_MOBILE, width, depth, ends=ends)
+    config = dataclasses.replace(config, head_width=max(1280, config.head_width))
+    return Architecture(f"mobilenetv2_{name}", FAMILY, config, _bicubic)
+
+
 ARCHITECTURES = (
-    Architecture(
-        "efficientnet_lite0",
-        family=FAMILY,
-        config=EfficientNetLiteConfig(padding="symmetric", eps=1e-5),
-        preprocess=Preprocess(interpolation="bicubic"),
-    ),
-    Architecture(
-        "tf_efficientnet_lite0",
-        family=FAMILY,
-        config=EfficientNetLiteConfig(padding="same", eps=1e-3),
-        preprocess=Preprocess(interpolation="bicubic", mean=_halves, std=_halves),
-    ),
+    *(member for number in range(5) for member in _lite(number)),
+    *(member for number in range(8) for member in _full(number)),
+    _mobile("050", 0.5, 1.0, ends=True),
+    _mobile("100", 1.0, 1.0, ends=True),
+    _mobile("140", 1.4, 1.0, ends=True),
+    _mobile("110d", 1.1, 1.2, ends=False),
+    _mobile("120d", 1.2, 1.4, ends=False),
 )

@@ -37,12 +37,13 @@ def test_timm_says_the_same(source):
     assert (theirs.mean, theirs.std, theirs.interpolation) == (source.mean, source.std, source.interpolation)
     assert theirs.num_classes == 1000
     assert source.name.split(".")[0] == source.architecture
-    # The rule of weights/README.md: the size and crop that timm names for 224 pixels, be it for training or for tests.
-    size, crop = theirs.input_size[-2:], theirs.crop_pct
-    if size != (224, 224):
-        size, crop = theirs.test_input_size[-2:], theirs.test_crop_pct
-    assert (size, crop) == ((224, 224), source.crop_pct)
-    assert source.input_size == size
+    # The rule of weights/README.md: the size and crop that timm names for 224 pixels, be it for training or for tests,
+    # and where it names none, those of training.
+    sizes = {theirs.input_size[-2:]: theirs.crop_pct}
+    if theirs.test_input_size:
+        sizes.setdefault(theirs.test_input_size[-2:], theirs.test_crop_pct)
+    size = (224, 224) if (224, 224) in sizes else theirs.input_size[-2:]
+    assert (source.input_size, source.crop_pct) == (size, sizes[size])
 
 
 @pytest.mark.parametrize("architecture", RESNETS)
