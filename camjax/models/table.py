@@ -6,8 +6,8 @@ from camjax.models.registry import ARCHITECTURES, FAMILIES
 HEAD = """# Networks
 
 Made from the registry by `python -m camjax.models.table`; do not edit. `camjax models` lists the weights of these that
-load by name. The layer is the one that is explained where nobody asks for another; `cam` needs global average pooling
-and one linear layer behind it, every other method takes any network.
+load by name. The layer is the one of the first name that is explained where nobody asks for another; `cam` needs global
+average pooling and one linear layer behind it, every other method takes any network.
 """
 
 
@@ -19,10 +19,9 @@ def page() -> str:
 
 def _row(family: Family) -> str:
     members = [one for one in ARCHITECTURES.values() if one.family is family]
-    models = [family.outline(one.config) for one in members]
-    layers = dict.fromkeys(f"`{model.layer}`" for model in models)
-    fits = "yes" if all(model.head is not None for model in models) else "no"
-    return f"| {family.title} | {', '.join(map(_name, members))} | {', '.join(layers)} | {fits} |"
+    first = family.outline(members[0].config)
+    fits = "yes" if first.head is not None else "no"
+    return f"| {family.title} | {', '.join(map(_name, members))} | `{first.layer}` | {fits} |"
 
 
 def _name(architecture: Architecture) -> str:
