@@ -19,10 +19,9 @@ test: $(VENV)/test.stamp
 	$(BIN)/pytest -n auto
 
 # Whether pyproject's lower bounds are true: the packages it names at the lowest versions that it allows. There, old
-# packages use names that newer ones deprecate; that is between them. And these run as compiled for users, by LLVM at its
-# best, which the other tests do without.
+# packages use names that newer ones deprecate; that is between them.
 test-lowest: $(LOWEST_VENV)/stamp
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(LOWEST_BIN)/pytest -n auto -W ignore::DeprecationWarning $(LOWEST_TESTS)
+	$(LOWEST_BIN)/pytest -n auto -W ignore::DeprecationWarning $(LOWEST_TESTS)
 
 # About five minutes; `python -m benchmarks run --help` has the rest.
 bench: $(VENV)/bench.stamp

@@ -19,6 +19,8 @@ from camjax.images.preprocess import normalize_images
 from camjax.methods.fusion import FUSIONS, fuse
 from camjax.methods.registry import MethodError
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 LAYERS = ("first", "middle", "last")
 
 

@@ -21,6 +21,8 @@ from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
 from camjax.methods.windows import Rise
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 NAMES = tuple(name for name, method in METHODS.items() if not method.fusion and method.needs != ATTENTION)
 AT_ANY_LAYER = tuple(name for name in NAMES if name not in ("cam", "lift-cam"))
 FEW = {

@@ -23,6 +23,8 @@ from camjax.methods.tail import Look, head_tail, network_tail
 from camjax.methods.target import Wanted
 from camjax.methods.windows import Occlusion, Rise
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SPACES = [(14,), (4, 6, 8)]
 CLASSES = (3, 0)
 WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)

@@ -21,6 +21,8 @@ from camjax.methods.optimised import Optimised
 from camjax.methods.poly import Poly
 from camjax.methods.target import Wanted
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOLERANCE = 1e-4
 CLASSES = ((3, 7), (1, 4))  # of two pictures
 WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)

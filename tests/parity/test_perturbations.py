@@ -28,6 +28,8 @@ from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
 from camjax.methods.windows import Occlusion, Rise
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOLERANCE = 1e-5
 OF_WEIGHTS = 1e-4
 CLASSES = ((3, 7), (1, 4))  # of two pictures

@@ -246,7 +246,7 @@ def test_what_timm_makes_differently_is_refused():
             from_timm(config, arguments)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, one in ARCHITECTURES.items() if one.family is FAMILY))
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith(("vit_small", "deit"))])
 def test_parameters_are_timms(name):
     with torch.device("meta"):
         module = timm.create_model(name, num_classes=1000)
