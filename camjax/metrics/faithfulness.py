@@ -76,7 +76,7 @@ def confidence(
     change = after - before
     drop, gain = _part(jnp.maximum(-change, 0), before), _part(jnp.maximum(change, 0), 1 - before)
     increase = jnp.where(jnp.isnan(change), jnp.nan, (change > 0).astype(change.dtype))
-    # A network may swallow a NaN: a maximum with zero does on some devices.
+    # A network may swallow a NaN, as one that compares with `x > 0` does.
     return Confidence(*(nan_where_unknown(each, maps) for each in (drop, increase, gain)))
 
 
