@@ -12,7 +12,19 @@ import camjax
 
 ROOT = Path(camjax.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-LAYERS = ["errors", "atomic", "images", "core", "methods", "models", "checkpoints", "explain", "batch", "cli"]
+LAYERS = [
+    "errors",
+    "atomic",
+    "images",
+    "core",
+    "methods",
+    "metrics",
+    "models",
+    "checkpoints",
+    "explain",
+    "batch",
+    "cli",
+]
 LEVEL = {name: level for level, name in enumerate(LAYERS)}
 
 

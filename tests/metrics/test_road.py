@@ -1,0 +1,63 @@
+"""ROAD against pytorch-grad-cam's, whose system is solved by a sparse factorisation; and where that is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from metrics.test_faithfulness import CLASSES, IMAGES, JAX_MAPS, MAPS, PIXELS, Network, score
+from pytorch_grad_cam.metrics.perturbation_confidence import (
+    PerturbationConfidenceMetric,
+    RemoveLeastRelevantFirst,
+    RemoveMostRelevantFirst,
+)
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from references import relative_error, to_nhwc, to_torch
+
+from camjax.metrics.road import impute, road
+
+PERCENTS = (20, 50, 90)
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # pytorch-grad-cam's
+
+
+def test_is_grad_cams_where_a_map_has_no_ties_and_the_rest_is_finite():
+    found = jax.jit(lambda maps: road(score, IMAGES, maps, CLASSES, percents=PERCENTS, noise=0.0, room=7))(MAPS)
+    targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in CLASSES[:, 0]]
+    for changes, remove in ((found.most, RemoveMostRelevantFirst), (found.least, RemoveLeastRelevantFirst)):
+        for number, percent in enumerate(PERCENTS):
+            metric = PerturbationConfidenceMetric(remove(100 - percent, NoisyLinearImputer(noise=0)))
+            expected = metric(to_torch(PIXELS), MAPS[:, 0], targets, Network())
+            np.testing.assert_allclose(changes[:, 0, number], expected, atol=1e-5)
+    np.testing.assert_allclose(found.combined, (found.least - found.most).mean(-1) / 2, rtol=1e-6)
+    assert np.isnan(found.combined[:, 4]).all()
+    assert all(np.isfinite(values[:, :4]).all() for values in found)
+
+
+def test_ties_remove_no_more_than_was_asked():
+    """Of a map that is three quarters zeros, pytorch-grad-cam removes everything where half was asked."""
+    ties = np.zeros((6, 8), np.float32)
+    ties.flat[:12] = np.arange(12, 0, -1)
+    theirs = RemoveMostRelevantFirst(50, lambda picture, mask: mask)(None, torch.from_numpy(ties))
+    assert theirs.sum() == 0  # keeps no pixel
+    seen = []
+
+    def watched(pixels):
+        jax.debug.callback(lambda batch: seen.append(np.asarray(batch)), pixels)
+        return score(pixels)
+
+    road(watched, IMAGES[:1], jnp.asarray(ties)[None, None], CLASSES[:1, :1], percents=(50,), noise=1.0)
+    jax.effects_barrier()
+    copies = next(batch for batch in seen if len(batch) == 2)
+    assert [(copy != PIXELS[0]).any(-1).sum() for copy in copies] == [24, 24]
+
+
+def test_imputes_as_a_factorisation_does():
+    picture, kept = PIXELS[0], np.random.default_rng(3).random((6, 8)) < 0.3
+    theirs = NoisyLinearImputer(noise=0)(to_torch(picture), torch.from_numpy(kept.astype(np.float32)))
+    assert relative_error(impute(jnp.asarray(picture), jnp.asarray(~kept)), to_nhwc(theirs)) < 1e-5
+
+
+def test_everything_cannot_be_removed():
+    with pytest.raises(ValueError, match="percents must be some of 0 to 99"):
+        road(score, IMAGES, JAX_MAPS, CLASSES, percents=(50, 100))
