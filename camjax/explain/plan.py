@@ -251,7 +251,7 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
         layer = (layer,)
     names = tuple(layer or ()) or (method.layer and (method.layer,)) or ()
     if method.needs == ATTENTION:
-        attention_names(model, jax.ShapeDtypeStruct(model.image_shape(), jnp.float32))  # type: ignore[no-untyped-call]
+        attention_names(model, layers(model))
         if names != (method.layer,):
             raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
     if not names:

@@ -30,7 +30,7 @@ class Ablation:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         if tail.head is not None and wanted.target == "logit":
             falls = _contributions(tail, tail.head, classes)
@@ -53,7 +53,7 @@ class Lift:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`.
+        """See `camjax.methods.method.Explain`.
 
         Raises:
             MethodError: no linear head reads the layer's mean, or the target is not its logit.
@@ -80,7 +80,7 @@ class Recipro:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         space = jax.eval_shape(tail.grid, tail.activations).shape[1:-1]
         count = math.prod(space)

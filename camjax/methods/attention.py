@@ -4,7 +4,8 @@ A network's attention are its named arrays (b, heads, queries, keys) of weights,
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -42,13 +43,12 @@ class Attended(NamedTuple):
     prefix: int
 
 
-def attention_names(model: Model, images: jax.ShapeDtypeStruct | Array) -> tuple[str, ...]:
-    """The names of a network's attention.
+def attention_names(model: Model, arrays: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[str, ...]:
+    """Which of a network's named arrays are attention.
 
     Raises:
-        MethodError: it names none.
+        MethodError: none is.
     """
-    arrays = named_arrays(model.forward, model.params, images)
     names = tuple(name for name, value in arrays.items() if is_attention(model, value))
     if not names:
         raise MethodError(
@@ -64,13 +64,18 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
     Raises:
         MethodError: it names none.
     """
-    names = attention_names(model, images)
     arrays = named_arrays(model.forward, model.params, images)
+    names = attention_names(model, arrays)
     _, weights = tap(model.forward, read=names)(model.params, images)
     blocks = [_block(name, arrays) for name in names]
 
     def run(changes: list[Array]) -> Array:
         return tap(model.forward, add=dict(zip(names, changes, strict=True)))(model.params, images)[0]
+
+    @functools.cache
+    def end() -> Callable[[Array], Array]:
+        """What comes after the last block."""
+        return cut(model.forward, blocks[-1])(model.params, images)[1]
 
     def block_scores(name: str, block: str) -> Callable[[Array], Array]:
         def scores(attention: Array) -> Array:
@@ -78,8 +83,7 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
                 return tap(model.forward, read=[block])(params, images)[1][block]
 
             tokens = cut(tokens_of, name)(model.params, images)[1](attention)
-            end = cut(model.forward, blocks[-1])(model.params, images)[1]
-            return end(jnp.broadcast_to(tokens.mean(1, keepdims=True), tokens.shape))
+            return end()(jnp.broadcast_to(tokens.mean(1, keepdims=True), tokens.shape))
 
         return scores
 
@@ -97,7 +101,7 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
     )
 
 
-def _block(name: str, arrays: dict[str, jax.ShapeDtypeStruct]) -> str:
+def _block(name: str, arrays: Mapping[str, jax.ShapeDtypeStruct]) -> str:
     """The outermost layer of tokens that an attention stands in: `blocks.3` of `blocks.3.attn.weights`."""
     parts = name.split(".")
     for count in range(1, len(parts)):
@@ -123,7 +127,7 @@ class Rollout:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         attention = look.attended()
         outputs = look.forward(look.images)
         scores = score_table(outputs, wanted.target)
@@ -145,7 +149,7 @@ class Relevance:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         attention = look.attended()
 
         def scores_with(changes: list[Array]) -> tuple[Array, Array]:
@@ -179,7 +183,7 @@ class LeGrad:
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         attention = look.attended()
         outputs = look.forward(look.images)
         scores = score_table(outputs, wanted.target)

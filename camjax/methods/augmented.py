@@ -30,7 +30,7 @@ class Augmented:
     contrasts: tuple[float, ...] = (0.9, 1.0, 1.1)
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         clean = self.explain(look, wanted)
         fixed = wanted._replace(classes=clean.classes)
         pairs = list(itertools.product((False, True) if self.mirror else (False,), self.contrasts))

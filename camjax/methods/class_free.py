@@ -52,7 +52,7 @@ class ClassFree:
     rule: ClassFreeRule
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """One forward pass, one map a picture; see `camjax.methods.registry.Explain`."""
+        """One forward pass, one map a picture; see `camjax.methods.method.Explain`."""
         tail, outputs, scores, chosen = clean_pass(look, wanted)
         maps = jax.vmap(self.rule)(tail.grid(tail.activations))
         every = jnp.broadcast_to(maps[:, None], (*chosen.shape, *maps.shape[1:]))

@@ -33,7 +33,7 @@ class FullGrad:
     by_channel: bool = False
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail = look.tail(look.images)
         network = biased(tail.run, tail.activations)
 

@@ -111,7 +111,7 @@ class Gradient:
     second_order: bool = False
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail = look.tail(look.images)
         if self.guided:
             tail = tail._replace(run=guided(tail.run))
@@ -146,7 +146,7 @@ class GuidedCam:
     at_input: Rule
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         coarse = Gradient(self.at_layer)(look, wanted)
         whole = Tail(look.images, look.forward, lambda array: array.astype(coarse.maps.dtype))
         fixed = wanted._replace(classes=coarse.classes)

@@ -42,7 +42,7 @@ class Group:
     target: Target | None = "probability"
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail = look.tail(look.images)
         gradients, seen = pulled_back(tail, wanted)(tail.activations)
         weights = jax.vmap(tail.grid, 1, 1)(gradients)

@@ -13,7 +13,18 @@ Explain = Callable[[Look, Wanted], CamResult]
 
 LAYER = "any layer that lies on the image"
 ATTENTION = "a transformer that names its attention"
+POOLED = "global average pooling and one linear layer (verified)"
+DIFFERENTIABLE = "a differentiable network"
+RELUS = "ReLUs"
+ANY = "any network"
+"""What methods need of a network."""
+
+FORWARD, WHOLE, CHANNEL = "1 forward", "1 forward, 1 backward", "for each channel"
 GRADIENT = "1 forward, 1 backward to the layer"
+"""What they cost."""
+
+ACTIVATION, BOTH, SLOPE = "activation", "score x activation", "score / normalised pixel"
+"""Units; those of most maps are the score's."""
 
 
 @dataclasses.dataclass(frozen=True)

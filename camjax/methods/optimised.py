@@ -52,7 +52,7 @@ class Optimised:
     rate: float = 0.1
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         grid = jax.nn.relu(tail.grid(tail.activations))
 

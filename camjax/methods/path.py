@@ -31,7 +31,7 @@ class Integrated:
     steps: int = 32
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         pull = pulled_back(tail, wanted._replace(classes=classes))
         points, weights = np.polynomial.legendre.leggauss(self.steps)
@@ -69,7 +69,7 @@ class SmoothGradient:
     seed: int = 0
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         fixed = wanted._replace(classes=classes)
 

@@ -53,7 +53,7 @@ class Poly:
     mask: Mask = poly_mask
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         target = wanted.target if self.target is None else self.target
         grid = tail.grid(tail.activations)

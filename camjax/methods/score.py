@@ -57,7 +57,7 @@ class Score:
     mask: Mask = mask
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         grid = tail.grid(tail.activations)
         channels, variants = grid.shape[-1], len(self.coefficients) * self.samples

@@ -36,7 +36,7 @@ class Smooth:
     eps: float = 1e-6
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         fixed = wanted._replace(classes=classes)
 

@@ -71,7 +71,7 @@ class Rise:
     seed: int = 0
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         masks = jax.vmap(lambda number: self.mask(number, look.images.shape[1:-1]))
         return mean_over_masks(look, wanted, self.samples, masks, hides=False)
 
@@ -102,7 +102,7 @@ class Occlusion:
     step: float = 1 / 14
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
-        """See `camjax.methods.registry.Explain`."""
+        """See `camjax.methods.method.Explain`."""
         size = look.images.shape[1:-1]
         corners = self.corners(size)
         return mean_over_masks(

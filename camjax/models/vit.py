@@ -63,6 +63,7 @@ def from_timm(config: ViTConfig, arguments: Mapping[str, Any]) -> ViTConfig:
         known = scale or name in inert or name.endswith("drop_rate") or (name in ours and ours[name] == value)
         if not known:
             raise CheckpointError(f"the network was made with {name}={value!r}, which camjax's does not have")
+    check_config(config)
     return config
 
 
@@ -77,10 +78,13 @@ def from_transformers(document: Mapping[str, Any]) -> Architecture:
         if document.get(option, ours) != ours:
             raise CheckpointError(f"the ViT has {option}={document[option]!r}, which camjax's does not")
     width, patch = document.get("hidden_size", 768), document.get("patch_size", 14 if dino else 16)
-    side = document.get("image_size", 224)
-    if not all(type(number) is int and number > 0 for number in (width, patch, side)):
-        raise ValueError(f"hidden_size {width!r}, patch_size {patch!r} and image_size {side!r} are not whole numbers")
-    ratio = document.get("mlp_ratio", 4) if dino else document.get("intermediate_size", 3072) / width
+    side, inner = document.get("image_size", 224), document.get("intermediate_size", 3072)
+    if not all(type(number) is int and number > 0 for number in (width, patch, side, inner)):
+        raise ValueError(
+            f"hidden_size {width!r}, patch_size {patch!r}, image_size {side!r} and intermediate_size {inner!r} are not "
+            "all whole numbers"
+        )
+    ratio = document.get("mlp_ratio", 4) if dino else inner / width
     fields = {
         "width": width,
         "depth": document.get("num_hidden_layers", 12),

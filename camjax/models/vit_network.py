@@ -118,7 +118,8 @@ class Block(nnx.Module):
         self.attn = Attention(config, f"{path}.attn", rngs=rngs)
         self.ls1 = LayerScale(config.width) if config.layer_scale else None
         self.norm2 = LayerNorm(config.width, eps=config.eps)
-        self.mlp = MLP(config.width, int(config.width * config.mlp_ratio), rngs=rngs)
+        # timm rounds down; a ratio of two whole numbers must not fall below the first by its own rounding.
+        self.mlp = MLP(config.width, int(config.width * config.mlp_ratio + 1e-6), rngs=rngs)
         self.ls2 = LayerScale(config.width) if config.layer_scale else None
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:

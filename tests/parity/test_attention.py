@@ -124,7 +124,7 @@ def test_pictures_and_classes_one_by_one(name):
 
 
 def test_legrad_computes_the_network_once():
-    """One product of queries and keys, and of attention and values, a block; backwards, one of each within a block."""
+    """Though each block is asked by itself for its score, what comes before it is not computed for each anew."""
     model = timm_pair("plain")[0]
     explain = make_explainer(sized(model), method="legrad", size=None)
     text = explain.lower(jax.ShapeDtypeStruct((1, *SHAPE, 3), np.uint8)).compile().as_text()

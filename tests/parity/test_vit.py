@@ -246,6 +246,14 @@ def test_what_timm_makes_differently_is_refused():
             from_timm(config, arguments)
 
 
+def test_descriptions_beyond_any_network_are_refused():
+    with pytest.raises(ValueError, match="grid"):
+        from_timm(find_architecture("vit_small_patch16_224").config, {"img_size": 1 << 20})
+    for field, value in {"intermediate_size": "3072", "hidden_size": 0, "patch_size": [16, 16]}.items():
+        with pytest.raises(ValueError, match=f"{field} .*whole numbers"):
+            FAMILY.from_transformers["vit"]({"model_type": "vit", field: value})
+
+
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith(("vit_small", "deit"))])
 def test_parameters_are_timms(name):
     with torch.device("meta"):
