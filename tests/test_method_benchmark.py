@@ -32,6 +32,7 @@ def measured(tmp_path_factory):
     return methods_harness.measure(setting, CASES, rounds=2, seconds=0)
 
 
+@pytest.mark.slow  # a process for each library
 def test_rivals_agree_and_every_side_is_timed_in_every_round(measured):
     assert [list(case["sides"]) for case in measured] == [["camjax", *case.rivals] for case in CASES]
     for case in measured:
@@ -45,6 +46,7 @@ def test_rivals_agree_and_every_side_is_timed_in_every_round(measured):
     assert whole["grad-cam"]["agreement"]["maps"] < 1e-5
 
 
+@pytest.mark.slow  # a process for each library
 def test_a_share_is_scaled_by_the_passes_counted_by_hand(measured):
     scales = {case["method"]: {side: found["scale"] for side, found in case["sides"].items()} for case in measured}
     assert scales["grad-cam"] == {"camjax": 1, "torchcam": 1, "grad-cam": 1}

@@ -28,6 +28,8 @@ from camjax.core.names import named_array
 from camjax.core.pooled import verified
 from camjax.explain import explainer as explainers
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOLERANCE = 1e-5
 SMALL = Preprocess(input_size=(16, 24))
 RNG = np.random.default_rng(0)

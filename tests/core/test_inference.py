@@ -20,6 +20,8 @@ from camjax.core.inference import features_of, for_inference
 from camjax.explain.explainer import make_explainer
 from camjax.models.registry import ARCHITECTURES
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOLERANCE = 1e-5
 
 

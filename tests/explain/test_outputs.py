@@ -15,6 +15,8 @@ from camjax.errors import CamjaxError
 from camjax.explain.explanation import explain_pictures
 from camjax.explain.outputs import figure_paths, json_file, npz_file
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.mark.parametrize(
     ("pictures", "figures"),

@@ -10,6 +10,8 @@ from toys import toy_model
 
 from camjax.explain.explanation import explain_pictures
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def model_with(number, value):
     """The toy with a column of its head replaced."""

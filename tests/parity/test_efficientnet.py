@@ -12,6 +12,8 @@ from references import images, randomise, relative_error, state_dict, to_nhwc, t
 from camjax.checkpoints.conversion import convert
 from camjax.models.registry import ARCHITECTURES
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TOLERANCE = 1e-5  # float32, sums in another order; seen: 1e-6
 
 

@@ -20,6 +20,8 @@ from camjax.checkpoints.conversion import convert
 from camjax.models.registry import ARCHITECTURES
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")
+DEEP_ONES_SLOW = [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("101", "152"))) for name in NAMES]
+"""The deepest are ResNet-50's blocks once more."""
 WIDTHS = (8, 16, 24, 32)
 TOLERANCE = 1e-5
 
@@ -79,13 +81,13 @@ def assert_same(model, module, pixels):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 128)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DEEP_ONES_SLOW)
 def test_narrow_copies_equal_timm(name, size):
     config, module = narrow_pair(name)
     assert_same(convert_torchvision(name, config, module), module, images(2, *size))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DEEP_ONES_SLOW)
 def test_full_widths_equal_torchvision(name):
     module = randomise(getattr(torchvision.models, name)())
     config = ARCHITECTURES[name].config

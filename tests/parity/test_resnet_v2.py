@@ -62,7 +62,9 @@ def test_narrow_copies_equal_timm(name, size):
     assert_same(*pair(name, channels=channels, num_classes=10), images(2, *size))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("101", "152"))) for name in NAMES]
+)
 def test_full_widths_equal_timm(name):
     assert_same(*pair(name), images(1, 64, 96))
 
