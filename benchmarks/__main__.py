@@ -75,7 +75,10 @@ def run(
             "cases": harness.measure(setting, cases, names, **options) if cases else [],
         }
         if method_cases:
-            result["methods"] = methods_harness.measure(setting, method_cases, **options)
+            result["methods"] = []
+            for found in methods_harness.measure(setting, method_cases, **options):
+                result["methods"].append(found)
+                _write(result, out)
         if cases:
             tell("the machine's limits, and camjax stage by stage")
             _add_limits(result, setting, cases)
@@ -83,8 +86,7 @@ def run(
         if cases and processes:
             result["first_result"] = first_result.measure(setting, rounds=processes, report=tell)
             result["command_line"] = command_line.measure(rounds=processes, report=tell)
-    with atomic_path(out / "result.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    _write(result, out)
     _show(result, out)
 
 
@@ -100,6 +102,11 @@ def show(
         print(report.markdown(found))
         return
     _show(found, out)
+
+
+def _write(result: dict[str, Any], out: Path) -> None:
+    with atomic_path(out / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _show(result: dict[str, Any], out: Path | None) -> None:

@@ -1,6 +1,6 @@
 """Runs the methods' sides in turn, round after round, as `benchmarks.harness` does the explanation's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ Outputs = dict[str, Any]
 
 def measure(
     setting: Setting, cases: Sequence[MethodCase], *, rounds: int, seconds: float, report: Report = lambda _: None
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Times every method on camjax and on the rivals that have it.
+
+    A case that fails does not cost the others their hour: it is left out, and told at the end.
 
     Args:
         setting: what stays the same.
@@ -29,23 +31,31 @@ def measure(
         seconds: about how long one of those lasts: as many calls as fit, at least one.
         report: is told what is going on.
 
-    Returns:
+    Yields:
         A dict a case: `method`, `layer`, `batch`, `title` and `sides` by name, each with `seconds` (a list, one a
         round, per call), `first`, `peak_bytes`, `scale` (what was measured times this is `seconds`; 1 where all was
         measured), `agreement`, `differs` and `target`.
 
     Raises:
-        BenchmarkError: a side fails, or computes something else and is not known to.
+        BenchmarkError: after the last case, where a side failed, or computed something else and is not known to.
     """
+    failures = []
     names = [OURS, *(name for name in RIVALS if any(name in case.rivals for case in cases))]
     workers: dict[str, Worker] = {}
     try:
         for name in names:
             workers[name] = Worker(f"{name} methods", setting)
-        return [_measure_case(case, workers, rounds, seconds, report) for case in cases]
+        for case in cases:
+            try:
+                yield _measure_case(case, workers, rounds, seconds, report)
+            except BenchmarkError as error:
+                failures.append(f"{case.title}: {error}")
+                report(failures[-1])
     finally:
         for worker in workers.values():
             worker.close()
+    if failures:
+        raise BenchmarkError("; ".join(failures))
 
 
 def _measure_case(

@@ -29,7 +29,7 @@ def measured(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
     networks.export("resnet18", path)
     setting = Setting("resnet18", str(path), threads=2, image_size=64, top_k=2)
-    return methods_harness.measure(setting, CASES, rounds=2, seconds=0)
+    return list(methods_harness.measure(setting, CASES, rounds=2, seconds=0))
 
 
 @pytest.mark.slow  # a process for each library
@@ -117,6 +117,30 @@ def result():
         "cases": [],
         "methods": [case],
     }
+
+
+def test_a_case_that_fails_does_not_cost_the_others(monkeypatch):
+    def measured(case, *_):
+        if case.method == "eigen-cam":
+            raise BenchmarkError("other maps")
+        return {"method": case.method}
+
+    class NoWorker:
+        def __init__(self, *_):
+            pass
+
+        def close(self):
+            closed.append(self)
+
+    closed, found, said = [], [], []
+    monkeypatch.setattr(methods_harness, "_measure_case", measured)
+    monkeypatch.setattr(methods_harness, "Worker", NoWorker)
+    cases = methods_harness.measure(Setting("resnet18", ""), CASES, rounds=2, seconds=0, report=said.append)
+    with pytest.raises(BenchmarkError, match="eigen-cam at layer4: other maps"):
+        found.extend(cases)
+    assert [case["method"] for case in found] == ["grad-cam", "ablation-cam", "score-cam", "full-grad"]
+    assert len(closed) == 3
+    assert said == ["eigen-cam at layer4: other maps"]
 
 
 def test_the_table_the_targets_and_the_plot(tmp_path):

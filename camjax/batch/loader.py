@@ -25,9 +25,10 @@ from camjax.batch.entries import Entry, SourceError
 from camjax.batch.listing import read_entries
 from camjax.batch.reading import read_entry_picture
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
+from camjax.choices import Kind
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare
-from camjax.images.geometry import Kind, seen_box
+from camjax.images.geometry import seen_box
 from camjax.images.preprocess import Preprocess
 
 AHEAD = 2

@@ -14,12 +14,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from camjax.batch.store import digest_of
+from camjax.choices import Kind, NamedTarget
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
-from camjax.images.geometry import Kind
 from camjax.methods.registry import find_method
-from camjax.methods.target import NamedTarget
 
 CPU_BATCH = 32
 """Pictures a batch on CPU, by the figures in `benchmarks/README.md`."""

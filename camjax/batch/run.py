@@ -21,11 +21,11 @@ from camjax.batch.report import reported
 from camjax.batch.sources import list_entries
 from camjax.batch.team import Team
 from camjax.batch.writer import Writer
+from camjax.choices import Kind
 from camjax.core.model import Model
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain.explainer import Explainer
 from camjax.explain.pipeline import answers
-from camjax.images.geometry import Kind
 
 MAX_WORKERS = 32
 FEW = 256

@@ -114,6 +114,11 @@ def fetch_json(repository: str, filename: str, revision: str = "main") -> dict[s
 
 def is_cached(repository: str, filename: str, revision: str = "main") -> bool:
     """Whether a file is in the cache already."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    # A list of models asks for each: most have no folder there, and to look for one needs no client for HTTP.
+    if not Path(HF_HUB_CACHE, f"models--{repository.replace('/', '--')}").is_dir():
+        return False
     try:
         return _cached(repository, filename, revision) is not None
     except MissingFileError:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from camjax.errors import CamjaxError, UnknownModelError, printable
-from camjax.models.registry import ARCHITECTURES
 
 _PACKAGE = Path(__file__).parents[1]
 _PLACES = (_PACKAGE / "data" / "manifest.toml", _PACKAGE.parent / "weights" / "manifest.toml")
@@ -82,13 +81,36 @@ def find_source(name: str) -> WeightSource:
 
     Raises:
         UnknownModelError: there are none; close names are suggested.
+        ManifestError: the entry's network is not registered.
     """
     names = {known: source for source in manifest() for known in (source.name, *source.aliases)}
     if name in names:
+        check_network(names[name])
         return names[name]
     close = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {', '.join(close)}? " if close else ""
     raise UnknownModelError(f"no model or file is called {name!r}; {hint}`camjax models` lists the names")
+
+
+def check_network(source: WeightSource) -> None:
+    """Looks whether an entry's network is registered, and whether its family knows the naming of the keys.
+
+    Raises:
+        ManifestError: it is not, or does not.
+    """
+    from camjax.models.registry import ARCHITECTURES  # the list of names is read without it, in a fraction of the time
+
+    if source.architecture not in ARCHITECTURES:
+        known, key = difflib.get_close_matches(source.architecture, ARCHITECTURES), "architecture"
+        instead = ", ".join(known) or "a registered one"
+    else:
+        found, key = ARCHITECTURES[source.architecture], "layout"
+        names = [name for name, layout in found.family.layouts.items() if layout.holds(found.config)]
+        if source.layout in names:
+            return
+        instead = f"one of {', '.join(names)}"
+    value = printable(repr(getattr(source, key)), 80)
+    raise ManifestError(f"the manifest's entry {source.name} has {key} {value}, which is not {instead}")
 
 
 def parse_manifest(text: str) -> tuple[WeightSource, ...]:
@@ -146,21 +168,6 @@ def _problems(entry: dict[str, Any]) -> Iterator[str]:
             yield f"has {key} {printable(repr(value), 80)}, which is not {_RULES[key][1]}"
     if ("repository" in entry) == ("package" in entry):
         yield "needs either a repository or a package"
-    yield from _network_problems(entry.get("architecture"), entry.get("layout"))
-
-
-def _network_problems(architecture: Any, layout: Any) -> Iterator[str]:  # noqa: ANN401
-    """An entry's network must be registered, and its family know the naming."""
-    if not isinstance(architecture, str):
-        return
-    if architecture not in ARCHITECTURES:
-        close = ", ".join(difflib.get_close_matches(architecture, ARCHITECTURES)) or "a registered one"
-        yield f"has architecture {printable(repr(architecture), 80)}, which is not {close}"
-        return
-    found = ARCHITECTURES[architecture]
-    names = [name for name, known in found.family.layouts.items() if known.holds(found.config)]
-    if isinstance(layout, str) and layout not in names:
-        yield f"has layout {printable(repr(layout), 80)}, which is not one of {', '.join(names)}"
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:

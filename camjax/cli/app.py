@@ -4,7 +4,6 @@ import sys
 import warnings
 
 import typer
-from PIL import Image
 
 from camjax.cli.batch import batch
 from camjax.cli.check import check
@@ -37,7 +36,8 @@ app.command()(with_options(convert))
 def main() -> None:
     """The entry point: bad input is one line on standard error, and exit status 2."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a picture is refused with an error
+    # Pillow's, by its words, for to import its class takes time; such a picture is refused with an error.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         app()
     except CamjaxError as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,11 +11,9 @@ from camjax.cli.options import ExplainedOptions, FigureOptions, LayerOptions, Ne
 from camjax.cli.progress import named_bar
 from camjax.cli.terminal import keep_programs, load_for_command, say
 from camjax.errors import CamjaxError
-from camjax.explain.compare import compare_methods
-from camjax.explain.outputs import comparison_path, write_comparison
-from camjax.images.figures import check_colormap
-from camjax.methods.method import Method
-from camjax.methods.registry import METHODS, find_method
+
+if TYPE_CHECKING:
+    from camjax.methods.method import Method
 
 ALL = "all"
 
@@ -34,6 +32,11 @@ def compare(
     picture: Annotated[Path, typer.Argument(help="A picture file.", show_default=False)], options: CompareOptions
 ) -> None:
     """Show where each method sees a network's top classes in a picture."""
+    from camjax.explain.compare import compare_methods
+    from camjax.explain.outputs import comparison_path, write_comparison
+    from camjax.images.colours import check_colormap
+    from camjax.methods.registry import METHODS
+
     console, errors = Console(), Console(stderr=True)
     check_colormap(options.colormap)
     methods = chosen_methods(options.methods)
@@ -72,13 +75,15 @@ def compare(
                 say(console, f"{explanation.method}: {label}: {remark}", style="dim")
 
 
-def chosen_methods(text: str) -> tuple[Method, ...] | None:
+def chosen_methods(text: str) -> "tuple[Method, ...] | None":
     """The methods that `--methods` names, each once; None is all.
 
     Raises:
         MethodError: there is no such method; close names are suggested.
         CamjaxError: no method is named.
     """
+    from camjax.methods.registry import find_method
+
     if text.strip() == ALL:
         return None
     names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())

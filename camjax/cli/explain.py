@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,12 +12,11 @@ from rich.console import Console
 from camjax.cli.options import ExplainedOptions, FigureOptions, MethodOptions, NetworkOptions, named_classes
 from camjax.cli.progress import progress_bar
 from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
-from camjax.core.model import Model
 from camjax.errors import PictureError
-from camjax.explain.explanation import explain_pictures
-from camjax.explain.outputs import Add, figure_paths, json_file, npz_file, write_figure
-from camjax.images.figures import check_colormap
-from camjax.images.pictures import find_pictures
+
+if TYPE_CHECKING:
+    from camjax.core.model import Model
+    from camjax.explain.outputs import Add
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,11 @@ def explain(
     options: ExplainOptions,
 ) -> None:
     """Show where a network sees its top classes in your pictures."""
+    from camjax.explain.explanation import explain_pictures
+    from camjax.explain.outputs import figure_paths, write_figures
+    from camjax.images.colours import check_colormap
+    from camjax.images.pictures import find_pictures
+
     console, errors = Console(), Console(stderr=True)
     check_colormap(options.colormap)
     paths = find_pictures(pictures)
@@ -58,10 +62,8 @@ def explain(
     with contextlib.ExitStack() as open_files:
         files = _files(options, model, open_files)
         with progress_bar(len(paths), errors) as advance:
-            for explanation in explanations:
-                target = figures[explanation.path]
-                write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
-                say(console, (explanation.path, "bold"), " → ", (target, "cyan"))
+            for explanation in write_figures(explanations, figures, colormap=options.colormap, opacity=options.opacity):
+                say(console, (explanation.path, "bold"), " → ", (figures[explanation.path], "cyan"))
                 console.print(class_table(explanation))
                 for add in files:
                     add(explanation)
@@ -72,8 +74,10 @@ def explain(
     _report(failed, explained, errors)
 
 
-def _files(options: ExplainOptions, model: Model, stack: contextlib.ExitStack) -> list[Add]:
+def _files(options: ExplainOptions, model: "Model", stack: contextlib.ExitStack) -> "list[Add]":
     """What takes every explanation besides the figure; written when the stack closes."""
+    from camjax.explain.outputs import json_file, npz_file
+
     files = []
     if options.json:
         files.append(stack.enter_context(json_file(options.json, model)))

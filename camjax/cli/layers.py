@@ -6,13 +6,14 @@ from rich.table import Table
 from camjax.cli.models import Source
 from camjax.cli.options import WeightOptions
 from camjax.cli.terminal import load_for_command, text, wide_console
-from camjax.core.layers import default_layer
-from camjax.core.layers import layers as layers_of
 from camjax.errors import LayerError
 
 
 def layers(source: Source, options: WeightOptions) -> None:
     """List a model's layers in order, for one picture; the one that is explained by default is marked."""
+    from camjax.core.layers import default_layer
+    from camjax.core.layers import layers as layers_of
+
     model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))
     try:
         default = default_layer(model)

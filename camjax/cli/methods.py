@@ -2,8 +2,8 @@
 
 from rich.table import Table
 
+from camjax.cli import listing
 from camjax.cli.terminal import text, wide_console
-from camjax.methods.registry import METHODS
 
 
 def methods() -> None:
@@ -11,6 +11,6 @@ def methods() -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("method", "map", "passes", "from"):
         table.add_column(column, no_wrap=column == "method", overflow="fold")
-    for method in METHODS.values():
-        table.add_row(*map(text, (method.name, method.what, method.passes, method.paper)))
+    for line in listing.methods():
+        table.add_row(*map(text, (line.name, line.what, line.passes, line.paper)))
     wide_console().print(table)

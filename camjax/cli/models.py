@@ -10,11 +10,10 @@ from rich.table import Table
 from camjax.checkpoints.hub import is_cached
 from camjax.checkpoints.manifest import WeightSource, manifest
 from camjax.checkpoints.packages import is_installed
-from camjax.checkpoints.store import save_model
+from camjax.cli import listing
 from camjax.cli.options import WeightOptions
 from camjax.cli.terminal import load_for_command, say, text, wide_console
 from camjax.errors import CamjaxError, UnknownModelError
-from camjax.models.registry import ARCHITECTURES, FAMILIES
 
 Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
 
@@ -24,19 +23,18 @@ def models(
 ) -> None:
     """List the pretrained models, where they come from, and which are here already."""
     found = [source for source in manifest() if any(search in name for name in (source.name, *source.aliases))]
+    family_of = listing.families()
     if not found:
-        families = ", ".join(sorted({ARCHITECTURES[source.architecture].family.name for source in manifest()}))
+        families = ", ".join(sorted({family_of[source.architecture] for source in manifest()}))
         raise UnknownModelError(f"no model has {search!r} in its name; there are {families}")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "short", "from", "licence", "here"):
         table.add_column(column, no_wrap=column == "name", overflow="fold")
-    family = None
-    for source in sorted(
-        found, key=lambda source: list(FAMILIES).index(ARCHITECTURES[source.architecture].family.name)
-    ):
-        if family not in (None, ARCHITECTURES[source.architecture].family):
+    order, family = list(dict.fromkeys(family_of.values())), None
+    for source in sorted(found, key=lambda source: order.index(family_of[source.architecture])):
+        if family not in (None, family_of[source.architecture]):
             table.add_row()
-        family = ARCHITECTURES[source.architecture].family
+        family = family_of[source.architecture]
         place = f"PyPI: {source.package}" if source.package else f"hub: {_owner(source)}"
         here = text(("yes", "green")) if _is_here(source) else text(("no", "dim"))
         table.add_row(*map(text, (source.name, ", ".join(source.aliases), place, source.licence)), here)
@@ -52,6 +50,8 @@ def convert(
     options: WeightOptions,
 ) -> None:
     """Write a model to one file that loads without a network and without any other file."""
+    from camjax.checkpoints.store import save_model
+
     if out.is_dir():
         raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
     model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))

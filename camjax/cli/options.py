@@ -10,17 +10,16 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
-from camjax.core.model import Model
+from camjax.choices import DEFAULT_COLORMAP, Kind, NamedTarget, Sign
 from camjax.errors import CamjaxError
-from camjax.images.figures import DEFAULT_COLORMAP
-from camjax.images.geometry import Kind
 from camjax.images.labels import find_classes
-from camjax.methods.sign import Sign
-from camjax.methods.target import NamedTarget
+
+if TYPE_CHECKING:
+    from camjax.core.model import Model
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,7 +146,7 @@ class ExplainedOptions:
     )
 
 
-def named_classes(options: Any, model: Model) -> tuple[int, ...] | None:  # noqa: ANN401
+def named_classes(options: Any, model: "Model") -> tuple[int, ...] | None:  # noqa: ANN401
     """The numbers of the classes that `--classes` names, or None for the top ones.
 
     Args:

@@ -18,7 +18,7 @@ def show(
     check_batch_extra()
     from camjax.batch.show import read_entry
     from camjax.explain.outputs import figure_paths, write_figure
-    from camjax.images.figures import check_colormap
+    from camjax.images.colours import check_colormap
 
     check_colormap(options.colormap)
     explanation = read_entry(store, entry)

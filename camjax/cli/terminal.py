@@ -1,20 +1,23 @@
-"""What the commands share: safe words for the terminal, loading, tables, and where compiled programs are kept."""
+"""What the commands share: safe words for the terminal, loading, tables, and where compiled programs are kept.
 
+Commands import what needs JAX where they begin their work, so that their help comes at once.
+"""
+
+import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
-import numpy as np
-import platformdirs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from camjax.checkpoints.loading import load_model
-from camjax.core.model import Model
 from camjax.errors import CamjaxError, printable
-from camjax.explain.explanation import Explanation
 from camjax.images.labels import read_labels, short_label
+
+if TYPE_CHECKING:
+    from camjax.core.model import Model
+    from camjax.explain.explanation import Explanation
 
 BAR = 20
 """Characters of a probability's bar."""
@@ -36,8 +39,10 @@ def say(console: Console, *parts: object, style: str = "") -> None:
     console.print(text(*parts, style=style), soft_wrap=True)
 
 
-def load_for_command(source: str, architecture: str | None, labels: Path | None, console: Console) -> Model:
+def load_for_command(source: str, architecture: str | None, labels: Path | None, console: Console) -> "Model":
     """Loads a model, with a word of it while it lasts."""
+    from camjax.checkpoints.loading import load_model
+
     names = None if labels is None else read_labels(labels)
     with console.status(text("loading ", source)):
         return load_model(source, architecture=architecture, labels=names)
@@ -49,6 +54,9 @@ def keep_programs() -> None:
     Where the user has said where to keep them, as with `JAX_COMPILATION_CACHE_DIR`, nothing is changed; and what the
     environment says of a program's size or compile time from which it is kept, holds.
     """
+    import jax
+    import platformdirs
+
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
     settings = {
@@ -61,14 +69,14 @@ def keep_programs() -> None:
             jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
-def class_table(explanation: Explanation) -> Table:
+def class_table(explanation: "Explanation") -> Table:
     """The classes and probabilities of one picture, and why a map shows nothing where it does."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for justify in ("right", "left", "right", "left", "left"):
         table.add_column(justify=justify, no_wrap=True)
     rows = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.remarks, strict=True)
     for number, label, probability, remark in rows:
-        bar = "█" * round(BAR * float(np.nan_to_num(probability)))
+        bar = "" if math.isnan(probability) else "█" * round(BAR * float(probability))
         cells = (text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
         table.add_row(*cells, text((remark, "yellow")))
     return table

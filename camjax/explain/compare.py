@@ -6,17 +6,15 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from camjax.choices import Kind, NamedTarget, Sign
 from camjax.core.model import Model
 from camjax.explain.cost import passes
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.explanation import Explanation, checked_classes, class_names, explain_prepared, shown
 from camjax.explain.pipeline import prepare
-from camjax.images.geometry import Kind
 from camjax.images.pictures import read_picture
 from camjax.methods.method import Method
 from camjax.methods.registry import METHODS, MethodError, find_method
-from camjax.methods.sign import Sign
-from camjax.methods.target import NamedTarget
 
 MOST_PASSES = 3000.0
 """Passes through the network that a method may take where nobody named it: two minutes of ResNet-50 on two cores."""

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Integer, UInt8
 
+from camjax.choices import Sign
 from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, read_leaves
 from camjax.core.layers import layers
 from camjax.core.maps import Interpolation, Size, finish
@@ -26,7 +27,7 @@ from camjax.methods.cam import cam_fn
 from camjax.methods.classes import as_classes
 from camjax.methods.fusion import Fusion, fuse
 from camjax.methods.method import Explain, Method
-from camjax.methods.sign import Sign, of_sign
+from camjax.methods.sign import of_sign
 from camjax.methods.tail import Look, Tail, head_tail, network_tail
 from camjax.methods.target import Target, Wanted
 

@@ -14,20 +14,19 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float32, Int8, Int32, UInt8
 
+from camjax.choices import Kind, NamedTarget, Sign
 from camjax.core.maps import Interpolation
 from camjax.core.model import Model
 from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
-from camjax.images.geometry import Geometry, Kind, to_picture
+from camjax.images.geometry import Geometry, to_picture
 from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import conditions, in_words
 from camjax.methods.method import Method
-from camjax.methods.sign import Sign
-from camjax.methods.target import NamedTarget
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,11 +80,15 @@ class Explanation:
         """
         geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
         heats = np.maximum(to_picture(geometry, self.maps), 0)
-        low = np.nanmin(heats, axis=(1, 2), keepdims=True)
-        most = np.nanmax(heats, axis=(1, 2), keepdims=True)
-        high = np.nanquantile(heats, 1 - cut, axis=(1, 2), keepdims=True).astype(np.float32) if cut else most
+        # Without what no class has, quantiles take a tenth of nanquantile's time.
+        seen = heats[:, ~np.isnan(heats).all(0)]
+        if not seen.size:
+            return heats
+        low, most = seen.min(1), seen.max(1)
+        high = np.quantile(seen, 1 - cut, axis=1).astype(np.float32) if cut else most
         spread = np.where(high > low, high, most) - low
-        return np.minimum((heats - low) / np.where(spread > 0, spread, 1), 1)
+        spread = np.where(spread > 0, spread, 1)
+        return np.minimum((heats - low[:, None, None]) / spread[:, None, None], 1)
 
 
 def explain_pictures(

@@ -4,13 +4,16 @@ The JSON file and the archive take one explanation after the other and keep neit
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +25,16 @@ from camjax.errors import CamjaxError
 from camjax.explain.explanation import Explanation
 from camjax.images.comparison import CELL_PIXELS, Row, comparison
 from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, shrink
+from camjax.images.grid import arrange_panels, in_pixels
 from camjax.images.labels import short_label
+from camjax.images.panels import compose, save_png
 from camjax.images.pictures import FIGURE_ENDING
 
 BRIGHTEST = 0.005
 """The part of a heat map's pixels that are drawn as its largest value."""
+
+DRAWERS = min(os.cpu_count() or 1, 8)
+"""How many figures are drawn at once; so many pictures are in memory, and one or two more."""
 
 Add = Callable[[Explanation], None]
 """Takes the next explanation."""
@@ -63,15 +71,58 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
     return [folder / _free_name(picture.stem, taken) for picture in pictures]
 
 
+def write_figures(
+    explanations: Iterable[Explanation], paths: Mapping[Path, Path], *, colormap: str, opacity: float
+) -> Iterator[Explanation]:
+    """Draws and writes figures, several at once, while the network explains the next pictures.
+
+    Args:
+        explanations: an iterator of them, taken as fast as they are drawn.
+        paths: where each picture's figure goes.
+        colormap: see `write_figure`.
+        opacity: likewise.
+
+    Yields:
+        Each explanation once its figure is written, in their order.
+    """
+    png = all(path.suffix.lower() == ".png" for path in paths.values())
+    threads = DRAWERS if png else 1  # matplotlib draws in one thread at a time
+    running: deque[tuple[Explanation, Future[None]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for explanation in explanations:
+            draw = functools.partial(write_figure, colormap=colormap, opacity=opacity)
+            running.append((explanation, pool.submit(draw, explanation, paths[explanation.path])))
+            while len(running) > threads:
+                yield _written(*running.popleft())
+        while running:
+            yield _written(*running.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _written(explanation: Explanation, figure_of_it: "Future[None]") -> Explanation:
+    figure_of_it.result()
+    return explanation
+
+
 def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity: float) -> None:
-    """Draws the explanation over its picture and writes it; the suffix chooses the format."""
-    picture = shrink(explanation.picture)
+    """Draws the explanation over its picture and writes it; the suffix chooses the format.
+
+    Figures that end in `.png` may be written by several threads at once; the others go through matplotlib.
+    """
     titles = [
         f"{short_label(label)}, {probability:.3f}"
         for label, probability in zip(explanation.labels, explanation.probabilities, strict=True)
     ]
+    if path.suffix.lower() == ".png":
+        grid = arrange_panels(len(titles), explanation.picture.shape[:2])
+        heats = explanation.heats(in_pixels(grid.picture), BRIGHTEST)
+        save_png(compose(explanation.picture, heats, titles, grid, colormap, opacity, explanation.remarks), path)
+        return
+    picture = shrink(explanation.picture)
     heats = explanation.heats(picture.shape[:2], BRIGHTEST)
-    save_figure(figure(picture, heats, titles, colormap, opacity), path)
+    save_figure(figure(picture, heats, titles, colormap, opacity, remarks=explanation.remarks), path)
 
 
 def comparison_path(picture: Path, out: Path | None) -> Path:
@@ -180,12 +231,14 @@ def _as_one_file(name: str) -> str:
 
 
 def _entry(explanation: Explanation) -> dict[str, Any]:
-    classes = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.logits, strict=True)
+    columns = (explanation.classes, explanation.labels, explanation.probabilities, explanation.logits)
+    classes = zip(*columns, explanation.remarks, strict=True)
     return {
         "path": os.fspath(explanation.path),
         "geometry": explanation.geometry.kind,
         "classes": [
             {"class": int(number), "label": label, "probability": float(probability), "logit": float(logit)}
-            for number, label, probability, logit in classes
+            | ({"remark": remark} if remark else {})
+            for number, label, probability, logit, remark in classes
         ],
     }

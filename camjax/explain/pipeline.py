@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from camjax.choices import Kind
 from camjax.errors import PictureError
-from camjax.images.geometry import Geometry, Kind, to_input
+from camjax.images.geometry import Geometry, to_input
 from camjax.images.preprocess import Preprocess
 
 T = TypeVar("T")

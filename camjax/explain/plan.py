@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from camjax.choices import Sign
 from camjax.core.casting import casts_to
 from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, for_inference, platform_of
@@ -23,7 +24,7 @@ from camjax.methods.attention import attention_names
 from camjax.methods.fusion import FUSIONS, Fusion
 from camjax.methods.method import ATTENTION, Method
 from camjax.methods.registry import METHODS, MethodError, find_method
-from camjax.methods.sign import SIGNS, Sign
+from camjax.methods.sign import SIGNS
 from camjax.methods.target import Target, check_target, score_table
 
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import printable
-from camjax.images.figures import DEFAULT_COLORMAP, at_size, blank, check_colormap, line, overlay, panel_inches, shrink
+from camjax.images.colours import check_colormap, faded, overlay
+from camjax.images.figures import at_size, blank, line, shrink
+from camjax.images.grid import panel_inches
 
 if TYPE_CHECKING:
     from camjax.images.figures import Figure
@@ -33,8 +36,6 @@ SCALE = 0.42
 """Height of the colours' scale and its words, under the picture."""
 TALLEST = 1.35
 """Height of a figure over its width, beyond which its rows are divided."""
-FADED = 0.35
-"""What is left of the picture where there is nothing to show on it."""
 FONT, SMALL = 8.0, 7.0
 GREY = "0.45"
 
@@ -44,7 +45,7 @@ class Row(NamedTuple):
 
     Attributes:
         name: its name.
-        heats: one a class, in [0, 1], as `camjax.images.figures.overlay` takes them, of the picture's proportions.
+        heats: one a class, in [0, 1], as `camjax.images.colours.overlay` takes them, of the picture's proportions.
         remarks: why a map shows nothing, for each class; empty where it shows something.
     """
 
@@ -152,7 +153,7 @@ def _cells(
     shown = 1 if _is_one_map(row) else len(row.heats)
     for column, (heat, remark) in enumerate(zip(row.heats[:shown], row.remarks, strict=False)):
         if remark:
-            yield column, (255 - FADED * (255.0 - picture)).astype(np.uint8), remark
+            yield column, faded(picture), remark
         else:
             yield column, overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity), ""
 

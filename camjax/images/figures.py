@@ -1,11 +1,9 @@
-"""Figures: heat maps over pictures. The only module that imports matplotlib, and only when something is drawn.
+"""Figures: heat maps over pictures, by matplotlib, which is imported when something is drawn.
 
 Arrays: pictures are uint8 `(h, w, 3)` in [0, 255]; heats float `(k, h, w)` in [0, 1], NaN where the network did not
 look.
 """
 
-import difflib
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,74 +14,21 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from camjax.atomic import atomic_path
-from camjax.errors import CamjaxError, printable
+from camjax.choices import DEFAULT_COLORMAP
+from camjax.errors import printable
+from camjax.images.colours import RenderError, faded, overlay
+from camjax.images.grid import BASELINE, DPI, FONT_SIZES, arrange_panels
 from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure as Figure
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-DEFAULT_COLORMAP = "inferno"
 FIGURE_SUFFIXES = frozenset({".png", ".pdf", ".svg"})
 
 LONGEST_SIDE = 1000
 """Of a panel's picture, in pixels: at a panel's size on paper, more could not be seen."""
-
-PANEL_AREA = 9.0
-"""Square inches of one panel, whatever the picture's proportions."""
-TITLE_HEIGHT = 0.34
-GAP = 0.16
-MARGIN = 0.08
-FONT_SIZES = (11, 9.5, 8)
-DPI = 200
-
-
-class RenderError(CamjaxError, ValueError):
-    """A figure cannot be drawn as asked."""
-
-
-def check_colormap(name: str) -> None:
-    """Refuses a colormap that matplotlib does not have.
-
-    Args:
-        name: as matplotlib spells it.
-
-    Raises:
-        RenderError: no such colormap; the text suggests close names.
-    """
-    _colormap(name)
-
-
-def overlay(
-    picture: UInt8[np.ndarray, "h w 3"],
-    heat: Float[np.ndarray, "h w"],
-    colormap: str = DEFAULT_COLORMAP,
-    opacity: float = 0.5,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The heat map in colour, blended over the picture: `(1 - opacity) * picture + opacity * colour`.
-
-    Args:
-        picture: red, green and blue.
-        heat: in [0, 1]; where it is NaN the picture shows as it is.
-        colormap: any of matplotlib's names.
-        opacity: of the heat map, 0 to 1.
-
-    Returns:
-        The blend, rounded to the nearest.
-
-    Raises:
-        RenderError: no such colormap, or an opacity out of range.
-        ValueError: the heat map is not of the picture's size.
-    """
-    if heat.shape != picture.shape[:2]:
-        raise ValueError(f"the heat map is {heat.shape}, the picture {picture.shape[:2]}")
-    if not 0 <= opacity <= 1:
-        raise RenderError(f"opacity must be from 0 to 1, not {opacity}")
-    colours = _colormap(colormap)(np.nan_to_num(heat))[..., :3] * 255
-    share = np.where(np.isnan(heat), 0.0, opacity)[..., None]
-    return ((1 - share) * picture + share * colours + 0.5).astype(np.uint8)
 
 
 def figure(
@@ -94,6 +39,7 @@ def figure(
     opacity: float = 0.5,
     *,
     columns: int | None = None,
+    remarks: Sequence[str] = (),
 ) -> "Figure":
     """A grid of the picture under each heat map, a title above each.
 
@@ -104,6 +50,7 @@ def figure(
         colormap: any of matplotlib's names.
         opacity: of the heat maps, 0 to 1.
         columns: of the grid; None is one row for up to three, else two columns.
+        remarks: why a heat map shows nothing, in as many words as there are titles; empty where it shows something.
 
     Returns:
         A matplotlib figure, in no way tied to pyplot's state.
@@ -115,22 +62,20 @@ def figure(
     count = len(heats)
     if not count or heats.shape[1:] != picture.shape[:2]:
         raise ValueError(f"heat maps must be (k, {picture.shape[0]}, {picture.shape[1]}), not {heats.shape}")
-    columns = columns or (count if count <= 3 else 2)
-    rows = math.ceil(count / columns)
-    height, width = panel_inches(picture.shape[0] / picture.shape[1], PANEL_AREA)
-    total = (columns * (width + GAP) - GAP + 2 * MARGIN, rows * (height + TITLE_HEIGHT) + 2 * MARGIN)
-    drawing = blank(total[1], total[0])
+    grid = arrange_panels(count, picture.shape[:2], columns)
+    (height, width), (rows, across) = grid.size, grid.panel
+    drawing = blank(height, width)
     picture = shrink(picture)
-    for index, (heat, title) in enumerate(zip(heats, titles, strict=True)):
-        row, column = divmod(index, columns)
-        left = MARGIN + column * (width + GAP)
-        bottom = total[1] - MARGIN - (row + 1) * (height + TITLE_HEIGHT)
-        axes = drawing.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
-        axes.imshow(overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity), interpolation="antialiased")
+    for index, (heat, title, remark) in enumerate(zip(heats, titles, remarks or [""] * count, strict=True)):
+        top, left = grid.corner(index)
+        axes = drawing.add_axes((left / width, 1 - (top + rows) / height, across / width, rows / height))
+        blended = overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity)
+        axes.imshow(faded(picture) if remark else blended, interpolation="antialiased")
         axes.set_axis_off()
-        x, y = (left + width / 2) / total[0], (bottom + height + 0.09) / total[1]
+        x, y = (left + across / 2) / width, 1 - (top - BASELINE) / height
+        axes.text(0.5, 0.5, remark, ha="center", va="center", transform=axes.transAxes, fontsize=FONT_SIZES[0])
         drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
-    _fit_titles(drawing.texts, width * drawing.dpi)
+    _fit_titles(drawing.texts, across * drawing.dpi)
     return drawing
 
 
@@ -200,27 +145,6 @@ def shrink(picture: UInt8[np.ndarray, "h w 3"], longest: int = LONGEST_SIDE) -> 
         return picture
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-
-
-def _colormap(name: str) -> "Colormap":
-    from matplotlib import colormaps
-
-    if name not in colormaps:
-        close = difflib.get_close_matches(name, list(colormaps)) or ["inferno", "viridis", "magma", "hsv", "jet"]
-        raise RenderError(f"matplotlib has no colormap {name!r}; did you mean {', '.join(close)}?")
-    return colormaps[name]
-
-
-def panel_inches(proportion: float, area: float) -> tuple[float, float]:
-    """Height and width of a panel; very long pictures are bounded so that the shorter side stays visible.
-
-    Args:
-        proportion: height over width of the picture.
-        area: of the panel, in square inches.
-    """
-    proportion = min(max(proportion, 1 / 4), 4)
-    width = math.sqrt(area / proportion)
-    return width * proportion, width
 
 
 def at_size(heat: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:

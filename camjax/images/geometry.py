@@ -6,15 +6,15 @@ and pixels are areas: a resize maps edges onto edges, as Pillow's and PyTorch's 
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from camjax.choices import Kind
 from camjax.errors import PictureError
 
-Kind = Literal["pad", "crop", "squash"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

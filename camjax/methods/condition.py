@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int8
 
+from camjax.choices import Sign
 from camjax.core.result import CamResult
 from camjax.methods.classes import LARGEST
-from camjax.methods.sign import Sign
 
 FINE, NOT_POSITIVE, CONSTANT, NOT_A_NUMBER, NO_CLASS = range(5)
 

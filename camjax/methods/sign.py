@@ -1,12 +1,13 @@
 """Which side of a signed map is shown: what speaks for a class, what speaks against it, or both."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 from jax import Array
 from jaxtyping import Float
 
-Sign = Literal["both", "positive", "negative"]
+from camjax.choices import Sign
+
 SIGNS: tuple[Sign, ...] = get_args(Sign)
 
 

@@ -1,13 +1,14 @@
 """What a map explains: a score a class, or one a picture, as a function of what the network gives."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
+from camjax.choices import NamedTarget
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.errors import CamjaxError
@@ -18,7 +19,6 @@ class MethodError(CamjaxError, ValueError):
     """There is no such method, or it does not fit the network."""
 
 
-NamedTarget = Literal["logit", "probability"]
 Target = NamedTarget | Callable[[Array], Array]
 """`"logit"`, `"probability"` (the softmax of the logits), or a function of what the network gives for a batch that
 gives one score a class, `(b, n)`, or one a picture, `(b,)`."""

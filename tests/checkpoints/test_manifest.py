@@ -11,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 from timm.models import get_pretrained_cfg
 
 import camjax
-from camjax.checkpoints.manifest import ManifestError, find_source, manifest, parse_manifest
+from camjax.checkpoints.manifest import ManifestError, check_network, find_source, manifest, parse_manifest
 from camjax.errors import UnknownModelError
 from camjax.images.preprocess import Preprocess
 from camjax.models.registry import ARCHITECTURES
@@ -86,8 +86,7 @@ def test_transformers_weights(source):
 
 @pytest.mark.parametrize("source", manifest(), ids=name)
 def test_entries_fit_the_registry(source):
-    architecture = ARCHITECTURES[source.architecture]
-    assert architecture.family.layouts[source.layout].holds(architecture.config)
+    check_network(source)
     assert source.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", source.revision)
     if source.repository:
         validate_repo_id(source.repository)
@@ -186,9 +185,6 @@ def test_a_missing_key_is_named(key):
         ("sha256", "0" * 63),
         ("sha256", 5),
         ("interpolation", "nearest"),
-        ("layout", "keras"),
-        ("layout", "timm"),
-        ("architecture", "resnet19"),
         ("labels", "coco"),
         ("input_size", 0),
         ("input_size", 224.0),
@@ -212,6 +208,13 @@ def test_a_missing_key_is_named(key):
 def test_a_wrong_value_is_named(key, value):
     with pytest.raises(ManifestError, match=f"has {key} {re.escape(repr(value))}, which is not"):
         parse_manifest(write(ENTRY | {key: value}))
+
+
+@pytest.mark.parametrize(("key", "value"), [("layout", "keras"), ("layout", "timm"), ("architecture", "resnet19")])
+def test_a_network_that_is_not_registered_is_named(key, value):
+    (source,) = parse_manifest(write(ENTRY | {key: value}))
+    with pytest.raises(ManifestError, match=f"entry a has {key} {re.escape(repr(value))}, which is not"):
+        check_network(source)
 
 
 def test_every_problem_of_an_entry_is_listed():

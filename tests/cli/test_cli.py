@@ -22,6 +22,7 @@ from camjax.cli import layers as layers_command
 from camjax.core.layers import default_layer, layers
 from camjax.core.model import Model
 from camjax.explain import explanation as explanation_module
+from camjax.explain import outputs
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
@@ -174,6 +175,8 @@ def test_an_input_that_is_not_square(run, tmp_path):
 
 
 def test_pictures_do_not_stay_in_memory(run, tmp_path, toy, monkeypatch):
+    assert outputs.DRAWERS <= 8
+    monkeypatch.setattr(outputs, "DRAWERS", 3)
     drawn, most = [], []
 
     def draw(explanation, *_arguments, **_options):
@@ -183,12 +186,12 @@ def test_pictures_do_not_stay_in_memory(run, tmp_path, toy, monkeypatch):
 
     # Pillow's arrays are views of its bytes; these own their pixels, so that a reference tells whether they are there.
     monkeypatch.setattr(explanation_module, "read_picture", lambda path: np.array(read_picture(path)))
-    monkeypatch.setattr(explain_command, "write_figure", draw)
+    monkeypatch.setattr(outputs, "write_figure", draw)
     for number in range(24):
         write_picture(tmp_path / "in" / f"{number}.png", number)
     assert run("explain", "in", "--json", "a.json", "--npz", "a.npz")[0] == 0
     assert len(most) == 24
-    assert max(most) <= 2
+    assert max(most) <= outputs.DRAWERS + 2  # those that are drawn or wait for their turn, and the next
     assert np.load(tmp_path / "a.npz")["maps"].shape == (24, 5, 32, 32)
 
 
@@ -318,7 +321,7 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device", "figure.png")
 
-    monkeypatch.setattr(explain_command, "write_figure", full)
+    monkeypatch.setattr(outputs, "write_figure", full)
     status, _, err = run("explain", EXAMPLE)
     assert status == 2
     assert err.strip() == "camjax: figure.png: No space left on device"

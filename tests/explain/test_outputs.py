@@ -13,7 +13,7 @@ from toys import toy_model
 
 from camjax.errors import CamjaxError
 from camjax.explain.explanation import explain_pictures
-from camjax.explain.outputs import figure_paths, json_file, npz_file
+from camjax.explain.outputs import figure_paths, json_file, npz_file, write_figures
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -45,6 +45,27 @@ def explanations(folder, count=5):
     for number in range(count):
         (folder / f"{number}.png").write_bytes(png(number))
     return explain_pictures(toy_model(), sorted(folder.glob("*.png")), top_k=2, batch_size=2)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_figures_come_in_order(tmp_path, suffix):
+    """However many are drawn at once: each is there when its explanation is."""
+    paths = {tmp_path / f"{number}.png": tmp_path / "out" / f"{number}{suffix}" for number in range(7)}
+    seen = []
+    for explanation in write_figures(explanations(tmp_path, 7), paths, colormap="inferno", opacity=0.5):
+        assert paths[explanation.path].is_file()
+        seen.append(explanation.path)
+    assert seen == list(paths)
+
+
+def test_a_figure_that_cannot_be_written_ends_it(tmp_path):
+    paths = {tmp_path / f"{number}.png": tmp_path / "out" / f"{number}.png" for number in range(7)}
+    paths[tmp_path / "2.png"] = tmp_path / "1.png" / "a.png"  # below a file
+    written = write_figures(explanations(tmp_path, 7), paths, colormap="inferno", opacity=0.5)
+    assert [next(written).path.stem, next(written).path.stem] == ["0", "1"]
+    with pytest.raises(OSError, match=r"1\.png"):
+        next(written)
+    assert not (tmp_path / "out" / "6.png").exists()
 
 
 def test_arrays_and_json_are_those_of_the_explanations(tmp_path):

@@ -1,6 +1,7 @@
 """An explanation says why a map of it shows nothing."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ from batch_material import write_pictures
 from toys import toy_model
 
 from camjax.explain.explanation import explain_pictures
+from camjax.explain.outputs import json_file
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -24,6 +26,10 @@ def test_nowhere_positive_and_not_a_number(tmp_path):
     path = write_pictures(tmp_path, 1) / "000.png"
     (explanation,) = explain_pictures(model_with(2, -1.0), [path], classes=[2, 3])
     assert explanation.remarks == ("nowhere positive", "")
+    with json_file(tmp_path / "a.json", toy_model()) as note:
+        note(explanation)
+    (picture,) = json.loads((tmp_path / "a.json").read_text("utf-8"))["pictures"]
+    assert [one.get("remark") for one in picture["classes"]] == ["nowhere positive", None]
     broken = model_with(3, jnp.nan)  # and with it every gradient
     (explanation,) = explain_pictures(broken, [path], classes=[2, 3], method="grad-cam")
     assert explanation.remarks == ("not a number", "not a number")

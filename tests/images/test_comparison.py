@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toys import uint8_images
 
+from camjax.images.colours import RenderError
 from camjax.images.comparison import TALLEST, Row, arrange, comparison
-from camjax.images.figures import RenderError
 
 PICTURE = uint8_images(1, 30, 40)[0]
 RAMP = np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40)

@@ -9,7 +9,8 @@ import pytest
 from toys import uint8_images
 
 from camjax.errors import CamjaxError
-from camjax.images.figures import LONGEST_SIDE, RenderError, check_colormap, figure, overlay, save_figure, shrink
+from camjax.images.colours import RenderError, check_colormap, overlay
+from camjax.images.figures import LONGEST_SIDE, figure, save_figure, shrink
 
 PICTURE = uint8_images(1, 30, 40)[0]
 HEAT = np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40)

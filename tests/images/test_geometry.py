@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torchvision.transforms as T  # noqa: N812  (its name everywhere)
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from timm.data import create_transform
@@ -116,6 +116,7 @@ def centroid(heat):
 
 
 @settings(deadline=None, max_examples=40)
+@example("crop", 187, 40, (48, 96))
 @given(
     st.sampled_from(KINDS),
     st.integers(40, 400),
@@ -131,10 +132,10 @@ def test_round_trip_keeps_things_where_they_were(kind, height, width, side):
     assert heat.shape == (height, width)
     top, left, bottom, right = seen_box(geometry)
     pixel = max((bottom - top) / side[0], (right - left) / side[1], max(height, width) / max(side))
+    # What lies outside the crop is in neither: very long pictures lose a part of the thing.
+    seen = np.where(np.isnan(heat), np.nan, picture[..., 0])
     # A quarter of an input pixel; half of it lost to rounding to uint8 and to crop's whole-pixel corner.
-    np.testing.assert_allclose(
-        centroid(np.maximum(heat, 4) - 4), centroid(np.maximum(picture[..., 0], 4.0) - 4), atol=pixel / 2
-    )
+    np.testing.assert_allclose(centroid(np.maximum(heat, 4) - 4), centroid(np.maximum(seen, 4) - 4), atol=pixel / 2)
 
 
 @settings(deadline=None, max_examples=60)

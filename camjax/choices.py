@@ -1,0 +1,15 @@
+"""The words that options take, apart from what they do: the command line knows them without importing JAX."""
+
+from typing import Literal
+
+Kind = Literal["pad", "crop", "squash"]
+"""How a picture of any shape becomes the network's input; see `camjax.images.geometry`."""
+
+Sign = Literal["both", "positive", "negative"]
+"""Which side of a signed map is shown; see `camjax.methods.sign`."""
+
+NamedTarget = Literal["logit", "probability"]
+"""What a map explains; see `camjax.methods.target`."""
+
+DEFAULT_COLORMAP = "inferno"
+"""One of matplotlib's."""

@@ -1,0 +1,102 @@
+"""Heat maps in colour over pictures. matplotlib's colormaps are imported when the first is looked up.
+
+Pictures are uint8 `(h, w, 3)` in [0, 255]; heats float `(h, w)` in [0, 1], NaN where the network did not look.
+"""
+
+import difflib
+import functools
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from camjax.choices import DEFAULT_COLORMAP
+from camjax.errors import CamjaxError
+
+FADED = 0.35
+"""What is left of a picture where there is nothing to show on it."""
+
+LEVELS = 256
+"""Of a colormap."""
+
+
+class RenderError(CamjaxError, ValueError):
+    """A figure cannot be drawn as asked."""
+
+
+def check_colormap(name: str) -> None:
+    """Refuses a colormap that matplotlib does not have.
+
+    Args:
+        name: as matplotlib spells it.
+
+    Raises:
+        RenderError: no such colormap; the text suggests close names.
+    """
+    colour_table(name)
+
+
+@functools.cache
+def colour_table(name: str) -> Float32[np.ndarray, "levels 3"]:
+    """A colormap's red, green and blue in [0, 255], from the lowest value to the highest.
+
+    Args:
+        name: any of matplotlib's names.
+
+    Raises:
+        RenderError: no such colormap; the text suggests close names.
+    """
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        close = difflib.get_close_matches(name, list(colormaps)) or ["inferno", "viridis", "magma", "hsv", "jet"]
+        raise RenderError(f"matplotlib has no colormap {name!r}; did you mean {', '.join(close)}?")
+    table = colormaps[name](np.linspace(0, 1, LEVELS))[:, :3] * 255
+    return table.astype(np.float32)
+
+
+def overlay(
+    picture: UInt8[np.ndarray, "h w 3"],
+    heat: Float[np.ndarray, "h w"],
+    colormap: str = DEFAULT_COLORMAP,
+    opacity: float = 0.5,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The heat map in colour, blended over the picture: `(1 - opacity) * picture + opacity * colour`.
+
+    Args:
+        picture: red, green and blue.
+        heat: in [0, 1]; where it is NaN the picture shows as it is.
+        colormap: any of matplotlib's names.
+        opacity: of the heat map, 0 to 1.
+
+    Returns:
+        The blend, rounded to the nearest.
+
+    Raises:
+        RenderError: no such colormap, or an opacity out of range.
+        ValueError: the heat map is not of the picture's size.
+    """
+    if heat.shape != picture.shape[:2]:
+        raise ValueError(f"the heat map is {heat.shape}, the picture {picture.shape[:2]}")
+    if not 0 <= opacity <= 1:
+        raise RenderError(f"opacity must be from 0 to 1, not {opacity}")
+    unseen = np.isnan(heat)
+    level = np.clip(np.where(unseen, 0, heat) * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    # The colours' part of the blend is looked up ready made, and with it the half that rounds to the nearest.
+    part = (opacity * colour_table(colormap) + 0.5).astype(np.float32)
+    blended = picture * np.float32(1 - opacity)
+    blended += part[level]
+    result = blended.astype(np.uint8)
+    result[unseen] = picture[unseen]
+    return result
+
+
+def faded(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture where there is nothing to show on it: pale, so that words on it can be read."""
+    return (255 - FADED * (255.0 - picture)).astype(np.uint8)
+
+
+def title_font_file() -> str:
+    """The path of the font that matplotlib writes with."""
+    import matplotlib
+
+    return f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
