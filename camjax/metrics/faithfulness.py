@@ -15,9 +15,9 @@ from camjax.core.precision import at_least_float32
 from camjax.metrics.loops import Score, clean_scores, scores_of_changed
 from camjax.metrics.masks import as_masks, first, nan_where_unknown, over, ranks, step_counts
 
-Baseline = Literal["zero", "mean", "blur"] | Array
-"""What a pixel is replaced by: the colour that the network takes as mean, the picture's own mean, the picture blurred
-as in RISE (11 x 11 pixels, sigma 5), or an array that broadcasts to the images."""
+Baseline = Literal["zero", "mean", "min", "blur"] | Array
+"""What a pixel is replaced by: the colour that the network takes as mean, the picture's own mean, its least value, the
+picture blurred as in RISE (11 x 11 pixels, sigma 5), or an array that broadcasts to the images."""
 
 
 class Confidence(NamedTuple):
@@ -124,6 +124,19 @@ def deletion(
     return _curve(score, images, baseline_images(images, baseline), maps, classes, steps, room)
 
 
+def pixel_flipping(
+    score: Score,
+    images: Float[Array, "b *size c"],
+    maps: Float[Array, "b k *space"],
+    classes: Int[Array, "b k"],
+    *,
+    steps: int = 20,
+    room: int = 32,
+) -> Curve:
+    """Bach et al. 2015: `deletion` to black, the least value that the picture has; a smaller area is better."""
+    return deletion(score, images, maps, classes, steps=steps, baseline="min", room=room)
+
+
 def baseline_images(images: Float[Array, "b *size c"], baseline: Baseline) -> Float[Array, "b *size c"]:
     """What every pixel is replaced by.
 
@@ -136,9 +149,11 @@ def baseline_images(images: Float[Array, "b *size c"], baseline: Baseline) -> Fl
         return jnp.zeros_like(images)
     if baseline == "mean":
         return jnp.broadcast_to(images.mean(tuple(range(1, images.ndim - 1)), keepdims=True), images.shape)
+    if baseline == "min":
+        return jnp.broadcast_to(images.min(tuple(range(1, images.ndim)), keepdims=True), images.shape)
     if baseline == "blur":
         return blurred(images)
-    raise ValueError(f"baseline {baseline!r} is not one of zero, mean, blur, or an array")
+    raise ValueError(f"baseline {baseline!r} is not one of zero, mean, min, blur, or an array")
 
 
 def blurred(images: Float[Array, "b *size c"]) -> Float[Array, "b *size c"]:

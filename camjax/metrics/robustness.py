@@ -1,0 +1,100 @@
+"""Whether a map stays what it is where nothing has changed, and does not where the network has."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, Int, PyTree
+
+Explain = Callable[[Float[Array, "b *size c"]], Float[Array, "b k *space"]]
+"""From normalised images to maps of classes that are the same at every call."""
+
+
+def max_sensitivity(
+    explain: Explain,
+    images: Float[Array, "b *size c"],
+    *,
+    radius: float = 0.2,
+    samples: int = 10,
+    seed: int = 0,
+) -> Float[Array, "b k"]:
+    """Yeh et al. 2019: the most that a map changes where its picture does by a little; lower is better.
+
+    Args:
+        explain: the method.
+        images: normalised.
+        radius: every value is changed by at most so much, evenly distributed.
+        samples: how many changes are tried, one at a time.
+        seed: of the changes.
+
+    Returns:
+        The change's norm over the map's; infinite for a map of zeros that does not stay one.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be a positive whole number, not {samples}")
+    clean = explain(images)
+    axes = tuple(range(2, clean.ndim))
+
+    def change(key: Array) -> Float[Array, "b k"]:
+        moved = jax.random.uniform(key, images.shape, jnp.float32, -radius, radius).astype(images.dtype)
+        return jnp.sqrt(((explain(images + moved) - clean) ** 2).sum(axes))
+
+    changes = lax.map(change, jax.random.split(jax.random.key(seed), samples)).max(0)
+    sizes = jnp.sqrt((clean**2).sum(axes))
+    return jnp.where(changes == 0, 0, changes / sizes)
+
+
+def randomisation(
+    explain: Callable[[PyTree[Array]], Float[Array, "b k *space"]],
+    params: PyTree[Array],
+    others: PyTree[Array],
+    steps: PyTree[int],
+    *,
+    cascading: bool = True,
+) -> Float[Array, "steps b k"]:
+    """Adebayo et al. 2018: how alike maps are to those of a network whose parameters are random; lower is better.
+
+    All steps are one program: the parameters are its arguments.
+
+    Args:
+        explain: from parameters to maps of some pictures.
+        params: the network's.
+        others: random ones, of the same shapes.
+        steps: of each parameter the step at which it becomes random, from 0, the network's end; -1 is never.
+        cascading: what has become random stays so; else each step's parameters are random alone.
+
+    Returns:
+        Spearman's correlation of the maps' sizes, in [-1, 1], for each step; 0 where all pixels are equal.
+    """
+    count = max(jax.tree.leaves(steps)) + 1
+    clean = explain(params)
+
+    def similarity(step: Int[Array, ""]) -> Float[Array, "b k"]:
+        def chosen(own: Any, other: Any, at: int) -> Any:  # noqa: ANN401
+            random = (at >= 0) & (step >= at if cascading else step == at)
+            return jnp.where(random, other, own)
+
+        return rank_correlation(jnp.abs(clean), jnp.abs(explain(jax.tree.map(chosen, params, others, steps))))
+
+    return lax.map(similarity, jnp.arange(count))
+
+
+def rank_correlation(one: Float[Array, "b k *space"], other: Float[Array, "b k *space"]) -> Float[Array, "b k"]:
+    """Spearman's, of each map; equal pixels share the mean of their places. 0 where all are, NaN where one is NaN."""
+
+    def places(values: Float[Array, " n"]) -> Float[Array, " n"]:
+        ordered = jnp.sort(values)
+        ends = (jnp.searchsorted(ordered, values, side=side, method="sort") for side in ("left", "right"))
+        found = sum(end.astype(jnp.float32) for end in ends) / 2 - len(values) / 2
+        return jnp.where(jnp.isnan(values).any(), jnp.nan, found)
+
+    flat = (each.reshape(-1, each[0, 0].size) for each in (one, other))
+    first, second = (jax.vmap(places)(each) for each in flat)
+    sizes = jnp.sqrt((first**2).sum(-1) * (second**2).sum(-1))
+    found = jnp.where(sizes == 0, 0, (first * second).sum(-1) / jnp.where(sizes == 0, 1, sizes))
+    return found.reshape(one.shape[:2])
