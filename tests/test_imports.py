@@ -24,6 +24,7 @@ LAYERS = [
     "checkpoints",
     "explain",
     "batch",
+    "evaluate",
     "cli",
 ]
 LEVEL = {name: level for level, name in enumerate(LAYERS)}

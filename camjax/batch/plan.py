@@ -77,7 +77,6 @@ class Plan:
 
     def attributes(self, model: Model) -> dict[str, Any]:
         """What the store says of its making; a run goes on only with an equal `run`."""
-        weights = model.origin.get("sha256") or _digest(model)
         return {
             "title": "class activation maps",
             "model": {"name": model.name, "architecture": model.architecture, "origin": model.origin},
@@ -86,7 +85,7 @@ class Plan:
             "run": _plain(
                 {
                     "model": model.name,
-                    "weights": weights,
+                    "weights": weights_digest(model),
                     "labels": digest_of(model.labels),
                     "preprocess": dataclasses.asdict(model.preprocess),
                     **dataclasses.asdict(self),
@@ -142,8 +141,10 @@ def shared_by_devices(model: Model) -> tuple[Model, Callable[[np.ndarray], Any]]
     return dataclasses.replace(model, params=params), lambda pixels: jax.device_put(pixels, rows)
 
 
-def _digest(model: Model) -> str:
-    """Of the parameters, where no file's checksum is known."""
+def weights_digest(model: Model) -> str:
+    """The checksum of the weights' file, or of the parameters where none is known."""
+    if known := model.origin.get("sha256"):
+        return known
     digest = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(model.params):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())

@@ -48,6 +48,23 @@ def named_bar(total: int, console: Console) -> Iterator[Callable[[str], None]]:
         yield lambda name: progress.update(task, description=name, completed=next(begun))
 
 
+@contextlib.contextmanager
+def counted_bar(words: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of things that are done in parts; it shows nothing where there is no terminal.
+
+    Args:
+        words: what is under way.
+        console: standard error.
+
+    Yields:
+        A function to be called with how many are done, and how many there are.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(words, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 class _Speed(ProgressColumn):
     """Pictures a second, of late."""
 

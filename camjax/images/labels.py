@@ -23,8 +23,13 @@ def imagenet_labels() -> tuple[str, ...]:
 
     Each is a synset's names, divided by commas: `"tabby, tabby cat"`.
     """
-    text = importlib.resources.files("camjax").joinpath("data/imagenet1k.txt").read_text("utf-8")
-    return parse_labels(text)
+    return parse_labels(_imagenet())
+
+
+@functools.cache
+def imagenet_ids() -> dict[str, int]:
+    """The number of each of those classes by its WordNet id, such as `"n02123045"`, as ImageNet's folders are named."""
+    return {line.split()[0]: number for number, line in enumerate(_imagenet().splitlines())}
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
@@ -55,6 +60,10 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         raise LabelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except LabelError as error:
         raise LabelError(f"{path}: {error}") from error
+
+
+def _imagenet() -> str:
+    return importlib.resources.files("camjax").joinpath("data/imagenet1k.txt").read_text("utf-8").strip()
 
 
 def short_label(label: str) -> str:

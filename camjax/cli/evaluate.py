@@ -1,0 +1,211 @@
+"""`camjax evaluate`: which method is right about a network on your pictures, as a table and a report."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from camjax.cli.options import NetworkOptions
+from camjax.cli.progress import counted_bar
+from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say, text, wide_console
+from camjax.errors import CamjaxError
+
+if TYPE_CHECKING:
+    from camjax.evaluate.report import Report
+
+MANY = 20
+"""Lines of what is wrong with the ground truth; the report has all."""
+CELL = 24
+"""Characters of a column of the table."""
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(NetworkOptions):
+    """The options of `camjax evaluate`."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="The report's folder; a stopped run goes on in it.")]
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Names that `camjax methods` lists: cam,rise.", show_default="eight of the CAM family"),
+    ] = None
+    layers: Annotated[
+        str | None, typer.Option(help="Where: names that `camjax layers` lists.", show_default="the network's own")
+    ] = None
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="quick, all, or names: confidence, insertion, deletion, road, pixel-flipping, sensitivity-n, "
+            "infidelity, adcc, concentration, localisation, grid."
+        ),
+    ] = "quick"
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="How many classes of a picture that has no label.")
+    ] = 1
+    # What other commands call labels, the classes' names, are `--class-names` here.
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="The pictures' classes: a CSV with columns path,class; or folders, where each is named after its "
+            "class.",
+            show_default="what the network sees",
+        ),
+    ] = None
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where things are: a CSV (path,class,left,top,right,bottom), COCO's JSON, or Pascal VOC's XML.",
+            show_default=False,
+        ),
+    ] = None
+    masks: Annotated[
+        Path | None,
+        typer.Option(help="A folder of masks named as the pictures, black where the thing is not.", show_default=False),
+    ] = None
+    class_names: Annotated[
+        Path | None,
+        typer.Option(help="A text file with one class name a line, or a synset.txt.", show_default=False),
+    ] = None
+    column: Annotated[
+        str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
+    ] = None
+
+
+def evaluate(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, pictures, lists (.txt, .csv, .parquet with a column path), tar shards, URLs.",
+            show_default=False,
+        ),
+    ],
+    options: EvaluateOptions,
+) -> None:
+    """Judge methods by what the network does without the pixels that they show, beside three maps that know nothing.
+
+    Writes metrics.csv, summary.json and curves.png. The same command goes on after a stop.
+    """
+    check_batch_extra()
+    from camjax.evaluate.report import make_report, write_report
+    from camjax.evaluate.run import Settings
+    from camjax.evaluate.run import evaluate as run
+
+    if options.out.is_file():
+        raise CamjaxError(f"{options.out}: is a file; --out is the report's folder")
+    settings = Settings(
+        methods=None if options.methods is None else names_in(options.methods, "--methods"),
+        layers=() if options.layers is None else names_in(options.layers, "--layers"),
+        metrics=options.metrics,
+        top_k=options.top_k,
+        geometry=options.geometry,
+        input_size=options.size,
+        dtype=options.dtype,
+        labels=None if options.labels is None else str(options.labels),
+        boxes=options.boxes,
+        masks=options.masks,
+        column=options.column,
+    )
+    console, errors = wide_console(), Console(stderr=True)
+    model = load_for_command(options.model, options.architecture, options.class_names, errors)
+    keep_programs()
+    left_out: list[str] = []
+    with counted_bar("judging", errors) as show:
+        found = run(model, pictures, options.out, settings, progress=show, on_left_out=left_out.append)
+    for line in left_out:
+        say(errors, f"left out: {line}", style="yellow")
+    with errors.status("comparing"):
+        report = make_report(found)
+        write_report(report, options.out)
+    print_report(report, console)
+    _print_wrong(report, errors)
+    files = "metrics.csv, summary.json" + (", curves.png" if (options.out / "curves.png").exists() else "")
+    say(
+        console,
+        f"{report.evaluated} pictures, {len(report.unreadable)} unreadable → ",
+        (options.out, "cyan"),
+        f": {files}",
+    )
+    if not report.evaluated:
+        raise typer.Exit(2)
+
+
+def names_in(words: str, option: str) -> list[str]:
+    """What names with commas between them ask for, each once.
+
+    Raises:
+        CamjaxError: none is given.
+    """
+    names = list(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
+    if not names:
+        raise CamjaxError(f"{option} names nothing; write names with commas between them")
+    return names
+
+
+def print_report(report: "Report", console: Console) -> None:
+    """The means with their intervals, in as many tables as the terminal is too narrow for; then what can be told."""
+    from camjax.evaluate.table import METRICS
+
+    known = [name for name in report.metrics if report.ranked[name].comparison.pictures]
+    names = [entry_name(entry, report) for entry in report.found.entries]
+    across = max(1, (console.width - max(map(len, names), default=0)) // CELL)
+    for start in range(0, len(known), across):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", no_wrap=True)
+        shown = known[start : start + across]
+        for name in shown:
+            table.add_column(
+                text(name + ARROWS[METRICS[name].better]), justify="right", no_wrap=True, min_width=CELL - 2
+            )
+        for place, name in enumerate(names):
+            table.add_row(text(name), *(_cell(report, metric, place) for metric in shown))
+        console.print(table)
+        console.print()
+    for name in known:
+        if METRICS[name].better:
+            say(console, (name, "bold"), ": ", verdict(report, name))
+    for entry, value in report.accuracy.items():
+        say(console, ("MaxBoxAccV2", "bold"), f": {entry_name(entry, report)} {value:.3f}")
+
+
+def entry_name(entry: tuple[str, str], report: "Report") -> str:
+    """A method, with its layer where there are several."""
+    method, layer = entry
+    several = len({own for _, own in report.found.entries if own}) > 1
+    return f"{method} @ {layer}" if layer and several else method
+
+
+def verdict(report: "Report", metric: str) -> str:
+    """Which entries are best, and which these can be told from."""
+    from camjax.evaluate.statistics import FEWEST
+
+    ranked = report.ranked[metric]
+    names = [entry_name(entry, report) for entry in report.found.entries]
+    best, *others = ranked.order
+    pictures = ranked.comparison.pictures
+    if pictures < FEWEST:
+        return f"best is {names[best]}; {pictures} pictures are too few to tell it from others"
+    told = [place for place in others if ranked.comparison.significant[best, place]]
+    alike = [names[place] for place in others if place not in told]
+    words = f"best is {names[best]}"
+    words += f", better than {', '.join(names[place] for place in told)}" if told else ""
+    words += f"; not told from {', '.join(alike)}" if alike else ""
+    return f"{words} (n = {pictures})"
+
+
+def _cell(report: "Report", metric: str, place: int) -> str:
+    mean, low, high = (each[place] for each in report.ranked[metric].interval)
+    return "" if mean != mean else f"{mean:.3f} {low:.3f} to {high:.3f}"
+
+
+def _print_wrong(report: "Report", console: Console) -> None:
+    for line in report.unreadable[:MANY]:
+        say(console, f"left out: {line}", style="yellow")
+    problems: Sequence[str] = report.found.problems
+    for line in problems[:MANY]:
+        say(console, f"ground truth: {line}", style="yellow")
+    if problems:
+        say(console, f"{len(problems)} lines of ground truth cannot be true; summary.json has all", style="yellow")

@@ -1,0 +1,143 @@
+"""The run: pictures in, a line of numbers for each, and nothing lost when it is stopped."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from camjax.batch.lock import locked
+from camjax.batch.plan import weights_digest
+from camjax.batch.sources import list_entries
+from camjax.core.model import Model
+from camjax.errors import CamjaxError
+from camjax.evaluate.contestants import Contestant, contestants
+from camjax.evaluate.judge import Judge
+from camjax.evaluate.rows import Line, Rows
+from camjax.evaluate.table import GRID, chosen_groups
+from camjax.evaluate.truth import Truths, read_truths
+from camjax.evaluate.work import Work
+from camjax.explain.explanation import class_names, shown
+from camjax.images.geometry import Kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an evaluation depends on.
+
+    Attributes:
+        methods: by their names; None is a choice.
+        layers: by their names; empty is the network's own.
+        metrics: see `camjax.evaluate.table.chosen_groups`.
+        top_k: how many classes of a picture of which nobody says any.
+        geometry: how a picture gets the input's proportions.
+        input_size: `(height, width)` of what the network sees; None is the weights' own.
+        dtype: what the network computes in.
+        labels: a CSV of pictures and classes, or `folders`.
+        boxes: see `camjax.evaluate.truth_files.read_boxes`.
+        masks: a folder.
+        column: of lists that have several; see `camjax.batch.lists.read_list`.
+    """
+
+    methods: Sequence[str] | None = None
+    layers: Sequence[str] = ()
+    metrics: str = "quick"
+    top_k: int = 1
+    geometry: Kind = "pad"
+    input_size: tuple[int, int] | None = None
+    dtype: str = "float32"
+    labels: str | None = None
+    boxes: Path | None = None
+    masks: Path | None = None
+    column: str | None = None
+
+
+class Found(NamedTuple):
+    """What a run has found.
+
+    Attributes:
+        settings: what the lines depend on, as the report keeps it.
+        groups: of the metrics.
+        entries: the method and layer of each that was judged, in order; the layer of a baseline is empty.
+        lines: one for each picture, in order.
+        collages: one for each collage.
+        problems: of the ground truth, a line each.
+        labels: the classes' names.
+    """
+
+    settings: Line
+    groups: tuple[str, ...]
+    entries: list[tuple[str, str]]
+    lines: list[Line]
+    collages: list[Line]
+    problems: list[str]
+    labels: tuple[str, ...]
+
+
+def evaluate(
+    model: Model,
+    sources: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_left_out: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """Judges methods on pictures; goes on where a run with the same settings was stopped.
+
+    Args:
+        model: from `load_model`, or your own.
+        sources: folders, lists, tar shards, pictures, URLs; see `camjax.batch.sources.list_entries`.
+        out: the folder of the report, where the rows are kept.
+        settings: the rest.
+        progress: called with the number of pictures done, and of all.
+        on_left_out: called with a line for a method that does not fit at one of the layers.
+
+    Raises:
+        CamjaxError: the sources, the ground truth, a method, a layer or a metric cannot be used as asked.
+    """
+    entries = list(dict.fromkeys(list_entries(sources, settings.column)))
+    labels = class_names(model)
+    if not 1 <= settings.top_k <= len(labels):
+        raise CamjaxError(f"--top-k {settings.top_k} is not in 1..{len(labels)}, the classes of {model.name}")
+    truths = read_truths(
+        [entry.path for entry in entries],
+        labels,
+        label_file=settings.labels,
+        boxes=settings.boxes,
+        masks=settings.masks,
+    )
+    groups = chosen_groups(settings.metrics, truths.located)
+    preprocess = shown(model, settings.input_size)
+    judged = contestants(
+        model, settings.methods, settings.layers or (None,), dtype=settings.dtype, on_left_out=on_left_out
+    )
+    model = dataclasses.replace(model, preprocess=preprocess)
+    judge = Judge(model, tuple(group for group in groups if group != GRID), preprocess.input_size, settings.dtype)
+    kept = _kept(model, settings, groups, judged, truths)
+    with locked(os.fspath(out)), Rows(Path(out), kept) as rows:
+        work = Work(judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k)
+        work.run(entries, rows, progress)
+        lines = [rows.pictures[entry.path] for entry in entries]
+        met = [rows.collages[key] for key in work.run_collages(entries, rows)] if GRID in groups else []
+        problems = [*truths.problems, *(problem for line in lines for problem in line["problems"])]
+        return Found(kept, groups, [(one.method, one.layer) for one in judged], lines, met, problems, labels)
+
+
+def _kept(
+    model: Model, settings: Settings, groups: tuple[str, ...], judged: Sequence[Contestant], truths: Truths
+) -> Line:
+    """What must be the same for a run to go on."""
+    said = sorted((place, dataclasses.astuple(truth)) for place, truth in truths.of.items())
+    return {
+        "model": model.name,
+        "weights": weights_digest(model),
+        "methods": [[one.method, one.layer] for one in judged],
+        "metrics": list(groups),
+        "top_k": settings.top_k,
+        "geometry": settings.geometry,
+        "size": list(model.preprocess.input_size),
+        "dtype": settings.dtype,
+        "ground truth": hashlib.sha256(repr(said).encode()).hexdigest() if said else "",
+    }

@@ -1,0 +1,283 @@
+"""What is done with a batch of pictures: reading, explaining by everyone, judging, and the lines that are kept."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from camjax.batch.entries import Entry
+from camjax.batch.reading import read_entry_picture
+from camjax.errors import PictureError
+from camjax.evaluate.contestants import Contestant
+from camjax.evaluate.judge import Judge
+from camjax.evaluate.rows import Line, Rows, number
+from camjax.evaluate.table import GROUPS, LOCATED
+from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
+from camjax.explain.pipeline import Prepared, prepare
+from camjax.images.geometry import Kind
+from camjax.images.preprocess import Preprocess
+from camjax.metrics.adcc import adcc, coherency
+from camjax.metrics.box_accuracy import DELTAS, as_bytes, best_overlaps
+from camjax.metrics.boxes import boxes_of, intersection_over_union, mask_of_boxes
+from camjax.metrics.grid import collages, grid_pointing_game
+
+BATCH = 4
+"""Pictures: each map is judged by dozens of copies, which fill any device."""
+GRID_SIDE = 2
+"""Rows and columns of a collage, which is as large as the network's input."""
+
+NOBODY = -1
+"""A class that does not exist, where a picture has fewer than others."""
+
+
+class Located(NamedTuple):
+    """Where the things of a batch are, on the network's input.
+
+    Attributes:
+        masks: of each class; empty where nobody says.
+        boxes: of each picture's each class.
+        problems: of each picture, what cannot be true.
+    """
+
+    masks: Bool[np.ndarray, "b k h w"]
+    boxes: list[list[Float[np.ndarray, "_ 4"]]]
+    problems: list[list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """An evaluation's.
+
+    Attributes:
+        judge: of the network.
+        judged: who is judged.
+        groups: of the metrics.
+        truths: what is true of the pictures.
+        preprocess: of the network's input.
+        geometry: how a picture gets its proportions.
+        top_k: how many classes of a picture of which nobody says any.
+    """
+
+    judge: Judge
+    judged: Sequence[Contestant]
+    groups: tuple[str, ...]
+    truths: Truths
+    preprocess: Preprocess
+    geometry: Kind
+    top_k: int
+
+    def run(self, entries: Sequence[Entry], rows: Rows, progress: Callable[[int, int], None]) -> None:
+        """Judges the pictures that are not finished, in the same batches however often the run was stopped."""
+        size = min(BATCH, len(entries))
+        for start in range(0, len(entries), size):
+            batch = entries[start : start + size]
+            if not all(entry.path in rows.pictures for entry in batch):
+                lines = self._batch(start, batch, size)
+                rows.add([line for line in lines if line["picture"] not in rows.pictures])
+            progress(start + len(batch), len(entries))
+
+    def run_collages(self, entries: Sequence[Entry], rows: Rows) -> list[tuple[str, ...]]:
+        """Judges collages of the pictures that could be read, of four classes each.
+
+        Returns:
+            The paths of each one's pictures.
+        """
+        classes = {path: line["classes"][0] for path, line in rows.pictures.items() if line["classes"]}
+        keys = []
+        for group in _of_different_classes([entry for entry in entries if entry.path in classes], classes):
+            key = tuple(entry.path for entry in group)
+            if key not in rows.collages:
+                found = self._collage(group, [classes[path] for path in key])
+                rows.add([{"collage": list(key), "found": found}])
+            keys.append(key)
+        return keys
+
+    @functools.cached_property
+    def _most(self) -> int:
+        """Classes of a picture."""
+        return max([self.top_k, *(len(truth.classes) for truth in self.truths.of.values())])
+
+    def _batch(self, start: int, batch: Sequence[Entry], count: int) -> list[Line]:
+        """The lines of a batch; it is filled up to that many pictures, so that no second program is compiled."""
+        prepared, errors = self._read(batch, self.preprocess.input_size)
+        pixels = np.zeros((count, *self.preprocess.input_size, 3), np.uint8)
+        for row, one in enumerate(prepared):
+            if one is not None:
+                pixels[row] = one.pixels
+        truths = [self.truths.of.get(start + row, Truth()) for row in range(len(batch))]
+        classes = self._classes(pixels, truths)
+        located = self._locate(batch, prepared, truths, classes)
+        names = [entry.path for entry in batch] + [""] * (count - len(batch))
+        found = [self._judged(one, pixels, classes, names, located) for one in self.judged]
+        lines: list[Line] = []
+        for row, entry in enumerate(batch):
+            whole = prepared[row] is not None
+            own = [number for number in classes[row].tolist() if number != NOBODY] if whole else []
+            line = {"picture": entry.path, "error": errors[row], "classes": own, "problems": located.problems[row]}
+            lines.append(line | {"found": [[_slot(each, row, slot) for slot in range(len(own))] for each in found]})
+        return lines
+
+    def _read(self, batch: Sequence[Entry], size: tuple[int, int]) -> tuple[list[Prepared | None], list[str | None]]:
+        prepared: list[Prepared | None] = []
+        errors: list[str | None] = []
+        for entry in batch:
+            try:
+                picture = read_entry_picture(entry)
+                prepared.append(prepare(entry.path, picture, self.preprocess, self.geometry, size))
+                errors.append(None)
+            except PictureError as error:
+                prepared.append(None)
+                errors.append(str(error))
+        return prepared, errors
+
+    def _classes(self, pixels: UInt8[np.ndarray, "b h w 3"], truths: Sequence[Truth]) -> Int[np.ndarray, "b k"]:
+        """Each picture's own, or those of the highest probabilities."""
+        classes = np.full((len(pixels), self._most), NOBODY, np.int32)
+        if not all(truth.classes for truth in truths):
+            classes[:, : self.top_k] = self.judge.top(pixels, self.top_k)
+        for row, truth in enumerate(truths):
+            if truth.classes:
+                classes[row] = NOBODY
+                classes[row, : len(truth.classes)] = truth.classes
+        return classes
+
+    def _locate(
+        self,
+        batch: Sequence[Entry],
+        prepared: Sequence[Prepared | None],
+        truths: Sequence[Truth],
+        classes: Int[np.ndarray, "b k"],
+    ) -> Located:
+        masks = np.zeros((*classes.shape, *self.preprocess.input_size), bool)
+        boxes = [[np.zeros((0, 4), np.float32)] * classes.shape[1] for _ in classes]
+        problems: list[list[str]] = [[] for _ in classes]
+        for row, (entry, one, truth) in enumerate(zip(batch, prepared, truths, strict=True)):
+            if one is None:
+                continue
+            for slot, each in enumerate(classes[row].tolist()):
+                if each == NOBODY:
+                    continue
+                boxes[row][slot], wrong = place_boxes(truth.of(each), one.geometry, entry.path)
+                masks[row, slot] = mask_of_boxes(boxes[row][slot], self.preprocess.input_size)
+                problems[row] += [text for text in wrong if text not in problems[row]]
+            if truth.mask is not None:
+                try:
+                    placed = place_mask(truth.mask, one.geometry)
+                except TruthError as error:
+                    problems[row].append(str(error))
+                    continue
+                masks[row, classes[row] != NOBODY] |= placed
+                for slot in np.flatnonzero(classes[row] != NOBODY).tolist():
+                    if not len(boxes[row][slot]) and placed.any():
+                        boxes[row][slot] = _around(placed)
+        return Located(masks, boxes, problems)
+
+    def _judged(
+        self,
+        one: Contestant,
+        pixels: UInt8[np.ndarray, "b h w 3"],
+        classes: Int[np.ndarray, "b k"],
+        names: Sequence[str],
+        located: Located,
+    ) -> dict[str, Any]:
+        """Every number of a contestant's maps: arrays `(b, k)`, curves `(b, k, points)`, levels `(b, k)` of words."""
+        maps = np.asarray(one.maps(pixels, classes, names), np.float32)
+        verdict = self.judge(pixels, maps, classes, located.masks)
+        metrics = {name: np.asarray(values) for name, values in verdict.metrics.items()}
+        curves = {name: np.asarray(values) for name, values in verdict.curves.items()}
+        if "adcc" in self.groups:
+            again = self._again(one, pixels, maps, classes, names)
+            metrics["coherency"] = np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again)))
+            parts = (metrics[name] for name in ("coherency", "size", "drop"))
+            metrics["adcc"] = np.asarray(adcc(*map(jnp.asarray, parts)))
+        levels: list[list[list[str] | None]] = [[None] * classes.shape[1] for _ in classes]
+        if LOCATED in self.groups:
+            metrics["box-iou"], levels = _boxes(maps, located.boxes)
+        wanted = {metric.name for group in self.groups for metric in GROUPS[group]}
+        kept = {name: values for name, values in metrics.items() if name in wanted}
+        return {"metrics": kept, "curves": curves, "levels": levels}
+
+    def _again(
+        self,
+        one: Contestant,
+        pixels: UInt8[np.ndarray, "b h w 3"],
+        maps: Float[np.ndarray, "b k h w"],
+        classes: Int[np.ndarray, "b k"],
+        names: Sequence[str],
+    ) -> Float[np.ndarray, "b k h w"]:
+        """The maps of the pictures seen through their maps; a baseline's are the same, since it does not look."""
+        if not one.looks:
+            return maps
+        through = np.asarray(self.judge.shown(pixels, maps))
+        slots = [
+            np.asarray(one.maps(through[:, slot], classes[:, slot : slot + 1], names), np.float32)
+            for slot in range(classes.shape[1])
+        ]
+        return np.concatenate(slots, 1)
+
+    def _collage(self, group: Sequence[Entry], classes: Sequence[int]) -> list[list[float | None]]:
+        """The share of its map's mass that lies on each picture, for each contestant."""
+        height, width = (side // GRID_SIDE for side in self.preprocess.input_size)
+        prepared, _ = self._read(group, (height, width))
+        cells = np.stack([np.zeros((height, width, 3), np.uint8) if one is None else one.pixels for one in prepared])
+        pixels = np.zeros((1, *self.preprocess.input_size, 3), np.uint8)
+        pixels[:, : GRID_SIDE * height, : GRID_SIDE * width] = collages(cells, GRID_SIDE)
+        wanted, name = np.asarray([classes], np.int32), "\n".join(entry.path for entry in group)
+        found = []
+        for one in self.judged:
+            maps = jnp.asarray(one.maps(pixels, wanted, [name]), jnp.float32)
+            shares = grid_pointing_game(maps[..., : GRID_SIDE * height, : GRID_SIDE * width], GRID_SIDE)
+            found.append([number(share) for share in np.asarray(shares)[0]])
+        return found
+
+
+def _of_different_classes(entries: Sequence[Entry], classes: dict[str, int]) -> list[list[Entry]]:
+    """Groups of four pictures, each put into the first that lacks one and its class."""
+    whole: list[list[Entry]] = []
+    begun: list[list[Entry]] = []
+    for entry in entries:
+        fitting = (group for group in begun if all(classes[entry.path] != classes[other.path] for other in group))
+        group = next(fitting, None)
+        if group is None:
+            begun.append(group := [])
+        group.append(entry)
+        if len(group) == GRID_SIDE**2:
+            begun.remove(group)
+            whole.append(group)
+    return whole
+
+
+def _boxes(
+    maps: Float[np.ndarray, "b k h w"], boxes: Sequence[Sequence[Float[np.ndarray, "_ 4"]]]
+) -> tuple[Float[np.ndarray, "b k"], list[list[list[str] | None]]]:
+    """How well the largest box lies on one drawn; and at which levels any box does, for MaxBoxAccV2, as bits."""
+    own = boxes_of(maps)
+    best = np.full(maps.shape[:2], np.nan)
+    levels: list[list[list[str] | None]] = [[None] * maps.shape[1] for _ in maps]
+    for row, slot in np.ndindex(*best.shape):
+        drawn = boxes[row][slot].astype(np.float64)
+        if not len(drawn) or np.isnan(maps[row, slot]).any():
+            continue
+        best[row, slot] = np.nan_to_num(intersection_over_union(own[row, slot][None], drawn)).max()
+        shares = best_overlaps(as_bytes(maps[row, slot]), drawn)
+        levels[row][slot] = [np.packbits(shares >= delta).tobytes().hex() for delta in DELTAS]
+    return best, levels
+
+
+def _around(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "1 4"]:
+    """The box around all of a mask."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return np.asarray([[rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]], np.float32)
+
+
+def _slot(found: dict[str, Any], row: int, slot: int) -> Line:
+    """What is kept of one map."""
+    return {
+        "metrics": {name: number(values[row, slot]) for name, values in found["metrics"].items()},
+        "curves": {name: [number(each) for each in values[row, slot]] for name, values in found["curves"].items()},
+        "levels": found["levels"][row][slot],
+    }
