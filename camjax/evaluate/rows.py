@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from camjax.errors import CamjaxError
 
 ROWS = "rows.jsonl"
@@ -82,7 +84,7 @@ class Rows:
         os.fsync(self._file.fileno())
 
 
-def number(value: float) -> float | None:
+def number(value: float | np.floating) -> float | None:
     """A number as it is kept; None is NaN."""
     value = float(value)
     return None if value != value else float(f"{value:.{DIGITS}g}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PANEL = (2.6, 3.4)
 """Height and width, in inches."""
-LEFT, BOTTOM, TOP, BETWEEN = 0.55, 0.5, 0.32, 0.25
+LEFT, BOTTOM, TOP, BETWEEN = 0.75, 0.5, 0.32, 0.25
 LEGEND = 1.7
 COLUMNS = 3
 FONT, SMALL = 9.0, 7.5

@@ -1,0 +1,100 @@
+"""`camjax evaluate` from outside: its report, going on after a stop, and what it refuses."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from batch_material import write_pictures
+from toys import toy_model
+
+from camjax.cli import evaluate as command
+from camjax.evaluate import work
+
+METHODS = ("--methods", "cam,layer-cam")
+
+
+@pytest.fixture
+def run(run, monkeypatch, tmp_path, quickly_compiled):
+    """Runs `camjax ARGUMENTS` with a toy beside seven pictures, one of them broken."""
+    monkeypatch.setattr(command, "load_for_command", lambda *_: toy_model())
+    write_pictures(tmp_path / "photos", 7)
+    return run
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_report_and_going_on_with_it(run, tmp_path):
+    (tmp_path / "boxes.csv").write_text(
+        "path,class,left,top,right,bottom\n000.png,class 1,2,2,20,15\n001.png,class 2,1,1,9,9\n"
+        "002.png,class 3,0,0,99,99\nlost.png,class 1,0,0,9,9\n"
+    )
+    arguments = ("evaluate", "photos", *METHODS, "--boxes", "boxes.csv", "-k", 2, "--metrics", "quick,adcc", "--out")
+    status, out, err = run(*arguments, "report")
+    assert status == 0, err
+    assert "6 pictures, 1 unreadable → report: metrics.csv, summary.json, curves.png" in out
+    assert "005.png" in err
+    assert "there is no picture 'lost.png'" in err
+    assert "reaches outside the picture" in err
+    assert "2 lines of ground truth cannot be true" in err
+    found = rows(tmp_path / "report")
+    assert {row["method"] for row in found} == {"cam", "layer-cam", "random", "centre", "uniform"}
+    assert {row["class"] for row in found if row["picture"].endswith("001.png")} == {"2"}
+    insertion = [row for row in found if row["metric"] == "insertion"]
+    assert len(insertion) == 5 * (1 + 1 + 1 + 2 + 2 + 2)
+    located = {row["picture"][-7:] for row in found if row["metric"] == "energy"}
+    assert located == {"000.png", "001.png"}
+    uniform = [
+        float(row["value"]) for row in found if row["metric"] in ("energy", "iou") and row["method"] == "uniform"
+    ]
+    np.testing.assert_allclose(uniform[0], uniform[1], rtol=1e-5)
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["pictures"]["evaluated"] == 6
+    assert summary["ground truth"]["wrong"] == 2
+    assert len(summary["metrics"]["insertion"]["pairs"]) == 10
+    assert (tmp_path / "report" / "curves.png").stat().st_size > 10_000
+    # A run that was killed in the middle of a line: the other lines are there, and the same report is made of it.
+    whole = (tmp_path / "report" / "rows.jsonl").read_bytes()
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "rows.jsonl").write_bytes(whole[: whole.index(b"002.png") + 40])
+    status, _, err = run(*arguments, "again")
+    assert status == 0, err
+    assert (tmp_path / "again" / "rows.jsonl").read_bytes() == whole
+    for name in ("metrics.csv", "summary.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "report" / name).read_bytes()
+    status, _, err = run("evaluate", "photos", "--methods", "cam", "--boxes", "boxes.csv", "--out", "report")
+    assert status == 2
+    assert "is of another evaluation, whose methods is not this one's" in err
+
+
+def test_finished_pictures_are_not_judged_again(run, monkeypatch):
+    arguments = ("evaluate", "photos", "--methods", "cam", "--metrics", "sparseness", "--out", "report")
+    assert run(*arguments)[0] == 0
+    monkeypatch.setattr(work.Work, "_batch", None)
+    assert run(*arguments)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--methods", "gradcam"], "did you mean grad-cam"),
+        (["--methods", ","], "--methods names nothing"),
+        (["--methods", "cam", "--layers", "cells"], "which cam needs"),
+        (["--methods", "fem", "--layers", "lost"], "did you mean last"),
+        (["--metrics", "insertoin"], "no metric is called 'insertoin'; did you mean insertion"),
+        (["--metrics", "energy"], "localisation needs to know where things are"),
+        (["--top-k", "10"], "the classes of toy"),
+        (["--labels", "lost.csv"], "lost.csv: cannot be read"),
+        (["--masks", "lost"], "lost: is no folder of masks"),
+        (["--labels", "folders"], "no ground truth fits"),
+        (["--out", "photos/000.png"], "is a file; --out is the report's folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(run, options, words):
+    status, out, err = run("evaluate", "photos", "--out", "report", *options)
+    assert status == 2
+    assert words in " ".join(err.split())
+    assert "Traceback" not in out + err

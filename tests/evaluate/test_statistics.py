@@ -1,0 +1,41 @@
+"""Intervals and comparisons: against scipy, by hand, and where nothing can be told."""
+
+import numpy as np
+import scipy.stats
+
+from camjax.evaluate.statistics import FEWEST, compare, holm, interval
+
+
+def test_interval_is_scipys():
+    values = np.random.default_rng(0).gamma(2, size=(40, 2))
+    values[3, 1] = np.nan
+    found = interval(values)
+    theirs = scipy.stats.bootstrap((values[:, 0],), np.mean, method="percentile", rng=np.random.default_rng(1))
+    np.testing.assert_allclose([found.low[0], found.high[0]], theirs.confidence_interval, rtol=0.02)
+    np.testing.assert_allclose(found.mean, np.nanmean(values, 0))
+    assert np.isnan(interval(np.full((3, 1), np.nan)).low).all()
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm(np.asarray([0.01, 0.04, 0.03, 0.9])), [0.04, 0.09, 0.09, 0.9])
+
+
+def test_differences_and_names_of_the_same():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=30)
+    # Better by little but always; the same but for rounding; the same kind of noise; far below.
+    values = np.stack([one, one + 0.05 + 0.01 * rng.random(30), one * (1 + 1e-6), rng.normal(size=30), one - 5], 1)
+    found = compare(values)
+    expected = np.zeros((5, 5), bool)
+    expected[0, 1] = expected[1, 2] = expected[0, 4] = expected[1, 4] = expected[2, 4] = expected[3, 4] = True
+    np.testing.assert_array_equal(found.significant, expected | expected.T)
+    assert found.p[0, 2] == 1
+    np.testing.assert_allclose(found.difference[0, 4], 5)
+
+
+def test_few_pictures_tell_nothing():
+    values = np.stack([np.arange(FEWEST - 1.0), np.arange(FEWEST - 1.0) + 9], 1)
+    assert not compare(values).significant.any()
+    more = np.stack([np.arange(float(FEWEST)), np.arange(float(FEWEST)) + 9], 1)
+    assert compare(more).significant[0, 1]
+    assert compare(np.full((3, 2), np.nan)).pictures == 0
