@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MANY = 20
 """Lines of what is wrong with the ground truth; the report has all."""
-CELL = 24
+CELL = 27
 """Characters of a column of the table."""
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
@@ -172,10 +172,10 @@ def print_report(report: "Report", console: Console) -> None:
 
 
 def entry_name(entry: tuple[str, str], report: "Report") -> str:
-    """A method, with its layer where there are several."""
+    """A method, with its layer where it looks at several."""
     method, layer = entry
-    several = len({own for _, own in report.found.entries if own}) > 1
-    return f"{method} @ {layer}" if layer and several else method
+    several = sum(method == other for other, _ in report.found.entries) > 1
+    return f"{method} @ {layer}" if several else method
 
 
 def verdict(report: "Report", metric: str) -> str:

@@ -205,7 +205,7 @@ def _accuracy(found: Found) -> dict[tuple[str, str], float]:
 
 def _panels(found: Found) -> list[Panel]:
     panels = []
-    several = len({layer for _, layer in found.entries if layer}) > 1
+    names = [method for method, _ in found.entries]
     for name, (title, across) in PANELS.items():
         curves = [
             [_mean_curve([slot["curves"].get(name) for slot in slots]) for slots in line["found"]]
@@ -218,7 +218,7 @@ def _panels(found: Found) -> list[Panel]:
         road = name.startswith("road")
         places = np.asarray(PERCENTS, np.float64) if road else _fractions(found)
         lines = [
-            CurveLine(f"{method}, {layer}" if several and layer else method, mean, low, high, not layer)
+            CurveLine(f"{method}, {layer}" if names.count(method) > 1 else method, mean, low, high, not layer)
             for (method, layer), mean, low, high in zip(found.entries, *spread, strict=True)
         ]
         panels.append(Panel(title, across, "change of probability" if road else "probability", places, lines))
