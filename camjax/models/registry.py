@@ -9,6 +9,7 @@ from camjax.models import (
     convnext,
     densenet,
     efficientnet,
+    mobilenet_v3,
     resnet,
     resnet_v2,
     swin,
@@ -67,5 +68,5 @@ def find_architecture(name: str) -> Architecture:
     raise UnknownModelError(f"no architecture is called {name!r}; did you mean {', '.join(close)}?")
 
 
-for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin):
+for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3):
     register(_network.ARCHITECTURES)
