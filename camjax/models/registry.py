@@ -10,6 +10,7 @@ from camjax.models import (
     densenet,
     efficientnet,
     mobilenet_v3,
+    regnet,
     resnet,
     resnet_v2,
     swin,
@@ -68,5 +69,5 @@ def find_architecture(name: str) -> Architecture:
     raise UnknownModelError(f"no architecture is called {name!r}; did you mean {', '.join(close)}?")
 
 
-for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3):
+for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3, regnet):
     register(_network.ARCHITECTURES)
