@@ -13,6 +13,7 @@ from camjax.models import (
     regnet,
     resnet,
     resnet_v2,
+    squeezenet,
     swin,
     vgg,
     vit,
@@ -69,5 +70,5 @@ def find_architecture(name: str) -> Architecture:
     raise UnknownModelError(f"no architecture is called {name!r}; did you mean {', '.join(close)}?")
 
 
-for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3, regnet):
+for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3, regnet, squeezenet):
     register(_network.ARCHITECTURES)
