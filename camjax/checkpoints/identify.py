@@ -61,8 +61,7 @@ def identify(
     ]
     best = max((match.overlap for match in matches), default=0.0)
     if best < ENOUGH:
-        known = ", ".join(dict.fromkeys(match.architecture.name for match in matches))
-        raise CheckpointError(f"the keys ({', '.join(list(tensors)[:3])}, …) are not those of {known}")
+        raise CheckpointError(_unlike(tensors, matches))
     found: list[tuple[Match, Params]] = []
     error: CheckpointError | None = None
     for match in (match for match in matches if match.overlap == best):
@@ -81,6 +80,18 @@ def identify(
     if not found:
         raise error or CheckpointError("no architecture was given to choose from")
     return found[0]
+
+
+def _unlike(tensors: Tensors, matches: list[Match]) -> str:
+    """That no network is like the checkpoint, and what differs where only one was to choose from."""
+    known = list(dict.fromkeys(match.architecture.name for match in matches))
+    text = f"the keys ({', '.join(list(tensors)[:3])}, …) are not those of {', '.join(known)}"
+    if len(known) == 1:
+        try:
+            max(matches, key=lambda match: match.overlap).convert(tensors)
+        except CheckpointError as problem:
+            text += f": {problem}"
+    return text
 
 
 def _same(match: Match, other: Match) -> bool:

@@ -1,6 +1,7 @@
 """Ablation-CAM, LIFT-CAM and Recipro-CAM: what becomes of a score where a part of the layer is taken out or kept."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -75,21 +76,42 @@ class Lift:
 class Recipro:
     """Byun & Lee 2022 (Recipro-CAM): at each place, the score where the layer is zero everywhere else.
 
-    Tokens that belong to no place stay. At the layer that a pooled linear head reads, it is CAM over the number of
-    places, plus the bias.
+    Tokens that belong to no place stay. Beside a token of the image, its neighbours stay in part (Byun & Lee 2023,
+    ViT-Recipro-CAM): the last attention would see nothing else of the picture. At the layer that a pooled linear head
+    reads, each place by itself gives CAM over the number of places, plus the bias.
+
+    Attributes:
+        gaussian: whether a quarter of each place is kept, an eighth of the four beside it and a sixteenth of those at
+            its corners, instead of it alone; None is where the layer has tokens.
     """
+
+    gaussian: bool | None = None
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
         space = jax.eval_shape(tail.grid, tail.activations).shape[1:-1]
-        count = math.prod(space)
+        has_tokens = tail.activations.ndim != len(space) + 2
+        shares = (0.5, 0.25) if (has_tokens if self.gaussian is None else self.gaussian) else (1.0, 0.0)
         keep = keep_places(tail, space)
         found = scores_of_changes(
-            look, tail, wanted.target, lambda place: tail.activations * keep(jnp.arange(count) == place), count
+            look,
+            tail,
+            wanted.target,
+            lambda place: tail.activations * keep(_around(place, space, *shares)),
+            math.prod(space),
         )
         maps = jnp.moveaxis(scores_at(found, classes), 0, -1).reshape(*classes.shape, *space)
         return answer(outputs, scores, classes, maps)
+
+
+def _around(place: Int[Array, ""], space: tuple[int, ...], here: float, beside: float) -> Float[Array, " places"]:
+    """How much of every place is kept: along each axis, so much of one and of its two neighbours."""
+    axes = []
+    for centre, length in zip(jnp.unravel_index(place, space), space, strict=True):
+        steps = jnp.abs(jnp.arange(length) - centre)
+        axes.append(jnp.where(steps == 0, here, jnp.where(steps == 1, beside, 0.0)))
+    return functools.reduce(lambda kept, axis: jnp.outer(kept, axis).ravel(), axes)
 
 
 def keep_places(tail: Tail, space: tuple[int, ...]) -> Callable[[Array], Array]:

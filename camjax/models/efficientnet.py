@@ -21,7 +21,7 @@ from camjax.models.configs import within
 from camjax.models.efficientnet_layouts import LAYOUTS
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear
-from camjax.models.mobile_blocks import DepthwiseSeparable, InvertedResidual, Layers
+from camjax.models.mobile_blocks import DepthwiseSeparable, InvertedResidual, Layers, SqueezeExcite, divisible
 from camjax.models.network import Network
 
 PADDINGS = {"same": "SAME", "symmetric": None}
@@ -81,12 +81,13 @@ class EfficientNet(Network):
 
     def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs) -> None:
         activation = ACTIVATIONS[config.activation]
-        layers = Layers(
-            functools.partial(Conv, padding=PADDINGS[config.padding], rngs=rngs),
-            functools.partial(BatchNorm, eps=config.eps),
-            activation,
-            (lambda inputs: max(1, inputs // config.squeeze)) if config.squeeze else None,
-        )
+        make = functools.partial(Conv, padding=PADDINGS[config.padding], rngs=rngs)
+
+        def excitation(inputs: int, inner: int) -> nnx.Module | None:
+            squeezed = max(1, inputs // config.squeeze) if config.squeeze else 0
+            return SqueezeExcite(inner, squeezed, make, activation) if squeezed else None
+
+        layers = Layers(make, functools.partial(BatchNorm, eps=config.eps), activation, excitation)
         self.conv_stem = layers.conv(3, config.stem_width, 3, stride=2)
         self.bn1 = layers.norm(config.stem_width, activation=activation)
         blocks = []
@@ -100,7 +101,7 @@ class EfficientNet(Network):
                 if expansion == 1:
                     stage.append(DepthwiseSeparable(inputs, outputs, size, step, layers))
                 else:
-                    stage.append(InvertedResidual(inputs, outputs, size, step, expansion, layers))
+                    stage.append(InvertedResidual(inputs, outputs, size, step, inputs * expansion, layers))
                 inputs = outputs
             blocks.append(Chain(stage))
         self.blocks = nnx.List(blocks)
@@ -158,13 +159,6 @@ FAMILY = Family(
 )
 
 
-def _wider(channels: int, factor: float) -> int:
-    """So many times the channels, as a multiple of 8 that is at most a tenth below."""
-    exact = channels * factor
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * exact else rounded
-
-
 def scaled(config: EfficientNetConfig, width: float, depth: float, *, ends: bool) -> EfficientNetConfig:
     """A larger network.
 
@@ -180,9 +174,9 @@ def scaled(config: EfficientNetConfig, width: float, depth: float, *, ends: bool
     return dataclasses.replace(
         config,
         depths=tuple(depths),
-        widths=tuple(_wider(channels, width) for channels in config.widths),
-        stem_width=_wider(config.stem_width, width) if ends else config.stem_width,
-        head_width=_wider(config.head_width, width) if ends else config.head_width,
+        widths=tuple(divisible(channels * width) for channels in config.widths),
+        stem_width=divisible(config.stem_width * width) if ends else config.stem_width,
+        head_width=divisible(config.head_width * width) if ends else config.head_width,
     )
 
 

@@ -41,12 +41,13 @@ def blocks(config: Any) -> Iterator[Block]:  # noqa: ANN401
         yield Block(number, stage, index, config.expansions[stage] != 1)
 
 
-def _pair(ours: tuple[str, str], theirs: tuple[str, str]) -> Table:
+def pair(ours: tuple[str, str], theirs: tuple[str, str]) -> Table:
     """A convolution and its normalisation."""
     return conv(ours[0], theirs[0]) | batch_norm(ours[1], theirs[1])
 
 
-def _excitation(block: Block, reduce: str, expand: str) -> Table:
+def excitation(block: Block, reduce: str, expand: str) -> Table:
+    """The two convolutions of a block's squeeze-and-excitation."""
     names = {"conv_reduce": reduce, "conv_expand": expand}
     table: Table = {}
     for ours, theirs in names.items():
@@ -56,27 +57,27 @@ def _excitation(block: Block, reduce: str, expand: str) -> Table:
 
 def timm_table(config: Any) -> Table:  # noqa: ANN401
     """Names of timm, which are ours."""
-    table = _pair(("conv_stem", "bn1"), ("conv_stem", "bn1")) | _pair(("conv_head", "bn2"), ("conv_head", "bn2"))
+    table = pair(("conv_stem", "bn1"), ("conv_stem", "bn1")) | pair(("conv_head", "bn2"), ("conv_head", "bn2"))
     for block in blocks(config):
         for layer, norm in block.layers:
             names = (f"{block.name}.{layer}", f"{block.name}.{norm}")
-            table |= _pair(names, names)
+            table |= pair(names, names)
         if config.squeeze:
-            table |= _excitation(block, f"{block.name}.se.conv_reduce", f"{block.name}.se.conv_expand")
+            table |= excitation(block, f"{block.name}.se.conv_reduce", f"{block.name}.se.conv_expand")
     return table | linear("classifier", "classifier")
 
 
 def efficientnet_pytorch_table(config: Any) -> Table:  # noqa: ANN401
     """The names of efficientnet-pytorch and its Lite sibling (`_blocks.N`, counted through)."""
-    table = _pair(("conv_stem", "bn1"), ("_conv_stem", "_bn0")) | _pair(("conv_head", "bn2"), ("_conv_head", "_bn1"))
+    table = pair(("conv_stem", "bn1"), ("_conv_stem", "_bn0")) | pair(("conv_head", "bn2"), ("_conv_head", "_bn1"))
     names = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
     for block in blocks(config):
         theirs = f"_blocks.{block.number}"
         for (layer, norm), (their_conv, their_norm) in zip(block.layers, names[not block.widens :], strict=True):
             ours = (f"{block.name}.{layer}", f"{block.name}.{norm}")
-            table |= _pair(ours, (f"{theirs}.{their_conv}", f"{theirs}.{their_norm}"))
+            table |= pair(ours, (f"{theirs}.{their_conv}", f"{theirs}.{their_norm}"))
         if config.squeeze:
-            table |= _excitation(block, f"{theirs}._se_reduce", f"{theirs}._se_expand")
+            table |= excitation(block, f"{theirs}._se_reduce", f"{theirs}._se_expand")
     return table | linear("classifier", "_fc")
 
 
@@ -85,11 +86,11 @@ def torchvision_table(config: Any) -> Table:  # noqa: ANN401
     table = _ends(len(config.depths) + 1)
     for block in blocks(config):
         theirs = f"features.{block.stage + 1}.{block.place}.block"
-        excitation = len(block.layers) - 1
+        behind = len(block.layers) - 1
         for place, (layer, norm) in enumerate(block.layers):
-            there = f"{theirs}.{place + (place == excitation)}"
-            table |= _pair((f"{block.name}.{layer}", f"{block.name}.{norm}"), (f"{there}.0", f"{there}.1"))
-        table |= _excitation(block, f"{theirs}.{excitation}.fc1", f"{theirs}.{excitation}.fc2")
+            there = f"{theirs}.{place + (place == behind)}"
+            table |= pair((f"{block.name}.{layer}", f"{block.name}.{norm}"), (f"{there}.0", f"{there}.1"))
+        table |= excitation(block, f"{theirs}.{behind}.fc1", f"{theirs}.{behind}.fc2")
     return table
 
 
@@ -102,14 +103,14 @@ def torchvision_mobilenet_table(config: Any) -> Table:  # noqa: ANN401
         for place, (layer, norm) in enumerate(block.layers):
             names = (f"{place}.0", f"{place}.1") if place < last else (f"{last}", f"{last + 1}")
             ours = (f"{block.name}.{layer}", f"{block.name}.{norm}")
-            table |= _pair(ours, (f"{theirs}.{names[0]}", f"{theirs}.{names[1]}"))
+            table |= pair(ours, (f"{theirs}.{names[0]}", f"{theirs}.{names[1]}"))
     return table
 
 
 def _ends(last: int) -> Table:
     """The first and the last layers as torchvision names them."""
     stem, head = ((f"features.{place}.0", f"features.{place}.1") for place in (0, last))
-    return _pair(("conv_stem", "bn1"), stem) | _pair(("conv_head", "bn2"), head) | linear("classifier", "classifier.1")
+    return pair(("conv_stem", "bn1"), stem) | pair(("conv_head", "bn2"), head) | linear("classifier", "classifier.1")
 
 
 def _torchvision_config(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401

@@ -7,7 +7,7 @@ dtype of the input, so one set of parameters serves float32 and bfloat16.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from camjax.core.precision import at_least_float32
 
 Padding = str | Sequence[tuple[int, int]]
+Edges = Literal["filled", "whole", "ceil"]
 Activation = Callable[[Array], Array]
 
 
@@ -148,17 +149,37 @@ class Dense(nnx.Module):
     Args:
         inputs: channels in.
         outputs: channels out.
+        bias: whether it adds one.
         rngs: for the initial kernel.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> None:
         initial = nnx.initializers.lecun_normal()
         self.kernel = nnx.Param(initial(rngs.params(), (inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
 
     def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c2"]:
         """The features."""
-        return x @ self.kernel[...].astype(x.dtype) + channelwise(self.bias[...], x)
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + channelwise(self.bias[...], y)
+
+
+class MLP(nnx.Module):
+    """Two linear layers at every place, GELU between.
+
+    Args:
+        width: channels in and out.
+        inner: channels between.
+        rngs: for the initial kernels.
+    """
+
+    def __init__(self, width: int, inner: int, *, rngs: nnx.Rngs) -> None:
+        self.fc1 = Dense(width, inner, rngs=rngs)
+        self.fc2 = Dense(inner, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
+        """Each place's features."""
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
 
 
 class Linear(nnx.Module):
@@ -210,13 +231,27 @@ def symmetric(size: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return ((pad, pad), (pad, pad))
 
 
-def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int) -> Float[Array, "b h2 w2 c"]:
-    """Max pooling with PyTorch's padding; the border is -inf, never a zero that a negative feature would lose to.
+def max_pool(
+    x: Float[Array, "b h w c"], size: int, *, stride: int, edges: Edges = "filled"
+) -> Float[Array, "b h2 w2 c"]:
+    """Max pooling as PyTorch's; a border is -inf, never a zero that a negative feature would lose to.
 
     Its gradient goes to the first maximum of a window, row by row, as PyTorch's does: the black border of a padded
     picture is nothing but ties.
+
+    Args:
+        x: the features.
+        size: side of the window.
+        stride: from one to the next.
+        edges: `"filled"` has the usual padding on every side, `"whole"` none: what is left at the end is left out.
+            `"ceil"` has a last window for that (PyTorch's `ceil_mode`, without padding).
     """
-    x = jnp.pad(x, ((0, 0), *symmetric(size), (0, 0)), constant_values=-jnp.inf)
+    if edges == "filled":
+        pads = symmetric(size)
+    else:
+        rows, columns = ((max(side - size, 0) if edges == "ceil" else 0) for side in x.shape[1:3])
+        pads = ((0, -rows % stride), (0, -columns % stride))
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
     return lax.platform_dependent(
         x,
         # XLA's CPU backend walks a window pixel by pixel.

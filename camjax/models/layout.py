@@ -82,9 +82,10 @@ def conv(ours: str, theirs: str, *, bias: bool = False) -> Table:
     return {f"{ours}.kernel": Read((f"{theirs}.weight",), hwio)} | offset
 
 
-def linear(ours: str, theirs: str) -> Table:
-    """The lines of a linear layer."""
-    return {f"{ours}.kernel": Read((f"{theirs}.weight",), columns), f"{ours}.bias": Read((f"{theirs}.bias",))}
+def linear(ours: str, theirs: str, *, bias: bool = True) -> Table:
+    """The line of a linear layer, and that of its bias where it has one."""
+    offset = {f"{ours}.bias": Read((f"{theirs}.bias",))} if bias else {}
+    return {f"{ours}.kernel": Read((f"{theirs}.weight",), columns)} | offset
 
 
 def norm(ours: str, theirs: str) -> Table:

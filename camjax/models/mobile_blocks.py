@@ -19,31 +19,44 @@ class Layers(NamedTuple):
         conv: with the config's padding.
         norm: with its epsilon.
         activation: behind every normalisation but a block's last.
-        squeeze: channels of a squeeze-and-excitation inside, by those that enter the block; None is no such layer.
+        excitation: `excitation(inputs, inner)`: the squeeze-and-excitation of a block that so many channels enter and
+            that has so many inside, or None.
     """
 
     conv: Callable[..., Conv]
     norm: Callable[..., BatchNorm]
     activation: Activation
-    squeeze: Callable[[int], int] | None
-
-    def excitation(self, inner: int, inputs: int) -> nnx.Module | None:
-        """The squeeze-and-excitation of a block, or None."""
-        return None if self.squeeze is None else SqueezeExcite(inner, self.squeeze(inputs), self)
+    excitation: Callable[[int, int], nnx.Module | None] = lambda _, __: None
 
 
 class SqueezeExcite(nnx.Module):
-    """Scales every channel by what two 1x1 convolutions make of the channels' means (Hu et al. 2017)."""
+    """Scales every channel by what two 1x1 convolutions make of the channels' means (Hu et al. 2017).
 
-    def __init__(self, channels: int, squeezed: int, layers: Layers) -> None:
-        self.conv_reduce = layers.conv(channels, squeezed, 1, bias=True)
-        self.conv_expand = layers.conv(squeezed, channels, 1, bias=True)
-        self.activation = layers.activation
+    Args:
+        channels: in and out.
+        squeezed: between the two.
+        conv: makes a convolution.
+        activation: between the two.
+        gate: of what comes out, which scales.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        squeezed: int,
+        conv: Callable[..., Conv],
+        activation: Activation,
+        gate: Activation = jax.nn.sigmoid,
+    ) -> None:
+        self.conv_reduce = conv(channels, squeezed, 1, bias=True)
+        self.conv_expand = conv(squeezed, channels, 1, bias=True)
+        self.activation = activation
+        self.gate = gate
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The scaled features."""
         mean = global_average(x).astype(x.dtype)[:, None, None, :]
-        return x * jax.nn.sigmoid(self.conv_expand(self.activation(self.conv_reduce(mean))))
+        return x * self.gate(self.conv_expand(self.activation(self.conv_reduce(mean))))
 
 
 class DepthwiseSeparable(nnx.Module):
@@ -72,13 +85,12 @@ class InvertedResidual(nnx.Module):
 
     norms = types.MappingProxyType({"conv_pw": "bn1", "conv_dw": "bn2", "conv_pwl": "bn3"})
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int, layers: Layers) -> None:
-        inner = inputs * expansion
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, inner: int, layers: Layers) -> None:
         self.conv_pw = layers.conv(inputs, inner, 1)
         self.bn1 = layers.norm(inner, activation=layers.activation)
         self.conv_dw = layers.conv(inner, inner, size, stride=stride, groups=inner)
         self.bn2 = layers.norm(inner, activation=layers.activation)
-        self.se = layers.excitation(inner, inputs)
+        self.se = layers.excitation(inputs, inner)
         self.conv_pwl = layers.conv(inner, outputs, 1)
         self.bn3 = layers.norm(outputs)
         self.residual = stride == 1 and inputs == outputs
@@ -90,3 +102,9 @@ class InvertedResidual(nnx.Module):
         y = y if self.se is None else self.se(y)
         y = self.bn3(self.conv_pwl(y))
         return x + y if self.residual else y
+
+
+def divisible(channels: float) -> int:
+    """The nearest multiple of 8 that is at most a tenth below."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded

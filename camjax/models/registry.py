@@ -5,7 +5,19 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from camjax.errors import UnknownModelError
-from camjax.models import convnext, densenet, efficientnet, resnet, resnet_v2, vgg, vit
+from camjax.models import (
+    convnext,
+    densenet,
+    efficientnet,
+    mobilenet_v3,
+    regnet,
+    resnet,
+    resnet_v2,
+    squeezenet,
+    swin,
+    vgg,
+    vit,
+)
 from camjax.models.family import Architecture, Family
 
 ARCHITECTURES: dict[str, Architecture] = {}
@@ -58,5 +70,5 @@ def find_architecture(name: str) -> Architecture:
     raise UnknownModelError(f"no architecture is called {name!r}; did you mean {', '.join(close)}?")
 
 
-for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext):
+for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3, regnet, squeezenet):
     register(_network.ARCHITECTURES)

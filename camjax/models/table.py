@@ -1,4 +1,10 @@
-"""The page of networks, made from the registry: `python -m camjax.models.table > docs/architectures.md`."""
+"""The networks as tables, made from the registry.
+
+`python -m camjax.models.table > docs/architectures.md` makes the page of all of them, `python -m camjax.models.table
+--short` the table of families that the README has.
+"""
+
+import sys
 
 from camjax.models.family import Architecture, Family
 from camjax.models.registry import ARCHITECTURES, FAMILIES
@@ -17,11 +23,27 @@ def page() -> str:
     return "\n".join((HEAD, *rows, ""))
 
 
+def short() -> str:
+    """A row for each family: its networks, and in which namings their checkpoints are read. Markdown."""
+    rows = ("| Networks | Names | Namings of checkpoints |", "| --- | --- | --- |", *map(_short_row, FAMILIES.values()))
+    return "\n".join((*rows, ""))
+
+
+def _short_row(family: Family) -> str:
+    members = _members(family)
+    names = f"{_name(members[0])} to {_name(members[-1])} ({len(members)})"
+    return f"| {family.title} | {names} | {', '.join(family.layouts)} |"
+
+
 def _row(family: Family) -> str:
-    members = [one for one in ARCHITECTURES.values() if one.family is family]
+    members = _members(family)
     first = family.outline(members[0].config)
     fits = "yes" if first.head is not None else "no"
     return f"| {family.title} | {', '.join(map(_name, members))} | `{first.layer}` | {fits} |"
+
+
+def _members(family: Family) -> list[Architecture]:
+    return [one for one in ARCHITECTURES.values() if one.family is family]
 
 
 def _name(architecture: Architecture) -> str:
@@ -29,4 +51,4 @@ def _name(architecture: Architecture) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(short() if "--short" in sys.argv else page(), end="")

@@ -19,9 +19,10 @@ from jaxtyping import Float
 from camjax.core.precision import at_least_float32
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
-from camjax.models.layers import BatchNorm, Chain, Conv, Linear, global_average, max_pool
+from camjax.models.layers import BatchNorm, Chain, Conv, Linear, global_average
 from camjax.models.layout import Layout, Read, Table, Tensors, batch_norm, classes_of, conv, hwio, linear
 from camjax.models.network import Network
+from camjax.models.weightless import MaxPool, ReLU
 
 SIDE = 7
 """Rows and columns of features that the head was trained on."""
@@ -48,22 +49,6 @@ class VGGConfig:
     hidden: int = 4096
     num_classes: int = 1000
     averaged: bool = False
-
-
-class ReLU(nnx.Module):
-    """The rectifier as a layer of its own, which has a name."""
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The positive part."""
-        return jax.nn.relu(x)
-
-
-class MaxPool(nnx.Module):
-    """The largest of each 2x2 pixels; an odd row or column at the end is left out."""
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-        """Features of half the height and width."""
-        return max_pool(x, 2, stride=2)
 
 
 class Hidden(nnx.Module):
@@ -112,7 +97,7 @@ class VGG(Network):
                 layers.append(ReLU())
                 inputs = width
             ends.append(len(layers) - 1)
-            layers.append(MaxPool())
+            layers.append(MaxPool(2, 2))
         self.features = Chain(layers)
         self.pre_logits = Hidden(inputs, config.hidden, rngs=rngs)
         self.head = Head(config.hidden, config.num_classes, rngs=rngs)

@@ -17,7 +17,7 @@ from camjax.core.maps import upsample
 from camjax.core.model import TokenGrid
 from camjax.core.names import named_array
 from camjax.core.precision import at_least_float32
-from camjax.models.layers import Chain, Conv, Dense, LayerNorm, Linear, channelwise
+from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear, channelwise
 from camjax.models.network import Network
 
 
@@ -85,18 +85,6 @@ class Attention(nnx.Module):
         weights = jax.nn.softmax(scores.astype(at_least_float32(x.dtype))).astype(x.dtype)
         weights = named_array(weights, f"{self.path}.weights")
         return self.proj(jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, count, width))
-
-
-class MLP(nnx.Module):
-    """Two layers at every token, GELU between."""
-
-    def __init__(self, width: int, inner: int, *, rngs: nnx.Rngs) -> None:
-        self.fc1 = Dense(width, inner, rngs=rngs)
-        self.fc2 = Dense(inner, width, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        """Each token's features."""
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
 
 
 class LayerScale(nnx.Module):

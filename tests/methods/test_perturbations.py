@@ -280,15 +280,21 @@ def tokens():
 def test_tokens_of_no_place_stay_in_recipro_cam_and_lose_their_channel_in_ablation_cam():
     model, pixels = tokens(), pixels_of(2)
     look = looked("tokens", pixels, model=model, room=5)
-    recipro, ablation = (jax.jit(lambda m=method: m(look, WANTED).maps)() for method in (Recipro(), Ablation()))
+    methods = (Recipro(gaussian=False), Recipro(), Ablation())
+    recipro, of_tokens, ablation = jax.jit(lambda: [method(look, WANTED).maps for method in methods])()
     tail = look.tail(pixels)
     at = np.asarray(tail.activations)
     clean = np.asarray(tail.run(tail.activations))[:, CLASSES]
-    expected = np.zeros((2, 3, 12))
-    for place in range(12):
-        alone = np.where(np.isin(np.arange(14), [0, 1, 2 + place])[:, None], at, 0)
-        expected[..., place] = tail.run(jnp.asarray(alone))[:, CLASSES]
-    assert relative_error(recipro, expected.reshape(2, 3, 4, 3)) < 1e-5
+    around = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    for maps, shares in ((recipro, np.pad([[1]], 1)), (of_tokens, around)):
+        expected = np.zeros((2, 3, 4, 3))
+        for row, column in np.ndindex(4, 3):
+            kept = np.zeros((4 + 2, 3 + 2))
+            kept[row : row + 3, column : column + 3] = shares
+            kept = np.concatenate([[1, 1], kept[1:-1, 1:-1].ravel()])
+            changed = jnp.asarray(at * kept[:, None], jnp.float32)
+            expected[:, :, row, column] = tail.run(changed)[:, CLASSES]
+        assert relative_error(maps, expected) < 1e-5
     total = np.zeros((2, 3, 12))
     for channel in range(5):
         without = jnp.asarray(np.where(np.arange(5) == channel, 0, at))

@@ -62,6 +62,19 @@ def test_other_windows_and_strides(size, stride):
     assert relative_error(pullback(jnp.asarray(weights))[0], gradient) < 1e-6
 
 
+@pytest.mark.parametrize("edges", ["whole", "ceil"])
+@pytest.mark.parametrize("shape", [(1, 11, 14, 3), (1, 12, 9, 3)])
+def test_pooling_without_a_border(edges, shape):
+    x = tied(shape)
+    inputs = to_torch(x).requires_grad_()
+    expected = torch.nn.functional.max_pool2d(inputs, 3, 2, ceil_mode=edges == "ceil")
+    pooled, pullback = jax.vjp(lambda x: layers.max_pool(x, 3, stride=2, edges=edges), jnp.asarray(x))
+    np.testing.assert_array_equal(pooled, to_nhwc(expected))
+    weights = _weights(pooled.shape)
+    (gradient,) = torch.autograd.grad(expected, inputs, to_torch(weights))
+    assert relative_error(pullback(jnp.asarray(weights))[0], to_nhwc(gradient)) < 1e-6
+
+
 def test_nan_comes_through_with_its_gradient():
     x = tied((1, 9, 9, 2))
     x[0, 4, 3:6] = np.nan

@@ -82,7 +82,7 @@ METHODS = (
     Method(
         "recipro-cam",
         "the score of each place of the layer by itself",
-        "Byun & Lee 2022, arXiv:2209.14074",
+        "Byun & Lee 2022, arXiv:2209.14074; of tokens: 2023, arXiv:2310.02588",
         Recipro(),
         passes="1 forward, 1 from the layer for each place",
     ),

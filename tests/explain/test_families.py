@@ -1,0 +1,123 @@
+"""The methods on a tiny copy of every family: which fit, and maps that are finite and of the right shape."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from toys import uint8_images
+
+from camjax import LayerError, MethodError, make_explainer
+from camjax.core.layers import INPUT, layers
+from camjax.images.preprocess import Preprocess
+from camjax.methods.method import ATTENTION, POOLED, RELUS
+from camjax.methods.registry import METHODS
+from camjax.models.convnext import ConvNeXtConfig
+from camjax.models.densenet import DenseNetConfig
+from camjax.models.efficientnet import EfficientNetConfig
+from camjax.models.mobilenet_v3 import MobileNetV3Config
+from camjax.models.registry import FAMILIES
+from camjax.models.regnet import RegNetConfig
+from camjax.models.resnet import ResNetConfig
+from camjax.models.resnet_v2 import ResNetV2Config
+from camjax.models.squeezenet import SqueezeNetConfig
+from camjax.models.swin_network import SwinConfig
+from camjax.models.vgg import VGGConfig
+from camjax.models.vit_network import ViTConfig
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+SIZE = (64, 72)
+CLASSES = np.asarray([3, 1])
+TINY = {
+    "resnet": ResNetConfig((1, 1, 1, 1), bottleneck=False, widths=(4, 6, 8, 8), stem_width=4),
+    "resnet_v2": ResNetV2Config((1, 1, 1, 1), bottleneck=False, widths=(4, 6, 8, 8), stem_width=4),
+    "efficientnet": EfficientNetConfig((1, 1), (3, 5), (2, 2), (1, 2), (4, 8), 4, 8, activation="silu", squeeze=4),
+    "vit": ViTConfig(width=8, depth=1, heads=2, patch=8, grid=(8, 9)),
+    "vgg": VGGConfig((1, 1), (4, 8), hidden=8),
+    "densenet": DenseNetConfig((1, 1), growth=4, stem_width=4),
+    "convnext": ConvNeXtConfig((1, 1), (4, 8)),
+    "swin": SwinConfig((1, 1), (1, 2), 4, (4, 4), (True, True)),
+    "mobilenet_v3": MobileNetV3Config((1, 1), (3, 5), (2, 2), (4, 8), (4, 8), (False, True), (True, False), 4, 8, 8),
+    "regnet": RegNetConfig((1, 1), (4, 8), (4, 4), squeezed=True, stem_width=4),
+    "squeezenet": SqueezeNetConfig((0, 1), squeezes=(1, 1), stem_width=4),
+}
+POOLED_FAMILIES = {"resnet", "resnet_v2", "efficientnet", "densenet", "swin", "regnet"}
+WITHOUT_RELUS = {"efficientnet", "vit", "convnext", "swin"}
+BIASED = {"vgg", "regnet", "squeezenet"}  # the method for biases takes longest to compile
+OF_PICTURES = {"group-cam", "opti-cam", "guided-grad-cam"}
+
+FEW = ("grad-cam", "eigen-cam", "score-cam", "ablation-cam", "recipro-cam")
+"""One method of each kind: by gradients, by what stands in the layer, by changed pictures and layers."""
+
+
+@functools.cache
+def tiny(family):
+    config = dataclasses.replace(TINY[family], num_classes=5)
+    FAMILIES[family].check(config)
+    return dataclasses.replace(FAMILIES[family].initialise(config), preprocess=Preprocess(input_size=SIZE))
+
+
+def fits(name, family):
+    """Whether a family has what a method needs."""
+    method = METHODS[name]
+    return (
+        (method.needs != ATTENTION or family == "vit")
+        and (method.needs != POOLED or family in POOLED_FAMILIES)
+        and (RELUS not in method.needs or family not in WITHOUT_RELUS)
+    )
+
+
+def space(explain, model):
+    """Rows and columns of the raw maps: those of the layer, or of the pictures where it looks at those."""
+    method = explain.plan.method
+    if method.name in OF_PICTURES or (explain.layer == INPUT and method.needs != ATTENTION):
+        return SIZE
+    return (8, 9) if model.tokens is not None else layers(model)[explain.layer].shape[1:3]
+
+
+def test_every_family_has_a_tiny_copy():
+    assert TINY.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_some_methods_on_every_family(family):
+    """All in one program, which computes what they share once."""
+    model, pictures = tiny(family), uint8_images(2, *SIZE)
+    names = [*FEW, *(["cam"] if family in POOLED_FAMILIES else []), *(["full-grad"] if family in BIASED else [])]
+    explainers = {name: make_explainer(model, method=name, size=None) for name in names}
+
+    @jax.jit
+    def program(explainers, pictures):
+        return {name: explain(pictures, CLASSES) for name, explain in explainers.items()}
+
+    for name, found in program(explainers, pictures).items():
+        assert found.maps.shape == (2, 2, *space(explainers[name], model)), name
+        assert np.isfinite(found.maps).all(), name
+        assert np.isfinite(found.logits).all(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_that_need_more_are_refused(family):
+    for name in METHODS:
+        if not fits(name, family) and RELUS not in METHODS[name].needs:
+            with pytest.raises(MethodError):
+                make_explainer(tiny(family), method=name)(uint8_images(1, *SIZE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_on_every_family(name, family):
+    model, pictures = tiny(family), uint8_images(2, *SIZE)
+    if not fits(name, family):
+        with pytest.raises((MethodError, LayerError)):
+            make_explainer(model, method=name)(pictures, CLASSES)
+        return
+    size = "input" if METHODS[name].fusion else None
+    explain = make_explainer(model, method=name, size=size)
+    found = explain(pictures, CLASSES)
+    assert found.maps.shape == (2, 2, *(SIZE if size else space(explain, model)))
+    assert np.isfinite(found.maps).all()
+    jax.clear_caches()  # hundreds of programs would not fit into memory beside each other
