@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from camjax.core.result import CamResult
     from camjax.errors import CamjaxError, CheckpointError, HubError, LayerError, PictureError, UnknownModelError
     from camjax.explain.explainer import Explainer, make_explainer
+    from camjax.explain.factoriser import make_factoriser
     from camjax.images.labels import LabelError, imagenet_labels
     from camjax.images.preprocess import Preprocess, normalize_images
     from camjax.methods.cam import cam_fn
@@ -47,6 +48,7 @@ _PLACES = {
     "camjax.core.result": ("CamResult",),
     "camjax.errors": ("CamjaxError", "CheckpointError", "HubError", "LayerError", "PictureError", "UnknownModelError"),
     "camjax.explain.explainer": ("Explainer", "make_explainer"),
+    "camjax.explain.factoriser": ("make_factoriser",),
     "camjax.images.labels": ("LabelError", "imagenet_labels"),
     "camjax.images.preprocess": ("Preprocess", "normalize_images"),
     "camjax.methods.cam": ("cam_fn",),
@@ -78,6 +80,7 @@ __all__ = [
     "layers",
     "load_model",
     "make_explainer",
+    "make_factoriser",
     "normalize_images",
     "normalize_maps",
     "save_model",

@@ -13,3 +13,6 @@ NamedTarget = Literal["logit", "probability"]
 
 DEFAULT_COLORMAP = "inferno"
 """One of matplotlib's."""
+
+DEFAULT_COLOURS = "tab10"
+"""Another, of concepts: a list of colours that can be told apart."""

@@ -8,6 +8,7 @@ import typer
 from camjax.cli.batch import batch
 from camjax.cli.check import check
 from camjax.cli.compare import compare
+from camjax.cli.concepts import concepts
 from camjax.cli.evaluate import evaluate
 from camjax.cli.explain import explain
 from camjax.cli.layers import layers
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(with_options(explain))
 app.command()(with_options(compare))
 app.command()(with_options(evaluate))
+app.command()(with_options(concepts))
 app.command()(with_options(batch))
 app.command()(with_options(show))
 app.command()(check)

@@ -33,14 +33,14 @@ def compare(
 ) -> None:
     """Show where each method sees a network's top classes in a picture."""
     from camjax.explain.compare import compare_methods
-    from camjax.explain.outputs import comparison_path, write_comparison
+    from camjax.explain.outputs import named_figure_path, write_comparison
     from camjax.images.colours import check_colormap
     from camjax.methods.registry import METHODS
 
     console, errors = Console(), Console(stderr=True)
     check_colormap(options.colormap)
     methods = chosen_methods(options.methods)
-    target = comparison_path(picture, options.out)
+    target = named_figure_path(picture, options.out, "compare")
     model = load_for_command(options.model, options.architecture, options.labels, errors)
     classes = named_classes(options, model)
     keep_programs()

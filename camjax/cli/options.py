@@ -159,9 +159,14 @@ def named_classes(options: Any, model: "Model") -> tuple[int, ...] | None:  # no
     """
     if options.classes is not None:
         return find_classes(model.labels, options.classes.split(","))
-    if options.top_k > len(model.labels):
-        raise CamjaxError(f"--top-k {options.top_k} is more than the {len(model.labels)} classes of {model.name}")
+    check_top_k(options.top_k, model)
     return None
+
+
+def check_top_k(top_k: int, model: "Model") -> None:
+    """Raises a CamjaxError where `--top-k` asks for more classes than a model has."""
+    if top_k > len(model.labels):
+        raise CamjaxError(f"--top-k {top_k} is more than the {len(model.labels)} classes of {model.name}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,10 @@ class Explainer:
             ValueError: the images are of another shape or dtype, or the classes no integers.
             MethodError: the method is CAM, and the network pools the layer otherwise at that size of images.
         """
+        return self.run(images, classes)
+
+    def run(self, images: Images, classes: Classes = None) -> Any:  # noqa: ANN401
+        """What the method gives, its maps resized: for a `Method` of one's own, whatever has `maps`."""
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
         plan = self._plan_for(images)
@@ -234,12 +238,12 @@ def _compiled(platform: str) -> Any:  # noqa: ANN401
     return jax.jit(_explain, static_argnums=0, static_argnames="in_parts", compiler_options=compiler_options(platform))
 
 
-def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> CamResult:
+def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> Any:  # noqa: ANN401
     """The program."""
     normalise = functools.partial(normalize_images, preprocess=plan.preprocess, dtype=plan.dtype)
     size: Any = images.shape[1:3] if plan.size == "input" else plan.size
 
-    def program(params: Params, images: Array, classes: Array | None) -> CamResult:
+    def program(params: Params, images: Array, classes: Array | None) -> Any:  # noqa: ANN401
         model = plan.fast.with_params(params)
         features = functools.partial(features_of, model, plan.layer, in_parts=in_parts)
 
@@ -254,7 +258,7 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
                 return head_tail(features(images), model.head(params))
             return network_tail(model, layer, images)
 
-        def at(layer: str, explain: Explain) -> CamResult:
+        def at(layer: str, explain: Explain) -> Any:  # noqa: ANN401
             inputs = normalise(images)
             attention = functools.partial(attended, model, inputs)
             look = Look(inputs, functools.partial(tail, layer=layer), forward, room, attention)

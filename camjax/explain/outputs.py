@@ -125,14 +125,14 @@ def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity
     save_figure(figure(picture, heats, titles, colormap, opacity, remarks=explanation.remarks), path)
 
 
-def comparison_path(picture: Path, out: Path | None) -> Path:
-    """Where the figure that compares methods on a picture goes; see `figure_paths`.
+def named_figure_path(picture: Path, out: Path | None, kind: str) -> Path:
+    """Where a picture's figure of another kind than `camjax explain`'s goes: `NAME.KIND.cam.png`; see `figure_paths`.
 
     Raises:
         CamjaxError: `out` is the picture itself, or has a suffix that no figure has.
     """
     (path,) = figure_paths([picture], out)
-    return path if path == out else path.with_name(f"{picture.stem}.compare{FIGURE_ENDING}")
+    return path if path == out else path.with_name(f"{picture.stem}.{kind}{FIGURE_ENDING}")
 
 
 def write_comparison(explanations: Sequence[Explanation], path: Path, *, colormap: str, opacity: float) -> None:

@@ -5,12 +5,16 @@ Pictures are uint8 `(h, w, 3)` in [0, 255]; heats float `(h, w)` in [0, 1], NaN 
 
 import difflib
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import CamjaxError
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
 FADED = 0.35
 """What is left of a picture where there is nothing to show on it."""
@@ -45,12 +49,7 @@ def colour_table(name: str) -> Float32[np.ndarray, "levels 3"]:
     Raises:
         RenderError: no such colormap; the text suggests close names.
     """
-    from matplotlib import colormaps
-
-    if name not in colormaps:
-        close = difflib.get_close_matches(name, list(colormaps)) or ["inferno", "viridis", "magma", "hsv", "jet"]
-        raise RenderError(f"matplotlib has no colormap {name!r}; did you mean {', '.join(close)}?")
-    table = colormaps[name](np.linspace(0, 1, LEVELS))[:, :3] * 255
+    table = _colormap(name)(np.linspace(0, 1, LEVELS))[:, :3] * 255
     return table.astype(np.float32)
 
 
@@ -100,3 +99,30 @@ def title_font_file() -> str:
     import matplotlib
 
     return f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+
+
+def palette(name: str, count: int) -> UInt8[np.ndarray, "count 3"]:
+    """So many colours that can be told apart.
+
+    Args:
+        name: of a colormap; one that is a list gives its first colours, any other some as far apart as can be.
+        count: how many.
+
+    Raises:
+        RenderError: no such colormap, or one that has fewer colours.
+    """
+    found = _colormap(name)
+    listed = found.N < LEVELS  # no list of a few has as many
+    if listed and count > found.N:
+        raise RenderError(f"matplotlib's {name} has {found.N} colours, not {count}; hsv has as many as are wanted")
+    chosen = found(np.arange(count) if listed else np.arange(count) / count)
+    return (chosen[:, :3] * 255 + 0.5).astype(np.uint8)
+
+
+def _colormap(name: str) -> "Colormap":
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        close = difflib.get_close_matches(name, list(colormaps)) or ["inferno", "viridis", "magma", "hsv", "jet"]
+        raise RenderError(f"matplotlib has no colormap {name!r}; did you mean {', '.join(close)}?")
+    return colormaps[name]

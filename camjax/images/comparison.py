@@ -5,7 +5,7 @@ Many rows stand in several blocks side by side, so that the figure keeps a page'
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,8 +13,9 @@ from jaxtyping import Float, UInt8
 from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import printable
 from camjax.images.colours import check_colormap, faded, overlay
-from camjax.images.figures import at_size, blank, line, shrink
+from camjax.images.figures import at_size, shrink
 from camjax.images.grid import panel_inches
+from camjax.images.page import Page
 
 if TYPE_CHECKING:
     from camjax.images.figures import Figure
@@ -107,7 +108,7 @@ def comparison(
     check_colormap(colormap)
     picture = shrink(picture, CELL_PIXELS)
     layout = arrange(len(rows), len(titles), picture.shape[0] / picture.shape[1])
-    page = _Page(blank(*layout.size), layout)
+    page = _Comparison(layout)
     page.image(picture, (MARGIN + HEADER, MARGIN), layout.picture)
     page.scale(colormap)
     for block in range(len(layout.left)):
@@ -163,36 +164,20 @@ def _is_one_map(row: Row) -> bool:
     return len(row.heats) > 1 and not any(row.remarks) and same
 
 
-class _Page:
-    """A figure on which things are placed in inches from its upper left corner."""
+class _Comparison(Page):
+    """The page, with what stands on it where the layout says."""
 
-    def __init__(self, drawing: "Figure", layout: Layout) -> None:
-        self.drawing = drawing
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(*layout.size)
         self._layout = layout
-
-    def image(self, pixels: UInt8[np.ndarray, "h w 3"], corner: tuple[float, float], size: tuple[float, float]) -> None:
-        """Pixels in a rectangle."""
-        height, width = self._layout.size
-        (top, left), (rows, columns) = corner, size
-        axes = self.drawing.add_axes((left / width, 1 - (top + rows) / height, columns / width, rows / height))
-        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
-        axes.set_axis_off()
-
-    def text(self, words: str, top: float, left: float, **how: Any) -> Any:  # noqa: ANN401
-        """Words at a place."""
-        height, width = self._layout.size
-        return self.drawing.text(left / width, 1 - top / height, words, **{"parse_math": False, **how})
 
     def header(self, block: int, column: int, title: tuple[str, str]) -> None:
         """A class's name over its probability; a name too long for the column loses letters."""
         top, left = self._layout.corner(block * self._layout.rows, column)
-        width, name = self._layout.cell[1], printable(title[0], None)
+        width = self._layout.cell[1]
         left += width / 2
         self.text(title[1], top - 0.07, left, ha="center", va="baseline", fontsize=SMALL, color=GREY)
-        words = self.text(name, top - 0.21, left, ha="center", va="baseline", fontsize=FONT)
-        while len(name) > 1 and words.get_window_extent().width > width * self.drawing.dpi:
-            name = name[:-1]
-            words.set_text(f"{name.rstrip()}…")
+        self.fitted(title[0], top - 0.21, left, width, ha="center", va="baseline", fontsize=FONT)
 
     def name(self, row: int, name: str) -> None:
         """A method's name beside its row, in two lines where it is long."""
@@ -210,9 +195,8 @@ class _Page:
         """Says that the one map of a row is that of all its classes."""
         from_, to = self._layout.corner(row, 1), self._layout.corner(row, columns)
         middle, left, right = from_[0] + self._layout.cell[0] / 2, from_[1] + 0.05, to[1] - GAP
-        height, width = self._layout.size
-        for x, y in (((left, right), (middle, middle)), ((right, right), (middle - 0.06, middle + 0.06))):
-            self.drawing.add_artist(line([end / width for end in x], [1 - end / height for end in y], GREY))
+        self.line((middle, middle), (left, right), GREY)
+        self.line((middle - 0.06, middle + 0.06), (right, right), GREY)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 2.5}
         self.text(
             "one map for\nall classes", middle, (left + right) / 2,

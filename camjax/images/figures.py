@@ -23,7 +23,7 @@ from camjax.images.pictures import FIGURE_MARK
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
     from matplotlib.lines import Line2D
-    from matplotlib.text import Text
+    from matplotlib.text import Text as Text
 
 FIGURE_SUFFIXES = frozenset({".png", ".pdf", ".svg"})
 

@@ -10,15 +10,18 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
+from camjax.core.differences import change_along
 from camjax.core.model import LinearHead
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.errors import LayerError
 from camjax.methods.classes import at_classes
 from camjax.methods.clean import clean_pass
+from camjax.methods.gradient import one_hot
 from camjax.methods.loops import scores_of_changes
 from camjax.methods.rules import weighed
 from camjax.methods.tail import Look, Tail
-from camjax.methods.target import MethodError, Wanted, answer, chosen_classes, score_table, scores_at
+from camjax.methods.target import MethodError, Target, Wanted, answer, score_table, scores_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,29 +50,24 @@ class Ablation:
 
 @dataclasses.dataclass(frozen=True)
 class Lift:
-    """Jung & Oh 2021 (LIFT-CAM): each channel weighed by its share in the score, which a linear head tells exactly.
+    """Jung & Oh 2021 (LIFT-CAM): each channel weighed by its share in the score.
 
-    Elsewhere the paper takes DeepLIFT's approximation, for which a network must be made of operations that it knows;
-    there it is refused.
+    The shares sum up to the score less the score of a layer that is zero. A linear head tells them exactly; elsewhere
+    they are DeepLIFT's, by its rescale rule for the operations of the network (`camjax.core.differences`).
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`.
 
         Raises:
-            MethodError: no linear head reads the layer's mean, or the target is not its logit.
+            MethodError: there is no rule for an operation of the network.
         """
-        tail = look.tail(look.images)
-        if tail.head is None or wanted.target != "logit":
-            raise MethodError(
-                "lift-cam explains logits at the layer that a pooled linear head reads; elsewhere ablation-cam weighs "
-                "channels alike"
-            )
-        outputs = tail.run(tail.activations)
-        scores = score_table(outputs, wanted.target)
-        classes = chosen_classes(scores, wanted)
-        maps = _summed(tail.grid(tail.activations), _contributions(tail, tail.head, classes))
-        return answer(outputs, scores, classes, maps)
+        tail, outputs, scores, classes = clean_pass(look, wanted)
+        if tail.head is not None and wanted.target == "logit":
+            shares = _contributions(tail, tail.head, classes)
+        else:
+            shares = lifted_shares(tail, wanted.target, one_hot(scores, classes))
+        return answer(outputs, scores, classes, _summed(tail.grid(tail.activations), shares))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +132,31 @@ def _contributions(tail: Tail, head: LinearHead, classes: Int[Array, "b k"]) -> 
     kernel = head.kernel.astype(means.dtype)
     columns = jax.vmap(lambda row: at_classes(kernel, row), out_axes=1)(classes)
     return means.T[..., None] * columns
+
+
+def lifted_shares(tail: Tail, target: Target, cotangents: Float[Array, "b k n"]) -> Float[Array, "c b k"]:
+    """Each channel's part, over all its places, of how far scores are from those of a layer that is zero.
+
+    Args:
+        tail: what comes after the layer.
+        target: what is explained.
+        cotangents: the sum of the scores whose parts are asked for, of each class.
+
+    Raises:
+        MethodError: there is no rule for an operation of the network.
+    """
+    nothing = varying_like(jnp.zeros_like(tail.activations), tail.activations)
+
+    def scores(activations: Array) -> Array:
+        return score_table(tail.run(activations), target)
+
+    try:
+        table, backward = jax.vjp(change_along(scores, tail.activations, nothing), tail.activations)
+    except LayerError as error:
+        raise MethodError(f"lift-cam cannot explain this layer: {error}; ablation-cam weighs channels alike") from error
+    multipliers = jax.vmap(lambda row: backward(row)[0], 1, 1)(varying_like(cotangents, table))
+    parts = (tail.activations[:, None] * multipliers).astype(cotangents.dtype)
+    return jnp.moveaxis(parts.sum(tuple(range(2, parts.ndim - 1))), -1, 0)
 
 
 def _summed(grid: Float[Array, "b *space c"], weights: Float[Array, "c b k"]) -> Float[Array, "b k *space"]:

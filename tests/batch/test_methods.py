@@ -59,7 +59,7 @@ def test_a_store_goes_on_with_the_same_method_and_layer_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"layer": "cells"}, {"method": "gradcam"}, {"method": "lift-cam", "layer": "cells"}]
+    "options", [{"layer": "cells"}, {"method": "gradcam"}, {"method": "refine-cam", "layer": "cells"}]
 )
 def test_a_method_that_does_not_fit_leaves_nothing(tmp_path, options):
     folder = write_pictures(tmp_path / "in", 4)

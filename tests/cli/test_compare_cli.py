@@ -37,7 +37,7 @@ def test_some_methods_in_one_figure(run, tmp_path):
 
 
 def test_all_that_fit(run, tmp_path, monkeypatch):
-    methods = {name: METHODS[name] for name in ("cam", "hires-cam", "score-cam", "lift-cam")}
+    methods = {name: METHODS[name] for name in ("cam", "hires-cam", "score-cam", "refine-cam")}
     monkeypatch.setattr(compare_module, "METHODS", methods)
     slow = {"score-cam": 2 * compare_module.MOST_PASSES}
     monkeypatch.setattr(compare_module, "passes", lambda explainer, _: slow.get(explainer.plan.method.name, 1.0))
@@ -45,7 +45,7 @@ def test_all_that_fit(run, tmp_path, monkeypatch):
     assert status == 0
     assert "by 1 methods → a.compare.cam.png" in out
     assert [line.split(": ")[:2] for line in err.splitlines()] == [
-        ["left out", "cam"], ["left out", "score-cam"], ["left out", "lift-cam"],
+        ["left out", "cam"], ["left out", "score-cam"], ["left out", "refine-cam"],
     ]  # fmt: skip
     assert "passes through the network; name it in --methods" in err
     assert (tmp_path / "a.compare.cam.png").exists()

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from toys import convolutional, uint8_images
 
+from camjax.explain import explainer as explainers
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.images.preprocess import Preprocess
 from camjax.methods.group import Group
 from camjax.methods.method import ATTENTION
 from camjax.methods.optimised import Optimised
@@ -20,11 +22,13 @@ from camjax.methods.rules import steepest
 from camjax.methods.score import Score
 from camjax.methods.smooth import Smooth
 from camjax.methods.windows import Rise
+from camjax.models.registry import ARCHITECTURES
+from camjax.models.vit_network import ViTConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 NAMES = tuple(name for name, method in METHODS.items() if not method.fusion and method.needs != ATTENTION)
-AT_ANY_LAYER = tuple(name for name in NAMES if name not in ("cam", "lift-cam"))
+AT_ANY_LAYER = tuple(name for name in NAMES if name != "cam")
 FEW = {
     "ss-cam": Score(samples=3, std=0.5),
     "group-cam": Group(groups=3, kernel=7, std=2.0),
@@ -41,7 +45,7 @@ def few(name):
     return dataclasses.replace(METHODS[name], explain=FEW.get(name, METHODS[name].explain))
 
 
-def explainers(layer):
+def made_at(layer):
     """Those that explain the input by default do so, whichever layer is asked of the others."""
     names = NAMES if layer == "last" else AT_ANY_LAYER
     return {
@@ -53,7 +57,7 @@ def explainers(layer):
 @functools.cache
 def all_maps(layer):
     """One program for all methods."""
-    made = explainers(layer)
+    made = made_at(layer)
     return jax.jit(lambda images, classes: {name: explain(images, classes).maps for name, explain in made.items()})
 
 
@@ -100,6 +104,7 @@ OF_EACH_KIND = [
     "group-cam",
     "opti-cam",
     "ablation-cam",
+    "lift-cam",
     "recipro-cam",
     "rise",
     "occlusion",
@@ -115,7 +120,7 @@ OF_EACH_KIND = [
 )
 def test_each_device_explains_its_own_pictures_inside_shard_map(layer, axes, classes):
     # Its default checks refuse a constant where something that varies over the devices is expected.
-    made = {name: explain for name, explain in explainers(layer).items() if name in OF_EACH_KIND}
+    made = {name: explain for name, explain in made_at(layer).items() if name in OF_EACH_KIND}
     mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(axes,))
     rows = jax.sharding.PartitionSpec("data")
     pictures = uint8_images(8, 16, 12)
@@ -146,6 +151,53 @@ def test_the_head_alone_gives_what_the_network_gives(target):
     for name in methods:
         np.testing.assert_allclose(found[name].logits, expected[name].logits, rtol=1e-5, atol=1e-5)
     assert_equal({name: found[name].maps for name in methods}, {name: expected[name].maps for name in methods})
+
+
+@functools.cache
+def transformer():
+    """A small one, for what explains attention."""
+    family = ARCHITECTURES["vit_small_patch16_224"].family
+    model = family.initialise(ViTConfig(width=12, depth=2, heads=2, patch=4, grid=(4, 3), num_classes=5), seed=0)
+    return dataclasses.replace(model, preprocess=Preprocess(input_size=(16, 12)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_second_call_is_not_compiled(name, monkeypatch):
+    traced, compiled = [], []
+
+    def outline(plan, params, images, classes, *, in_parts):
+        """A program of zeros, which takes no time to compile, in the place of the method's."""
+        traced.append(plan.method.name)
+        shapes = jax.eval_shape(functools.partial(explain, plan, in_parts=in_parts), params, images, classes)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def listen(event, _seconds, **_):
+        if "compile" in event:
+            compiled.append(event)
+
+    explain = explainers._explain
+    monkeypatch.setattr(explainers, "_explain", outline)
+    explainers._compiled.cache_clear()
+    model = transformer() if METHODS[name].needs == ATTENTION else convolutional()
+    layer = ("middle", "last") if METHODS[name].fusion else None
+
+    def call(seed):
+        # Another explainer, an equal one.
+        jax.block_until_ready(make_explainer(model, method=few(name), layer=layer)(uint8_images(2, 16, 12, seed=seed)))
+
+    call(0)
+    assert set(traced) == {name}
+    traced.clear()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        call(1)
+        assert not traced
+        assert not compiled
+        jax.jit(lambda x: x + len(traced))(1)
+        assert compiled  # it would be heard
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+        explainers._compiled.cache_clear()
 
 
 def convolutions(method, layer):

@@ -13,7 +13,8 @@ from toys import convolutional, random_head, uint8_images
 from camjax.core.model import LinearHead, Model, TokenGrid
 from camjax.core.names import named_array
 from camjax.explain.explainer import make_explainer
-from camjax.methods.ablation import Ablation, Lift, Recipro
+from camjax.methods.ablation import Ablation, Lift, Recipro, lifted_shares
+from camjax.methods.gradient import one_hot
 from camjax.methods.group import Group
 from camjax.methods.optimised import Optimised
 from camjax.methods.path import Integrated, SmoothGradient
@@ -22,7 +23,7 @@ from camjax.methods.registry import METHODS
 from camjax.methods.rules import steepest
 from camjax.methods.score import Score, mask
 from camjax.methods.tail import Look, head_tail, network_tail
-from camjax.methods.target import MethodError, Wanted
+from camjax.methods.target import MethodError, Wanted, score_table
 from camjax.methods.windows import Occlusion, Rise
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -35,7 +36,12 @@ AT_LAYER = {
     "ss-cam": Score(samples=3, std=0.5),
     "is-cam": METHODS["is-cam"].explain,
     "ablation-cam": Ablation(),
+    "lift-cam": Lift(),
     "recipro-cam": Recipro(),
+    # Weighed by what is explained, as the others are, and not always by probabilities.
+    "group-cam": Group(groups=4, kernel=7, std=2.0, target=None),
+    "poly-cam": Poly(target=None),
+    "opti-cam": Optimised(steps=3),
 }
 AT_INPUT = {
     "rise": Rise(samples=13, cells=4),
@@ -88,19 +94,18 @@ def test_where_a_linear_head_pools_nothing_is_asked_twice():
     cam = jnp.moveaxis(features @ columns, -1, 1)
     each = bias[CLASSES][None, :, None, None]
     assert relative_error(Recipro()(known, WANTED).maps, cam / 48 + each) < 1e-5
-    with pytest.raises(MethodError, match="lift-cam explains logits"):
-        Lift()(general, WANTED)
-    with pytest.raises(MethodError, match="lift-cam explains logits"):
-        Lift()(known, WANTED._replace(target="probability"))
+    assert relative_error(Lift()(general, WANTED).maps, expected) < 1e-5
     assert "while" not in jax.jit(lambda: Ablation()(known, WANTED)).lower().compile().as_text()
     probable = WANTED._replace(target="probability")
-    assert relative_error(Ablation()(known, probable).maps, Ablation()(general, probable).maps) < 1e-5
+    for method in (Ablation(), Lift()):
+        assert relative_error(method(known, probable).maps, method(general, probable).maps) < 1e-5
 
 
 def test_chunks_do_not_matter():
     # 6 channels, 48 places, 13 masks: five at a time divides none of them.
     pixels = pixels_of(1)
-    same = {"gradient-x-input", "integrated-gradients", "smooth-grad"}  # they go through the network one by one
+    # These go through the network one by one, or all at once.
+    same = {"lift-cam", "gradient-x-input", "integrated-gradients", "smooth-grad"}
     asked = functools.partial(every_map, without=same)
     one, five, all_ = (jax.jit(functools.partial(asked, room=room))(pixels) for room in (1, 5, 1000))
     assert_close(one, all_)
@@ -248,6 +253,48 @@ def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
     assert rounds(asked(Poly())) == [CHANNELS // 3]
     assert rounds(asked(Group(groups=CHANNELS))) == [CHANNELS // (3 // k)]
     assert rounds(asked(Optimised(steps=4))) == [4]  # the classes side by side
+
+
+@pytest.mark.parametrize(("method", "count"), [(Integrated(steps=4), 4), (SmoothGradient(steepest, samples=7), 7)])
+@pytest.mark.parametrize("k", [1, 3])
+def test_all_classes_share_the_passes_of_a_path(method, count, k):
+    text = compiled(method, convolutional(), "input", classes=jnp.arange(k))
+    assert convolutions(text) == (9, 6)  # three convolutions of the clean picture; forward and backward in the loop
+    assert [each for each in rounds(text) if each != 5] == [count]  # five are those of the random numbers
+
+
+def test_full_grad_goes_back_once_for_each_class():
+    text = compiled(METHODS["full-grad"].explain, convolutional(), "input", classes=jnp.asarray([4, 0, 2]))
+    assert convolutions(text) == (6, 3)
+    assert rounds(text) == [3]
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_lift_cam_goes_through_what_comes_after_the_layer_three_times(k):
+    # The picture as it is, the layer that is zero, and back for all classes.
+    assert convolutions(compiled(Lift(), convolutional(), "middle", classes=jnp.arange(k))) == (5, 0)
+
+
+@pytest.mark.parametrize("target", ["logit", "probability"])
+def test_lift_cams_shares_are_complete(target):
+    for layer, model in (("middle", convolutional()), ("tokens", tokens())):
+
+        @jax.jit
+        def program(pixels, layer=layer, model=model):
+            tail = looked(layer, pixels, model=model).tail(pixels)
+            scores, nothing = (
+                score_table(tail.run(at), target) for at in (tail.activations, jnp.zeros_like(tail.activations))
+            )
+            classes = jnp.broadcast_to(CLASSES, (2, 3))
+            return lifted_shares(tail, target, one_hot(scores, classes)).sum(0), (scores - nothing)[:, CLASSES]
+
+        assert relative_error(*program(pixels_of(2))) < 1e-5
+
+
+def test_lift_cam_names_what_it_has_no_rule_for():
+    model = Model({}, lambda _, x: jnp.sort(named_array(x, "layer").mean((1, 2))))
+    with pytest.raises(MethodError, match="no rule for the operation 'sort'; ablation-cam weighs channels alike"):
+        Lift()(looked("layer", pixels_of(1), model=model), WANTED._replace(classes=jnp.asarray([0])))
 
 
 def test_all_masks_never_exist_at_once():

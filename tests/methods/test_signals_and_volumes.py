@@ -11,7 +11,7 @@ from methods.test_methods import few
 from methods.test_rules import by_hand, principal
 from references import relative_error
 
-from camjax.core.model import LinearHead, Model
+from camjax.core.model import Model
 from camjax.core.names import named_array
 from camjax.errors import LayerError
 from camjax.methods.augmented import Augmented
@@ -19,7 +19,7 @@ from camjax.methods.full import FullGrad
 from camjax.methods.method import ATTENTION
 from camjax.methods.path import Integrated
 from camjax.methods.registry import METHODS
-from camjax.methods.tail import Look, head_tail, network_tail
+from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
 from camjax.methods.windows import Occlusion, Rise
 
@@ -71,10 +71,7 @@ def looked(x, layer):
 
 
 def look_at(name, x):
-    """At the layer of a method; what only a linear head can tell is asked of one."""
-    if name == "lift-cam":
-        tail = head_tail(before(x), LinearHead(jnp.asarray(PARAMS["after"]), None))
-        return Look(x, lambda _: tail, tail.run)
+    """At the layer of a method."""
     return looked(x, METHODS[name].layer or "layer")
 
 

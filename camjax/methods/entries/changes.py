@@ -3,7 +3,7 @@
 from camjax.core.layers import INPUT
 from camjax.methods.ablation import Ablation, Lift, Recipro
 from camjax.methods.group import Group
-from camjax.methods.method import ACTIVATION, ANY, BOTH, CHANNEL, DIFFERENTIABLE, FORWARD, LAYER, POOLED, Method
+from camjax.methods.method import ACTIVATION, ANY, BOTH, CHANNEL, DIFFERENTIABLE, KNOWN, LAYER, Method
 from camjax.methods.optimised import Optimised
 from camjax.methods.poly import Poly
 from camjax.methods.score import Score
@@ -75,8 +75,8 @@ METHODS = (
         "channels weighed by their share in the score",
         "Jung & Oh 2021, arXiv:2102.05228",
         Lift(),
-        passes=FORWARD,
-        needs=POOLED,
+        passes="1 forward, 2 more and 1 backward from the layer",
+        needs=f"{LAYER}; {KNOWN}",
         unit=BOTH,
     ),
     Method(
