@@ -26,6 +26,7 @@ def setting(tmp_path_factory):
     return Setting("resnet18", str(path), threads=2, image_size=96, top_k=3)
 
 
+@pytest.mark.slow  # a process for each library
 def test_every_side_agrees_and_is_timed_in_every_round(setting):
     explanation, features = measured = harness.measure(setting, CASES, SIDES, rounds=3, seconds=0.01)
     assert list(explanation["sides"]) == ["camjax", *SIDES]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from camjax.batch.lock import locked
 from camjax.batch.plan import weights_digest
 from camjax.batch.sources import list_entries
+from camjax.choices import Kind
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
@@ -19,7 +20,6 @@ from camjax.evaluate.table import GRID, chosen_groups
 from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
-from camjax.images.geometry import Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

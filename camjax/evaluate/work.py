@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from camjax.batch.entries import Entry
 from camjax.batch.reading import read_entry_picture
+from camjax.choices import Kind
 from camjax.errors import PictureError
 from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
@@ -18,7 +19,6 @@ from camjax.evaluate.rows import Line, Rows, number
 from camjax.evaluate.table import GROUPS, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
-from camjax.images.geometry import Kind
 from camjax.images.preprocess import Preprocess
 from camjax.metrics.adcc import adcc, coherency
 from camjax.metrics.box_accuracy import DELTAS, as_bytes, best_overlaps

@@ -34,7 +34,19 @@ def assert_same_features(ready, model, x):
     assert relative_error(ready.forward(ready.params, x), model.forward(model.params, x)) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(ARCHITECTURES) if "resnet" in name or "lite0" in name])
+def repeats(name):
+    """Whether it is another's layers, only more of them or wider."""
+    return "wide" in name or name.endswith(("34", "101", "152"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if repeats(name) else [])
+        for name in sorted(ARCHITECTURES)
+        if "resnet" in name or "lite0" in name
+    ],
+)
 def test_every_architecture(name):
     """Those of the other families are large, and made ready in small in the families' own tests (`tests/parity`)."""
     # At its own width, where it is not the same layers once more.
