@@ -51,6 +51,7 @@ def compose(
         RenderError: no such colormap, or an opacity out of range.
         ValueError: a heat map is of another size, or there is another number of titles.
     """
+    titles = [printable(title, None) for title in titles]
     height, width = in_pixels(grid.picture)
     # Pictures of cameras are first reduced by a whole factor, which changes nothing that could be seen.
     small = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -63,7 +64,7 @@ def compose(
         panel = faded(np.asarray(small)) if remark else overlay(np.asarray(small), heat, colormap, opacity)
         page.paste(Image.fromarray(panel), (round(corner[1] * DPI), round(corner[0] * DPI)))
         pen.text((middle * DPI, (top + grid.panel[0] / 2) * DPI), remark, fill="black", font=font, anchor="mm")
-        words = _shortened(printable(title, None), font, grid.panel[1] * DPI)
+        words = _shortened(title, font, grid.panel[1] * DPI)
         pen.text((middle * DPI, (top - BASELINE) * DPI), words, fill="black", font=font, anchor="ms")
     return page
 

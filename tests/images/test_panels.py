@@ -70,6 +70,13 @@ def test_a_map_that_shows_nothing_says_why():
     assert np.median(pages[0][top : top + height, left : left + width]) < 255 * 0.65
 
 
+def test_titles_have_no_control_characters():
+    """Pillow cannot measure a title of several lines."""
+    picture, heats, _, grid = example(60, 80, 1)
+    pages = [compose(picture, heats, [title], grid) for title in ("a\x1b[31mcat\n\u202e, 0.1", "a?[31mcat??, 0.1")]
+    assert ImageChops.difference(*pages).getbbox() is None
+
+
 def test_a_long_title_keeps_its_number():
     picture, heats, _, grid = example(60, 80, 1)
     page = np.asarray(compose(picture, heats, ["supercalifragilistic " * 9 + ", 0.123"], grid))
