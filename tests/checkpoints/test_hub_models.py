@@ -160,7 +160,7 @@ def test_transformers(repository, layer_type):
         {"depths": [1, 1, 2]},
         {"hidden_sizes": [16, 32, 64, 130]},
         {"embedding_size": "8"},
-        {"model_type": "swin"},
+        {"model_type": "beit"},
     ],
 )
 def test_what_transformers_computes_otherwise_is_refused(repository, option):
