@@ -125,7 +125,7 @@ def evaluate(
     files = "metrics.csv, summary.json" + (", curves.png" if (options.out / "curves.png").exists() else "")
     say(
         console,
-        f"{report.evaluated} pictures, {len(report.unreadable)} unreadable → ",
+        f"{report.evaluated} picture{'s' if report.evaluated != 1 else ''}, {len(report.unreadable)} unreadable → ",
         (options.out, "cyan"),
         f": {files}",
     )
@@ -187,7 +187,8 @@ def verdict(report: "Report", metric: str) -> str:
     best, *others = ranked.order
     pictures = ranked.comparison.pictures
     if pictures < FEWEST:
-        return f"best is {names[best]}; {pictures} pictures are too few to tell it from others"
+        few = "1 picture is" if pictures == 1 else f"{pictures} pictures are"
+        return f"best is {names[best]}; {few} too few to tell it from others"
     told = [place for place in others if ranked.comparison.significant[best, place]]
     alike = [names[place] for place in others if place not in told]
     words = f"best is {names[best]}"
