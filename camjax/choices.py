@@ -11,6 +11,9 @@ Sign = Literal["both", "positive", "negative"]
 NamedTarget = Literal["logit", "probability"]
 """What a map explains; see `camjax.methods.target`."""
 
+SHARE = 0.2
+"""Of a map's maximum: what reaches it is taken for the thing, as Zhou et al. 2016 have it."""
+
 DEFAULT_COLORMAP = "inferno"
 """One of matplotlib's."""
 

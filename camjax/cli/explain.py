@@ -2,20 +2,22 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from camjax.choices import SHARE
 from camjax.cli.options import ExplainedOptions, FigureOptions, MethodOptions, NetworkOptions, named_classes
 from camjax.cli.progress import progress_bar
 from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
-from camjax.errors import PictureError
+from camjax.errors import CamjaxError, PictureError
 
 if TYPE_CHECKING:
     from camjax.core.model import Model
+    from camjax.explain.explanation import Explanation
     from camjax.explain.outputs import Add
 
 
@@ -24,6 +26,18 @@ class ExplainOptions(ExplainedOptions, MethodOptions, FigureOptions, NetworkOpti
     """The options of `camjax explain`."""
 
     json: Annotated[Path | None, typer.Option(help="Write classes and probabilities here.", show_default=False)] = None
+    boxes: Annotated[
+        bool, typer.Option("--boxes", help="Draw a box around each class, and write it into the JSON file.")
+    ] = False
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="The part of a map's maximum from which it is the thing; --boxes is around the largest such piece.",
+            show_default=str(SHARE),
+        ),
+    ] = None
     npz: Annotated[Path | None, typer.Option(help="Write the arrays here, maps included.", show_default=False)] = None
 
 
@@ -32,37 +46,25 @@ def explain(
     options: ExplainOptions,
 ) -> None:
     """Show where a network sees its top classes in your pictures."""
-    from camjax.explain.explanation import explain_pictures
     from camjax.explain.outputs import figure_paths, write_figures
     from camjax.images.colours import check_colormap
     from camjax.images.pictures import find_pictures
 
     console, errors = Console(), Console(stderr=True)
     check_colormap(options.colormap)
+    box_share = _box_share(options)
     paths = find_pictures(pictures)
     figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
     model = load_for_command(options.model, options.architecture, options.labels, errors)
     failed: list[PictureError] = []
     keep_programs()
-    explanations = explain_pictures(
-        model,
-        paths,
-        top_k=options.top_k,
-        classes=named_classes(options, model),
-        geometry=options.geometry,
-        input_size=options.size,
-        method=options.method,
-        layer=options.layer,
-        target=options.target,
-        sign=options.sign,
-        dtype=options.dtype,
-        on_error=failed.append,
-    )
+    explanations = _explanations(options, model, paths, failed.append)
+    looks: Any = {"colormap": options.colormap, "opacity": options.opacity, "box_share": box_share}
     explained = 0
     with contextlib.ExitStack() as open_files:
         files = _files(options, model, open_files)
         with progress_bar(len(paths), errors) as advance:
-            for explanation in write_figures(explanations, figures, colormap=options.colormap, opacity=options.opacity):
+            for explanation in write_figures(explanations, figures, **looks):
                 say(console, (explanation.path, "bold"), " → ", (figures[explanation.path], "cyan"))
                 console.print(class_table(explanation))
                 for add in files:
@@ -74,13 +76,43 @@ def explain(
     _report(failed, explained, errors)
 
 
+def _explanations(
+    options: ExplainOptions, model: "Model", paths: Sequence[Path], on_error: Callable[[PictureError], None]
+) -> "Iterator[Explanation]":
+    from camjax.explain.explanation import explain_pictures
+
+    return explain_pictures(
+        model,
+        paths,
+        top_k=options.top_k,
+        classes=named_classes(options, model),
+        geometry=options.geometry,
+        input_size=options.size,
+        method=options.method,
+        layer=options.layer,
+        target=options.target,
+        sign=options.sign,
+        dtype=options.dtype,
+        on_error=on_error,
+    )
+
+
+def _box_share(options: ExplainOptions) -> float | None:
+    """The part of a map's maximum from which it is the thing; None where no boxes are asked for."""
+    if options.boxes:
+        return SHARE if options.box_threshold is None else options.box_threshold
+    if options.box_threshold is not None:
+        raise CamjaxError("--box-threshold is of boxes; add --boxes")
+    return None
+
+
 def _files(options: ExplainOptions, model: "Model", stack: contextlib.ExitStack) -> "list[Add]":
     """What takes every explanation besides the figure; written when the stack closes."""
     from camjax.explain.outputs import json_file, npz_file
 
     files = []
     if options.json:
-        files.append(stack.enter_context(json_file(options.json, model)))
+        files.append(stack.enter_context(json_file(options.json, model, box_share=_box_share(options))))
     if options.npz:
         files.append(stack.enter_context(npz_file(options.npz)))
     return files

@@ -22,6 +22,7 @@ import numpy as np
 from camjax.atomic import atomic_path
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
+from camjax.explain.boxes import picture_boxes
 from camjax.explain.explanation import Explanation
 from camjax.images.comparison import CELL_PIXELS, Row, comparison
 from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, shrink
@@ -72,7 +73,12 @@ def figure_paths(pictures: Sequence[Path], out: Path | None) -> list[Path]:
 
 
 def write_figures(
-    explanations: Iterable[Explanation], paths: Mapping[Path, Path], *, colormap: str, opacity: float
+    explanations: Iterable[Explanation],
+    paths: Mapping[Path, Path],
+    *,
+    colormap: str,
+    opacity: float,
+    box_share: float | None = None,
 ) -> Iterator[Explanation]:
     """Draws and writes figures, several at once, while the network explains the next pictures.
 
@@ -81,6 +87,7 @@ def write_figures(
         paths: where each picture's figure goes.
         colormap: see `write_figure`.
         opacity: likewise.
+        box_share: likewise.
 
     Yields:
         Each explanation once its figure is written, in their order.
@@ -91,7 +98,7 @@ def write_figures(
     pool = ThreadPoolExecutor(threads)
     try:
         for explanation in explanations:
-            draw = functools.partial(write_figure, colormap=colormap, opacity=opacity)
+            draw = functools.partial(write_figure, colormap=colormap, opacity=opacity, box_share=box_share)
             running.append((explanation, pool.submit(draw, explanation, paths[explanation.path])))
             while len(running) > threads:
                 yield _written(*running.popleft())
@@ -106,23 +113,36 @@ def _written(explanation: Explanation, figure_of_it: "Future[None]") -> Explanat
     return explanation
 
 
-def write_figure(explanation: Explanation, path: Path, *, colormap: str, opacity: float) -> None:
+def write_figure(
+    explanation: Explanation, path: Path, *, colormap: str, opacity: float, box_share: float | None = None
+) -> None:
     """Draws the explanation over its picture and writes it; the suffix chooses the format.
 
     Figures that end in `.png` may be written by several threads at once; the others go through matplotlib.
+
+    Args:
+        explanation: of one picture.
+        path: the figure.
+        colormap: any of matplotlib's names.
+        opacity: of the heat maps, 0 to 1.
+        box_share: draws each class's box too, of what reaches this part of its map's maximum; see `picture_boxes`.
     """
     titles = [
         f"{short_label(label)}, {probability:.3f}"
         for label, probability in zip(explanation.labels, explanation.probabilities, strict=True)
     ]
+    boxes = None
+    if box_share is not None:
+        boxes = picture_boxes(explanation, share=box_share) / np.asarray(explanation.picture.shape[:2] * 2)
     if path.suffix.lower() == ".png":
         grid = arrange_panels(len(titles), explanation.picture.shape[:2])
         heats = explanation.heats(in_pixels(grid.picture), BRIGHTEST)
-        save_png(compose(explanation.picture, heats, titles, grid, colormap, opacity, explanation.remarks), path)
+        page = compose(explanation.picture, heats, titles, grid, colormap, opacity, explanation.remarks, boxes)
+        save_png(page, path)
         return
     picture = shrink(explanation.picture)
     heats = explanation.heats(picture.shape[:2], BRIGHTEST)
-    save_figure(figure(picture, heats, titles, colormap, opacity, remarks=explanation.remarks), path)
+    save_figure(figure(picture, heats, titles, colormap, opacity, remarks=explanation.remarks, boxes=boxes), path)
 
 
 def named_figure_path(picture: Path, out: Path | None, kind: str) -> Path:
@@ -148,7 +168,7 @@ def write_comparison(explanations: Sequence[Explanation], path: Path, *, colorma
 
 
 @contextlib.contextmanager
-def json_file(path: Path, model: Model) -> Iterator[Add]:
+def json_file(path: Path, model: Model, *, box_share: float | None = None) -> Iterator[Add]:
     """A JSON file of explanations, written when the block ends without an error and there were any.
 
     Classes, labels, probabilities and logits of every picture, with the model's name, architecture and origin.
@@ -156,15 +176,18 @@ def json_file(path: Path, model: Model) -> Iterator[Add]:
     Args:
         path: the file; its folder is made when missing.
         model: that explains.
+        box_share: adds each class's `box`, of what reaches this part of its map's maximum: `left`, `top`, `right` and
+            `bottom` in the picture's pixels, the last two exclusive; null for a map that shows nothing.
 
     Yields:
         A function that takes the next explanation.
     """
     entries: list[dict[str, Any]] = []
-    yield lambda explanation: entries.append(_entry(explanation))
+    yield lambda explanation: entries.append(_entry(explanation, box_share))
     if entries:
         described = {"name": model.name, "architecture": model.architecture, "origin": model.origin}
-        text = json.dumps({"model": described, "pictures": entries}, indent=2, ensure_ascii=False)
+        threshold = {} if box_share is None else {"box_threshold": box_share}
+        text = json.dumps({"model": described, **threshold, "pictures": entries}, indent=2, ensure_ascii=False)
         with atomic_path(path) as temporary:
             # A file name that is not UTF-8 becomes JSON's own escapes, which Python reads as the same name.
             temporary.write_text(text + "\n", "utf-8", "backslashreplace")
@@ -230,15 +253,29 @@ def _as_one_file(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _entry(explanation: Explanation) -> dict[str, Any]:
+def _entry(explanation: Explanation, box_share: float | None) -> dict[str, Any]:
     columns = (explanation.classes, explanation.labels, explanation.probabilities, explanation.logits)
-    classes = zip(*columns, explanation.remarks, strict=True)
+    boxes = [{}] * len(explanation.labels) if box_share is None else _boxes(explanation, box_share)
+    classes = zip(*columns, explanation.remarks, boxes, strict=True)
     return {
         "path": os.fspath(explanation.path),
         "geometry": explanation.geometry.kind,
         "classes": [
             {"class": int(number), "label": label, "probability": float(probability), "logit": float(logit)}
             | ({"remark": remark} if remark else {})
-            for number, label, probability, logit, remark in classes
+            | box
+            for number, label, probability, logit, remark, box in classes
         ],
     }
+
+
+def _boxes(explanation: Explanation, share: float) -> list[dict[str, Any]]:
+    """What a class's entry says of its box."""
+    entries: list[dict[str, Any]] = []
+    for box in picture_boxes(explanation, share=share):
+        if np.isnan(box).any():
+            entries.append({"box": None})
+        else:
+            top, left, bottom, right = map(int, box)
+            entries.append({"box": {"left": left, "top": top, "right": right, "bottom": bottom}})
+    return entries

@@ -17,10 +17,12 @@ from camjax.atomic import atomic_path
 from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import printable
 from camjax.images.colours import RenderError, faded, overlay
-from camjax.images.grid import BASELINE, DPI, FONT_SIZES, arrange_panels
+from camjax.images.frames import LINES, frame
+from camjax.images.grid import BASELINE, DPI, FONT_SIZES, POINTS, arrange_panels
 from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Figure
     from matplotlib.lines import Line2D
     from matplotlib.text import Text as Text
@@ -40,6 +42,7 @@ def figure(
     *,
     columns: int | None = None,
     remarks: Sequence[str] = (),
+    boxes: Float[np.ndarray, "k 4"] | None = None,
 ) -> "Figure":
     """A grid of the picture under each heat map, a title above each.
 
@@ -51,6 +54,7 @@ def figure(
         opacity: of the heat maps, 0 to 1.
         columns: of the grid; None is one row for up to three, else two columns.
         remarks: why a heat map shows nothing, in as many words as there are titles; empty where it shows something.
+        boxes: to draw, one a class: top, left, bottom, right, in parts of the picture's height and width; NaN for none.
 
     Returns:
         A matplotlib figure, in no way tied to pyplot's state.
@@ -72,11 +76,31 @@ def figure(
         blended = overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity)
         axes.imshow(faded(picture) if remark else blended, interpolation="antialiased")
         axes.set_axis_off()
+        if boxes is not None:
+            _draw_box(axes, boxes[index], grid.picture, picture.shape[:2])
         x, y = (left + across / 2) / width, 1 - (top - BASELINE) / height
         axes.text(0.5, 0.5, remark, ha="center", va="center", transform=axes.transAxes, fontsize=FONT_SIZES[0])
         drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
     _fit_titles(drawing.texts, across * drawing.dpi)
     return drawing
+
+
+def _draw_box(axes: "Axes", box: Float[np.ndarray, "4"], inches: tuple[float, float], pixels: tuple[int, ...]) -> None:
+    """A box on a picture that is drawn that large and has so many pixels; nothing where it is NaN."""
+    if np.isnan(box).any():
+        return
+    from matplotlib.patches import Rectangle
+
+    top, left, bottom, right = frame(box, inches)
+    y, x = pixels[0] / inches[0], pixels[1] / inches[1]
+    for colour, thickness in LINES:
+        # A pixel's centre has whole coordinates.
+        corner, width = (left * x - 0.5, top * y - 0.5), thickness * POINTS
+        line = Rectangle(
+            corner, (right - left) * x, (bottom - top) * y,
+            fill=False, edgecolor=colour, linewidth=width, joinstyle="miter",
+        )  # fmt: skip
+        axes.add_patch(line)
 
 
 def blank(height: float, width: float) -> "Figure":

@@ -9,7 +9,7 @@ import math
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from camjax.choices import Kind
@@ -104,6 +104,40 @@ def seen_box(geometry: Geometry) -> tuple[float, float, float, float]:
     top, left = _crop_corner(geometry)
     y, x = height / rows, width / columns
     return top * y, left * x, (top + geometry.input_size[0]) * y, (left + geometry.input_size[1]) * x
+
+
+def shown_part(geometry: Geometry) -> tuple[slice, slice]:
+    """The rows and columns of the network's input that show the picture, at least one of each; the others are padding.
+
+    Args:
+        geometry: the way to the input.
+    """
+    top, left, bottom, right = seen_box(geometry)
+    (height, width), (rows, columns) = geometry.picture_size, geometry.input_size
+    y, x = rows / (bottom - top), columns / (right - left)
+    vertical = _covered(-top * y, (height - top) * y, rows)
+    return slice(*vertical), slice(*_covered(-left * x, (width - left) * x, columns))
+
+
+def boxes_to_picture(geometry: Geometry, boxes: Float[np.ndarray, "*k 4"]) -> Float[np.ndarray, "*k 4"]:
+    """Boxes on the network's input as they lie on the picture, to its nearest whole pixels.
+
+    Args:
+        geometry: the way that the picture went to the input.
+        boxes: top, left, bottom, right, the edges of the input's pixels; NaN stays NaN.
+
+    Returns:
+        The edges of the picture's pixels, at least one of them inside, cut to the picture.
+    """
+    top, left, bottom, right = seen_box(geometry)
+    rows, columns = geometry.input_size
+    scale, corner = np.asarray([(bottom - top) / rows, (right - left) / columns]), np.asarray([top, left])
+    low, high = boxes[..., :2] * scale + corner, boxes[..., 2:] * scale + corner
+    # Where both edges are nearest to the same one, it is the pixel that they lie in.
+    last = np.asarray(geometry.picture_size) - 1
+    first = np.where(np.rint(low) < np.rint(high), np.rint(low), np.floor((low + high) / 2))
+    first = np.clip(first, 0, last)
+    return np.concatenate([first, np.clip(np.rint(high), first + 1, last + 1)], -1)
 
 
 def to_picture(geometry: Geometry, maps: Float32[np.ndarray, "*k h w"]) -> Float32[np.ndarray, "*k height width"]:

@@ -13,6 +13,8 @@ MARGIN = 0.08
 FONT_SIZES = (11.0, 9.5, 8.0)
 """Of the titles, in points: the largest at which all fit."""
 DPI = 200
+POINTS = 72
+"""An inch."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,9 @@ from camjax.atomic import atomic_path
 from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import printable
 from camjax.images.colours import faded, overlay, title_font_file
-from camjax.images.grid import BASELINE, DPI, FONT_SIZES, Grid, in_pixels
+from camjax.images.frames import LINES, frame
+from camjax.images.grid import BASELINE, DPI, FONT_SIZES, POINTS, Grid, in_pixels
 from camjax.images.pictures import FIGURE_MARK
-
-POINTS = 72
-"""An inch."""
 
 COMPRESSION = 1
 """zlib's level. Its usual one, 6, takes most of a figure's time and saves a tenth of its size."""
@@ -35,6 +33,7 @@ def compose(
     colormap: str = DEFAULT_COLORMAP,
     opacity: float = 0.5,
     remarks: Sequence[str] = (),
+    boxes: Float[np.ndarray, "k 4"] | None = None,
 ) -> Image.Image:
     """A grid of the picture under each heat map, a title above each.
 
@@ -46,6 +45,7 @@ def compose(
         colormap: any of matplotlib's names.
         opacity: of the heat maps, 0 to 1.
         remarks: why a heat map shows nothing, in as many words as there are titles; empty where it shows something.
+        boxes: to draw, one a class: top, left, bottom, right, in parts of the picture's height and width; NaN for none.
 
     Raises:
         RenderError: no such colormap, or an opacity out of range.
@@ -62,7 +62,10 @@ def compose(
         middle = left + grid.panel[1] / 2
         corner = (top + (grid.panel[0] - grid.picture[0]) / 2, middle - grid.picture[1] / 2)
         panel = faded(np.asarray(small)) if remark else overlay(np.asarray(small), heat, colormap, opacity)
-        page.paste(Image.fromarray(panel), (round(corner[1] * DPI), round(corner[0] * DPI)))
+        shown = Image.fromarray(panel)
+        if boxes is not None:
+            _draw_box(shown, boxes[index], grid.picture)
+        page.paste(shown, (round(corner[1] * DPI), round(corner[0] * DPI)))
         pen.text((middle * DPI, (top + grid.panel[0] / 2) * DPI), remark, fill="black", font=font, anchor="mm")
         words = _shortened(title, font, grid.panel[1] * DPI)
         pen.text((middle * DPI, (top - BASELINE) * DPI), words, fill="black", font=font, anchor="ms")
@@ -80,6 +83,19 @@ def save_png(page: Image.Image, path: str | os.PathLike[str]) -> None:
     said.add_text("Software", FIGURE_MARK)
     with atomic_path(Path(path)) as temporary:
         page.save(temporary, format="PNG", compress_level=COMPRESSION, pnginfo=said, dpi=(DPI, DPI))
+
+
+def _draw_box(panel: Image.Image, box: Float[np.ndarray, "4"], size: tuple[float, float]) -> None:
+    """A box on a panel of that size in inches; nothing where it is NaN."""
+    if np.isnan(box).any():
+        return
+    pen, (top, left, bottom, right) = ImageDraw.Draw(panel), frame(box, size)
+    for colour, thickness in LINES:
+        # Pillow's line lies inside of its edges, of which the last pixels are its own.
+        half, width = thickness / 2, round(thickness * DPI)
+        start, end = (round((left - half) * DPI), round((top - half) * DPI)), (right + half, bottom + half)
+        last = [max(round(edge * DPI) - 1, first) for edge, first in zip(end, start, strict=True)]
+        pen.rectangle((*start, *last), outline=colour, width=width)
 
 
 def _font(titles: Sequence[str], width: float) -> ImageFont.FreeTypeFont:

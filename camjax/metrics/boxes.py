@@ -7,7 +7,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Bool, Float, Int
 
-from camjax.metrics.localisation import SHARE
+from camjax.choices import SHARE
 
 EIGHT = np.ones((3, 3), bool)
 """Pixels that touch at a corner belong together."""

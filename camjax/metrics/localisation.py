@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
+from camjax.choices import SHARE
 from camjax.core.precision import at_least_float32
-
-SHARE = 0.2
-"""Of its maximum: what lies above is the thing, as Zhou et al. 2016 have it."""
 
 
 def pointing_game(

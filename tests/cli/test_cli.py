@@ -144,6 +144,8 @@ def test_pdf_and_options(run, tmp_path):
         (["explain", EXAMPLE, EXAMPLE.parent / "README.md", "--out", "a.png"], "one file"),
         (["explain", EXAMPLE, "--opacity", "2"], "opacity"),
         (["explain", EXAMPLE, "--geometry", "stretch"], "stretch"),
+        (["explain", EXAMPLE, "--box-threshold", "0.3"], "add --boxes"),
+        (["explain", EXAMPLE, "--boxes", "--box-threshold", "2"], "--box-threshold"),
         (["explain", EXAMPLE, "--size", "224x"], "'224x' is not a size; write one side, or HEIGHTxWIDTH"),
         (["explain", EXAMPLE, "--size", "0"], "'0' is not a size"),
         (["convert", "missing.pth", "--out", "a.safetensors"], "missing.pth"),
@@ -212,6 +214,18 @@ def test_a_folder_that_is_explained_twice(run, tmp_path, toy):
         assert visible(tmp_path) == ["a.cam.png", "a.png"]
     assert run("explain", "a.cam.png", "-k", 1)[0] == 0
     assert visible(tmp_path) == ["a.cam.cam.png", "a.cam.png", "a.png"]
+
+
+def test_boxes_are_drawn_and_written(run, tmp_path, toy):
+    write_picture(tmp_path / "a.png")
+    drawn = []
+    for options in (["--boxes"], ["--boxes", "--box-threshold", 0.9]):
+        assert run("explain", "a.png", "-k", 2, "--json", "a.json", *options)[0] == 0
+        drawn.append((tmp_path / "a.cam.png").read_bytes())
+    assert drawn[0] != drawn[1]
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert document["box_threshold"] == 0.9
+    assert all("box" in one for one in document["pictures"][0]["classes"])
 
 
 def test_a_picture_is_not_drawn_over(run, tmp_path, toy):
