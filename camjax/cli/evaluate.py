@@ -21,6 +21,8 @@ MANY = 20
 """Lines of what is wrong with the ground truth; the report has all."""
 CELL = 27
 """Characters of a column of the table."""
+ACCURACIES = {"max-box-acc": "MaxBoxAcc", "max-box-acc-v2": "MaxBoxAccV2"}
+"""As papers write them."""
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
 
@@ -40,7 +42,7 @@ class EvaluateOptions(NetworkOptions):
         str,
         typer.Option(
             help="quick, all, or names: confidence, insertion, deletion, road, pixel-flipping, sensitivity-n, "
-            "infidelity, adcc, concentration, localisation, grid."
+            "infidelity, adcc, arcc, robustness, concentration, localisation, max-box-acc, grid."
         ),
     ] = "quick"
     top_k: Annotated[
@@ -167,8 +169,9 @@ def print_report(report: "Report", console: Console) -> None:
     for name in known:
         if METRICS[name].better:
             say(console, (name, "bold"), ": ", verdict(report, name))
-    for entry, value in report.accuracy.items():
-        say(console, ("MaxBoxAccV2", "bold"), f": {entry_name(entry, report)} {value:.3f}")
+    for name, accuracy in report.accuracies.items():
+        for entry, value in accuracy.items():
+            say(console, (ACCURACIES[name], "bold"), f": {entry_name(entry, report)} {value:.3f}")
 
 
 def entry_name(entry: tuple[str, str], report: "Report") -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from camjax.core.inference import compiler_options, for_inference, platform_of
 from camjax.core.memory import pictures_at_once
 from camjax.core.model import Model, Params
-from camjax.images.preprocess import normalize_images
+from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.classes import top_classes
 from camjax.metrics import concentration, faithfulness, localisation
 from camjax.metrics.additivity import infidelity, sensitivity_n
@@ -20,11 +20,14 @@ from camjax.metrics.loops import Score
 from camjax.metrics.masks import as_masks
 from camjax.metrics.pixels import pixel_counts, pixel_precision
 from camjax.metrics.road import road
+from camjax.metrics.robustness import nudged
 
 STEPS = 20
 """Points of the curves."""
 PERCENTS = (10, 30, 50, 70, 90)
 """Of ROAD: half of the paper's, which tell methods apart alike."""
+ARCC_PERCENTS = (20, 40, 60, 80)
+"""Of ARCC's ROAD, pytorch-grad-cam's."""
 REMOVED = 0.2
 """The part of the pixels that sensitivity-n removes."""
 
@@ -83,16 +86,17 @@ class Judge:
             return scores(params, normalise(images))
 
         def shown(images: Array, maps: Array) -> Array:
-            case = normalise(images)[:, None] * as_masks(normalise(images), maps)[..., None].astype(jnp.dtype(dtype))
-            mean, std = (
-                jnp.asarray(each, jnp.float32).reshape(1, 1, 1, 1, 3)
-                for each in (model.preprocess.mean, model.preprocess.std)
-            )
-            return jnp.clip((case.astype(jnp.float32) * std + mean) * 255 + 0.5, 0, 255).astype(jnp.uint8)
+            inputs = normalise(images)
+            case = inputs[:, None] * as_masks(inputs, maps)[..., None].astype(jnp.dtype(dtype))
+            return as_pictures(case, model.preprocess)
+
+        def moved(images: Array, sample: Array) -> Array:
+            return as_pictures(nudged(normalise(images), sample), model.preprocess)
 
         self._judge: Callable[..., Verdict] = jax.jit(judge, compiler_options=options)
         self._probabilities: Callable[..., Array] = jax.jit(probabilities, compiler_options=options)
         self._shown: Callable[..., Array] = jax.jit(shown)
+        self._moved: Callable[..., Array] = jax.jit(moved)
 
     def __call__(
         self,
@@ -116,6 +120,19 @@ class Judge:
         """Each picture seen through each of its maps, as a picture again."""
         return self._shown(images, maps)
 
+    def moved(self, images: UInt8[Any, "b h w 3"], sample: int) -> UInt8[Array, "b h w 3"]:
+        """The pictures with a little noise, another for each sample; see `camjax.metrics.robustness.nudged`."""
+        return self._moved(images, sample)
+
+
+def as_pictures(inputs: Float[Array, "*batch h w 3"], preprocess: Preprocess) -> UInt8[Array, "*batch h w 3"]:
+    """What goes into a network as pictures again: rounded, and cut to [0, 255]."""
+    mean, std = (
+        jnp.asarray(each, jnp.float32).reshape(*(1,) * (inputs.ndim - 1), 3)
+        for each in (preprocess.mean, preprocess.std)
+    )
+    return jnp.clip((inputs.astype(jnp.float32) * std + mean) * 255 + 0.5, 0, 255).astype(jnp.uint8)
+
 
 def _judge(score: Score, case: Case, groups: tuple[str, ...], room: int) -> Verdict:
     metrics: dict[str, Array] = {}
@@ -136,6 +153,8 @@ def _judge(score: Score, case: Case, groups: tuple[str, ...], room: int) -> Verd
         removed = road(*asked, percents=PERCENTS, room=room)
         metrics["road"] = removed.combined
         curves |= {"road-most": removed.most, "road-least": removed.least}
+    if "arcc" in groups:
+        metrics["arcc-road"] = road(*asked, percents=ARCC_PERCENTS, room=room).combined
     if "sensitivity-n" in groups:
         n = max(1, int(REMOVED * case.maps[0, 0].size))
         metrics["sensitivity-n"] = sensitivity_n(*asked, n=n, room=room)
@@ -148,7 +167,7 @@ def _of_maps(case: Case, groups: tuple[str, ...]) -> dict[str, Array]:
     """The metrics that do not ask the network."""
     maps, masks = case.maps, case.masks
     found: dict[str, Array] = {}
-    if "concentration" in groups or "adcc" in groups:
+    if {"concentration", "adcc", "arcc"} & set(groups):
         found["size"] = concentration.mean_size(maps)
     if "concentration" in groups:
         found |= {"sparseness": concentration.sparseness(maps), "entropy": concentration.entropy(maps)}

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from camjax.atomic import atomic_path
+from camjax.evaluate.boxes import best_accuracy
 from camjax.evaluate.judge import PERCENTS, STEPS
 from camjax.evaluate.rows import number
 from camjax.evaluate.run import Found
@@ -21,8 +22,6 @@ from camjax.evaluate.table import GRID, GROUPS, LOCATED, METRICS
 from camjax.images.curves import Line as CurveLine
 from camjax.images.curves import Panel, curves_figure
 from camjax.images.figures import save_figure
-from camjax.metrics.box_accuracy import DELTAS
-from camjax.metrics.components import LEVELS
 from camjax.metrics.masks import step_counts
 
 COLUMNS = ("picture", "class", "label", "method", "layer", "metric", "value")
@@ -61,7 +60,8 @@ class Report:
         found: the run's.
         metrics: the names, in their order.
         ranked: by metric.
-        accuracy: MaxBoxAccV2 of each entry; empty where nobody drew boxes.
+        accuracies: of each entry `max-box-acc` and `max-box-acc-v2`, as far as they were asked for; empty where nobody
+            drew boxes.
         evaluated: how many pictures could be read.
         unreadable: what was wrong with the others.
     """
@@ -69,7 +69,7 @@ class Report:
     found: Found
     metrics: tuple[str, ...]
     ranked: dict[str, Ranked]
-    accuracy: dict[tuple[str, str], float]
+    accuracies: dict[str, dict[tuple[str, str], float]]
     evaluated: int
     unreadable: list[str]
 
@@ -85,8 +85,7 @@ def make_report(found: Found) -> Report:
         order = np.argsort(worse, kind="stable").tolist()
         ranked[name] = Ranked(name, order, spread, compare(table))
     errors = [line["error"] for line in found.lines if line["error"]]
-    accuracy = _accuracy(found) if LOCATED in found.groups else {}
-    return Report(found, metrics, ranked, accuracy, len(found.lines) - len(errors), errors)
+    return Report(found, metrics, ranked, _accuracies(found), len(found.lines) - len(errors), errors)
 
 
 def write_report(report: Report, out: Path) -> None:
@@ -132,10 +131,13 @@ def summary(report: Report) -> dict[str, Any]:
         "ground truth": {"wrong": len(found.problems), "problems": found.problems},
         "collages": len(found.collages),
         "metrics": {name: _in_words(report, name) for name in report.metrics},
-        "max-box-acc-v2": [
-            {"method": method, "layer": layer, "value": number(value)}
-            for (method, layer), value in report.accuracy.items()
-        ],
+        **{
+            name: [
+                {"method": method, "layer": layer, "value": number(value)}
+                for (method, layer), value in report.accuracies.get(name, {}).items()
+            ]
+            for name in ("max-box-acc", "max-box-acc-v2")
+        },
     }
 
 
@@ -190,17 +192,16 @@ def _mean(values: Sequence[float | None]) -> float:
     return sum(known) / len(known) if known else float("nan")
 
 
-def _accuracy(found: Found) -> dict[tuple[str, str], float]:
-    """MaxBoxAccV2 of each entry, in [0, 1]."""
-    accuracy = {}
+def _accuracies(found: Found) -> dict[str, dict[tuple[str, str], float]]:
+    """MaxBoxAcc and MaxBoxAccV2 of each entry, in [0, 1]."""
+    accuracies: dict[str, dict[tuple[str, str], float]] = {}
     for place, entry in enumerate(found.entries):
-        bits = [slot["levels"] for line in found.lines if line["classes"] for slot in line["found"][place]]
-        right = [[bytes.fromhex(word) for word in words] for words in bits if words]
-        if right:
-            flat = np.frombuffer(b"".join(itertools.chain(*right)), np.uint8).reshape(len(right), len(DELTAS), -1)
-            counts = np.unpackbits(flat, axis=-1, count=LEVELS - 1).sum(0, dtype=np.int64)
-            accuracy[entry] = float(counts.max(-1).mean() / len(right))
-    return accuracy
+        slots = [slot for line in found.lines if line["classes"] for slot in line["found"][place]]
+        for name, key in (("max-box-acc", "largest"), ("max-box-acc-v2", "levels")):
+            words = [[kept] if isinstance(kept, str) else kept for slot in slots if (kept := slot.get(key))]
+            if words:
+                accuracies.setdefault(name, {})[entry] = best_accuracy(words)
+    return accuracies
 
 
 def _panels(found: Found) -> list[Panel]:

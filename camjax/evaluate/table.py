@@ -31,6 +31,8 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
     "sensitivity-n": (Metric("sensitivity-n", 1),),
     "infidelity": (Metric("infidelity", -1),),
     "adcc": (Metric("coherency", 1), Metric("adcc", 1)),
+    "arcc": (Metric("arcc", 1),),
+    "robustness": (Metric("max-sensitivity", -1),),
     "concentration": (Metric("sparseness", 0), Metric("entropy", 0), Metric("size", 0)),
     "localisation": (
         Metric("pointing", 1),
@@ -39,9 +41,10 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
         Metric("box-iou", 1),
         Metric("pxap", 1),
     ),
+    "max-box-acc": (),
     "grid": (Metric("grid", 1),),
 }
-"""What is computed together."""
+"""What is computed together. MaxBoxAcc is no number of a map."""
 
 NAMED = {
     "quick": ("confidence", "insertion", "deletion", "concentration", "localisation", "grid"),
@@ -51,7 +54,9 @@ NAMED = {
 METRICS = {metric.name: metric for metrics in GROUPS.values() for metric in metrics}
 
 LOCATED = "localisation"
-"""The group that needs ground truth."""
+"""A group that needs ground truth."""
+LARGEST = "max-box-acc"
+"""Another."""
 GRID = "grid"
 """The group that needs collages."""
 
@@ -70,7 +75,7 @@ def chosen_groups(text: str, located: bool) -> tuple[str, ...]:
     for name in filter(None, (part.strip() for part in text.split(","))):
         owners = [group for group, metrics in GROUPS.items() if name in (group, *(metric.name for metric in metrics))]
         if name in NAMED:
-            wanted += [group for group in NAMED[name] if located or group != LOCATED]
+            wanted += [group for group in NAMED[name] if located or group not in (LOCATED, LARGEST)]
         elif owners:
             wanted += owners
         else:
@@ -79,6 +84,7 @@ def chosen_groups(text: str, located: bool) -> tuple[str, ...]:
             raise MetricError(f"no metric is called {name!r}; did you mean {', '.join(close)}?")
     if not wanted:
         raise MetricError(f"no metric is named; write {', '.join((*NAMED, *GROUPS))}")
-    if LOCATED in wanted and not located:
-        raise MetricError("localisation needs to know where things are: give --boxes or --masks")
+    missing = [group for group in (LOCATED, LARGEST) if group in wanted and not located]
+    if missing:
+        raise MetricError(f"{missing[0]} needs to know where things are: give --boxes or --masks")
     return tuple(group for group in GROUPS if group in wanted)

@@ -13,17 +13,18 @@ from camjax.batch.entries import Entry
 from camjax.batch.reading import read_entry_picture
 from camjax.choices import Kind
 from camjax.errors import PictureError
+from camjax.evaluate.boxes import Levels, box_around, box_overlaps, levels_of
 from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.rows import Line, Rows, number
-from camjax.evaluate.table import GROUPS, LOCATED
+from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
 from camjax.images.preprocess import Preprocess
-from camjax.metrics.adcc import adcc, coherency
-from camjax.metrics.box_accuracy import DELTAS, as_bytes, best_overlaps
-from camjax.metrics.boxes import boxes_of, intersection_over_union, mask_of_boxes
+from camjax.metrics.adcc import adcc, arcc, coherency
+from camjax.metrics.boxes import mask_of_boxes
 from camjax.metrics.grid import collages, grid_pointing_game
+from camjax.metrics.robustness import SAMPLES, relative_change
 
 BATCH = 4
 """Pictures: each map is judged by dozens of copies, which fill any device."""
@@ -173,7 +174,7 @@ class Work:
                 masks[row, classes[row] != NOBODY] |= placed
                 for slot in np.flatnonzero(classes[row] != NOBODY).tolist():
                     if not len(boxes[row][slot]) and placed.any():
-                        boxes[row][slot] = _around(placed)
+                        boxes[row][slot] = box_around(placed)
         return Located(masks, boxes, problems)
 
     def _judged(
@@ -184,19 +185,25 @@ class Work:
         names: Sequence[str],
         located: Located,
     ) -> dict[str, Any]:
-        """Every number of a contestant's maps: arrays `(b, k)`, curves `(b, k, points)`, levels `(b, k)` of words."""
+        """Every number of a contestant's maps: arrays `(b, k)`, curves `(b, k, points)`, levels `(b, k)`."""
         maps = np.asarray(one.maps(pixels, classes, names), np.float32)
         verdict = self.judge(pixels, maps, classes, located.masks)
         metrics = {name: np.asarray(values) for name, values in verdict.metrics.items()}
         curves = {name: np.asarray(values) for name, values in verdict.curves.items()}
-        if "adcc" in self.groups:
+        if {"adcc", "arcc"} & set(self.groups):
             again = self._again(one, pixels, maps, classes, names)
             metrics["coherency"] = np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again)))
-            parts = (metrics[name] for name in ("coherency", "size", "drop"))
-            metrics["adcc"] = np.asarray(adcc(*map(jnp.asarray, parts)))
-        levels: list[list[list[str] | None]] = [[None] * classes.shape[1] for _ in classes]
+        for name, mean_of, last in (("adcc", adcc, "drop"), ("arcc", arcc, "arcc-road")):
+            if name in self.groups:
+                parts = (metrics[part] for part in ("coherency", "size", last))
+                metrics[name] = np.asarray(mean_of(*map(jnp.asarray, parts)))
+        if "robustness" in self.groups:
+            metrics["max-sensitivity"] = self._max_sensitivity(one, pixels, maps, classes, names)
+        levels: Levels = [[{}] * classes.shape[1] for _ in classes]
         if LOCATED in self.groups:
-            metrics["box-iou"], levels = _boxes(maps, located.boxes)
+            metrics["box-iou"] = box_overlaps(maps, located.boxes)
+        if {LOCATED, LARGEST} & set(self.groups):
+            levels = levels_of(maps, located.boxes, any_box=LOCATED in self.groups, largest=LARGEST in self.groups)
         wanted = {metric.name for group in self.groups for metric in GROUPS[group]}
         kept = {name: values for name, values in metrics.items() if name in wanted}
         return {"metrics": kept, "curves": curves, "levels": levels}
@@ -218,6 +225,24 @@ class Work:
             for slot in range(classes.shape[1])
         ]
         return np.concatenate(slots, 1)
+
+    def _max_sensitivity(
+        self,
+        one: Contestant,
+        pixels: UInt8[np.ndarray, "b h w 3"],
+        maps: Float[np.ndarray, "b k h w"],
+        classes: Int[np.ndarray, "b k"],
+        names: Sequence[str],
+    ) -> Float[np.ndarray, "b k"]:
+        """The most that a map changes with noise in the picture; NaN of a map of zeros, which has no size."""
+        if not one.looks:
+            return np.where(np.isnan(maps).any((-2, -1)), np.nan, np.float32(0))
+        clean, most = jnp.asarray(maps), jnp.zeros(classes.shape, jnp.float32)
+        for sample in range(SAMPLES):
+            moved = np.asarray(self.judge.moved(pixels, sample))
+            again = jnp.asarray(one.maps(moved, classes, names), jnp.float32)
+            most = jnp.maximum(most, relative_change(clean, again))
+        return np.where(np.isinf(most), np.nan, most)
 
     def _collage(self, group: Sequence[Entry], classes: Sequence[int]) -> list[list[float | None]]:
         """The share of its map's mass that lies on each picture, for each contestant."""
@@ -251,33 +276,10 @@ def _of_different_classes(entries: Sequence[Entry], classes: dict[str, int]) -> 
     return whole
 
 
-def _boxes(
-    maps: Float[np.ndarray, "b k h w"], boxes: Sequence[Sequence[Float[np.ndarray, "_ 4"]]]
-) -> tuple[Float[np.ndarray, "b k"], list[list[list[str] | None]]]:
-    """How well the largest box lies on one drawn; and at which levels any box does, for MaxBoxAccV2, as bits."""
-    own = boxes_of(maps)
-    best = np.full(maps.shape[:2], np.nan)
-    levels: list[list[list[str] | None]] = [[None] * maps.shape[1] for _ in maps]
-    for row, slot in np.ndindex(*best.shape):
-        drawn = boxes[row][slot].astype(np.float64)
-        if not len(drawn) or np.isnan(maps[row, slot]).any():
-            continue
-        best[row, slot] = np.nan_to_num(intersection_over_union(own[row, slot][None], drawn)).max()
-        shares = best_overlaps(as_bytes(maps[row, slot]), drawn)
-        levels[row][slot] = [np.packbits(shares >= delta).tobytes().hex() for delta in DELTAS]
-    return best, levels
-
-
-def _around(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "1 4"]:
-    """The box around all of a mask."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return np.asarray([[rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]], np.float32)
-
-
 def _slot(found: dict[str, Any], row: int, slot: int) -> Line:
     """What is kept of one map."""
     return {
         "metrics": {name: number(values[row, slot]) for name, values in found["metrics"].items()},
         "curves": {name: [number(each) for each in values[row, slot]] for name, values in found["curves"].items()},
-        "levels": found["levels"][row][slot],
+        **found["levels"][row][slot],
     }

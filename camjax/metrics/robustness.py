@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int, PyTree
 
+RADIUS = 0.2
+SAMPLES = 10
+
 Explain = Callable[[Float[Array, "b *size c"]], Float[Array, "b k *space"]]
 """From normalised images to maps of classes that are the same at every call."""
 
@@ -16,8 +19,8 @@ def max_sensitivity(
     explain: Explain,
     images: Float[Array, "b *size c"],
     *,
-    radius: float = 0.2,
-    samples: int = 10,
+    radius: float = RADIUS,
+    samples: int = SAMPLES,
     seed: int = 0,
 ) -> Float[Array, "b k"]:
     """Yeh et al. 2019: the most that a map changes where its picture does by a little; lower is better.
@@ -38,15 +41,33 @@ def max_sensitivity(
     if samples < 1:
         raise ValueError(f"samples must be a positive whole number, not {samples}")
     clean = explain(images)
+
+    def change(sample: Int[Array, ""]) -> Float[Array, "b k"]:
+        return relative_change(clean, explain(nudged(images, sample, radius=radius, seed=seed)))
+
+    return lax.map(change, jnp.arange(samples)).max(0)
+
+
+def nudged(
+    images: Float[Array, "b *size c"], sample: Int[Array, ""] | int, *, radius: float = RADIUS, seed: int = 0
+) -> Float[Array, "b *size c"]:
+    """Pictures whose every value is changed by at most the radius, evenly distributed.
+
+    Args:
+        images: normalised.
+        sample: the change's number; it may be traced.
+        radius: of the changes.
+        seed: likewise.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), sample)
+    return images + jax.random.uniform(key, images.shape, jnp.float32, -radius, radius).astype(images.dtype)
+
+
+def relative_change(clean: Float[Array, "b k *space"], moved: Float[Array, "b k *space"]) -> Float[Array, "b k"]:
+    """The norm of each map's change over the map's; infinite for a map of zeros that does not stay one."""
     axes = tuple(range(2, clean.ndim))
-
-    def change(key: Array) -> Float[Array, "b k"]:
-        moved = jax.random.uniform(key, images.shape, jnp.float32, -radius, radius).astype(images.dtype)
-        return jnp.sqrt(((explain(images + moved) - clean) ** 2).sum(axes))
-
-    changes = lax.map(change, jax.random.split(jax.random.key(seed), samples)).max(0)
-    sizes = jnp.sqrt((clean**2).sum(axes))
-    return jnp.where(changes == 0, 0, changes / sizes)
+    change, size = (jnp.sqrt((each**2).sum(axes)) for each in (moved - clean, clean))
+    return jnp.where(change == 0, 0, change / size)
 
 
 def randomisation(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from toys import toy_model
 
 from camjax.cli import evaluate as command
 from camjax.evaluate import work
+from camjax.evaluate.table import GROUPS
 
 METHODS = ("--methods", "cam,layer-cam")
 
@@ -32,7 +34,18 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
         "path,class,left,top,right,bottom\n000.png,class 1,2,2,20,15\n001.png,class 2,1,1,9,9\n"
         "002.png,class 3,0,0,99,99\nlost.png,class 1,0,0,9,9\n"
     )
-    arguments = ("evaluate", "photos", *METHODS, "--boxes", "boxes.csv", "-k", 2, "--metrics", "quick,adcc", "--out")
+    arguments = (
+        "evaluate",
+        "photos",
+        *METHODS,
+        "--boxes",
+        "boxes.csv",
+        "-k",
+        2,
+        "--metrics",
+        "quick,adcc,max-box-acc",
+        "--out",
+    )
     status, out, err = run(*arguments, "report")
     assert status == 0, err
     assert "6 pictures, 1 unreadable → report: metrics.csv, summary.json, curves.png" in out
@@ -55,6 +68,9 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     assert summary["pictures"]["evaluated"] == 6
     assert summary["ground truth"]["wrong"] == 2
     assert len(summary["metrics"]["insertion"]["pairs"]) == 10
+    for name, words in (("max-box-acc", "MaxBoxAcc: uniform"), ("max-box-acc-v2", "MaxBoxAccV2: uniform")):
+        value = next(each["value"] for each in summary[name] if each["method"] == "uniform")
+        assert f"{words} {value:.3f}" in out
     assert (tmp_path / "report" / "curves.png").stat().st_size > 10_000
     # A run that was killed in the middle of a line: the other lines are there, and the same report is made of it.
     whole = (tmp_path / "report" / "rows.jsonl").read_bytes()
@@ -68,6 +84,11 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     status, _, err = run("evaluate", "photos", "--methods", "cam", "--boxes", "boxes.csv", "--out", "report")
     assert status == 2
     assert "is of another evaluation, whose methods is not this one's" in err
+
+
+def test_the_help_names_every_group():
+    words = get_type_hints(command.EvaluateOptions, include_extras=True)["metrics"].__metadata__[0].help
+    assert words == f"quick, all, or names: {', '.join(GROUPS)}."
 
 
 def test_finished_pictures_are_not_judged_again(run, monkeypatch):
@@ -86,6 +107,7 @@ def test_finished_pictures_are_not_judged_again(run, monkeypatch):
         (["--methods", "fem", "--layers", "lost"], "did you mean last"),
         (["--metrics", "insertoin"], "no metric is called 'insertoin'; did you mean insertion"),
         (["--metrics", "energy"], "localisation needs to know where things are"),
+        (["--metrics", "max-box-acc"], "max-box-acc needs to know where things are"),
         (["--top-k", "10"], "the classes of toy"),
         (["--labels", "lost.csv"], "lost.csv: cannot be read"),
         (["--masks", "lost"], "lost: is no folder of masks"),

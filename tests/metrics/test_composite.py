@@ -104,7 +104,7 @@ def test_max_sensitivity():
         return jnp.stack([pixels[..., 0], 2 * pixels[..., 1], jnp.ones_like(pixels[..., 0]), 0 * pixels[..., 0]], 1)
 
     found = jax.jit(functools.partial(max_sensitivity, explain, samples=4, radius=0.5))(IMAGES)
-    keys = jax.random.split(jax.random.key(0), 4)
+    keys = [jax.random.fold_in(jax.random.key(0), sample) for sample in range(4)]
     noise = np.stack([jax.random.uniform(key, IMAGES.shape, jnp.float32, -0.5, 0.5) for key in keys])
     for k in range(2):
         expected = np.linalg.norm(noise[..., k], axis=(2, 3)).max(0) / np.linalg.norm(PIXELS[..., k], axis=(1, 2))
