@@ -18,7 +18,7 @@ from camjax.choices import DEFAULT_COLORMAP
 from camjax.errors import printable
 from camjax.images.colours import RenderError, faded, overlay
 from camjax.images.frames import LINES, frame
-from camjax.images.grid import BASELINE, DPI, FONT_SIZES, POINTS, arrange_panels
+from camjax.images.grid import BASELINE, DPI, FONT_SIZES, POINTS, Grid, arrange_panels
 from camjax.images.pictures import FIGURE_MARK
 
 if TYPE_CHECKING:
@@ -67,22 +67,27 @@ def figure(
     if not count or heats.shape[1:] != picture.shape[:2]:
         raise ValueError(f"heat maps must be (k, {picture.shape[0]}, {picture.shape[1]}), not {heats.shape}")
     grid = arrange_panels(count, picture.shape[:2], columns)
-    (height, width), (rows, across) = grid.size, grid.panel
-    drawing = blank(height, width)
+    drawing = blank(*grid.size)
     picture = shrink(picture)
     for index, (heat, title, remark) in enumerate(zip(heats, titles, remarks or [""] * count, strict=True)):
-        top, left = grid.corner(index)
-        axes = drawing.add_axes((left / width, 1 - (top + rows) / height, across / width, rows / height))
+        axes = _panel(drawing, grid, index, title)
         blended = overlay(picture, at_size(heat, picture.shape[:2]), colormap, opacity)
         axes.imshow(faded(picture) if remark else blended, interpolation="antialiased")
-        axes.set_axis_off()
         if boxes is not None:
             _draw_box(axes, boxes[index], grid.picture, picture.shape[:2])
-        x, y = (left + across / 2) / width, 1 - (top - BASELINE) / height
         axes.text(0.5, 0.5, remark, ha="center", va="center", transform=axes.transAxes, fontsize=FONT_SIZES[0])
-        drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
-    _fit_titles(drawing.texts, across * drawing.dpi)
+    _fit_titles(drawing.texts, grid.panel[1] * drawing.dpi)
     return drawing
+
+
+def _panel(drawing: "Figure", grid: Grid, index: int, title: str) -> "Axes":
+    """An empty panel of the grid under its title."""
+    (height, width), (rows, across), (top, left) = grid.size, grid.panel, grid.corner(index)
+    x, y = (left + across / 2) / width, 1 - (top - BASELINE) / height
+    drawing.text(x, y, printable(title, None), ha="center", va="baseline", color="black", parse_math=False)
+    axes = drawing.add_axes((left / width, 1 - (top + rows) / height, across / width, rows / height))
+    axes.set_axis_off()
+    return axes
 
 
 def _draw_box(axes: "Axes", box: Float[np.ndarray, "4"], inches: tuple[float, float], pixels: tuple[int, ...]) -> None:

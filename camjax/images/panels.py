@@ -52,21 +52,19 @@ def compose(
         ValueError: a heat map is of another size, or there is another number of titles.
     """
     titles = [printable(title, None) for title in titles]
-    height, width = in_pixels(grid.picture)
     # Pictures of cameras are first reduced by a whole factor, which changes nothing that could be seen.
-    small = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    small = Image.fromarray(picture).resize(in_pixels(grid.picture)[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0)
     page = Image.new("RGB", in_pixels(grid.size)[::-1], "white")
     pen, font = ImageDraw.Draw(page), _font(titles, grid.panel[1] * DPI)
     for index, (heat, title, remark) in enumerate(zip(heats, titles, remarks or [""] * len(titles), strict=True)):
-        top, left = grid.corner(index)
-        middle = left + grid.panel[1] / 2
-        corner = (top + (grid.panel[0] - grid.picture[0]) / 2, middle - grid.picture[1] / 2)
-        panel = faded(np.asarray(small)) if remark else overlay(np.asarray(small), heat, colormap, opacity)
-        shown = Image.fromarray(panel)
+        pixels = np.asarray(small)
+        panel = Image.fromarray(faded(pixels) if remark else overlay(pixels, heat, colormap, opacity))
         if boxes is not None:
-            _draw_box(shown, boxes[index], grid.picture)
-        page.paste(shown, (round(corner[1] * DPI), round(corner[0] * DPI)))
-        pen.text((middle * DPI, (top + grid.panel[0] / 2) * DPI), remark, fill="black", font=font, anchor="mm")
+            _draw_box(panel, boxes[index], grid.picture)
+        top, left = grid.corner(index)
+        middle, centre = left + grid.panel[1] / 2, top + grid.panel[0] / 2
+        page.paste(panel, (round((middle - grid.picture[1] / 2) * DPI), round((centre - grid.picture[0] / 2) * DPI)))
+        pen.text((middle * DPI, centre * DPI), remark, fill="black", font=font, anchor="mm")
         words = _shortened(title, font, grid.panel[1] * DPI)
         pen.text((middle * DPI, (top - BASELINE) * DPI), words, fill="black", font=font, anchor="ms")
     return page
