@@ -42,7 +42,7 @@ class EvaluateOptions(NetworkOptions):
         str,
         typer.Option(
             help="quick, all, or names: confidence, insertion, deletion, road, pixel-flipping, sensitivity-n, "
-            "infidelity, adcc, arcc, robustness, concentration, localisation, max-box-acc, grid."
+            "infidelity, adcc, arcc, robustness, randomisation, concentration, localisation, max-box-acc, grid."
         ),
     ] = "quick"
     top_k: Annotated[

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 
 from camjax.core.model import Model
 from camjax.evaluate.baselines import BASELINES, Baseline
-from camjax.explain.explainer import make_explainer
+from camjax.explain.explainer import Explainer, make_explainer
 from camjax.methods.registry import METHODS, MethodError, find_method
 
 Maps = Callable[[UInt8[Any, "b h w 3"], Int[Any, "b k"], Sequence[str]], Float[Any, "b k h w"]]
@@ -25,13 +25,13 @@ class Contestant(NamedTuple):
         method: by its name.
         layer: where it looks; empty for a baseline.
         maps: what it makes.
-        looks: whether it looks at the picture; a baseline does not.
+        explainer: that makes it; None for a baseline, which looks neither at the picture nor into the network.
     """
 
     method: str
     layer: str
     maps: Maps
-    looks: bool
+    explainer: Explainer | None
 
 
 def contestants(
@@ -68,7 +68,7 @@ def contestants(
             except MethodError as problem:
                 refused.append((layer, problem))
                 continue
-            found[name, explainer.layer] = Contestant(name, explainer.layer, _maps_of(explainer), True)
+            found[name, explainer.layer] = Contestant(name, explainer.layer, _maps_of(explainer), explainer)
         if len(found) == before and methods:
             raise refused[0][1]
         for layer, reason in refused if methods else ():
@@ -76,11 +76,11 @@ def contestants(
     if not found:
         raise MethodError(f"no method fits {model.name}; name one with --methods: {', '.join(METHODS)}")
     for name, baseline in BASELINES.items():
-        found[name, ""] = Contestant(name, "", _plain(baseline), False)
+        found[name, ""] = Contestant(name, "", _plain(baseline), None)
     return list(found.values())
 
 
-def _maps_of(explainer: Any) -> Maps:  # noqa: ANN401
+def _maps_of(explainer: Explainer) -> Maps:
     return lambda pixels, classes, _: explainer(pixels, np.asarray(classes)).maps
 
 

@@ -15,8 +15,9 @@ from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
+from camjax.evaluate.randomised import Randomised
 from camjax.evaluate.rows import Line, Rows
-from camjax.evaluate.table import GRID, chosen_groups
+from camjax.evaluate.table import GRID, RANDOMISED, chosen_groups
 from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
@@ -117,7 +118,8 @@ def evaluate(
     judge = Judge(model, tuple(group for group in groups if group != GRID), preprocess.input_size, settings.dtype)
     kept = _kept(model, settings, groups, judged, truths)
     with locked(os.fspath(out)), Rows(Path(out), kept) as rows:
-        work = Work(judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k)
+        randomised = Randomised(model) if RANDOMISED in groups else None
+        work = Work(judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k, randomised)
         work.run(entries, rows, progress)
         lines = [rows.pictures[entry.path] for entry in entries]
         met = [rows.collages[key] for key in work.run_collages(entries, rows)] if GRID in groups else []

@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
     "adcc": (Metric("coherency", 1), Metric("adcc", 1)),
     "arcc": (Metric("arcc", 1),),
     "robustness": (Metric("max-sensitivity", -1),),
+    "randomisation": (Metric("randomisation", -1),),
     "concentration": (Metric("sparseness", 0), Metric("entropy", 0), Metric("size", 0)),
     "localisation": (
         Metric("pointing", 1),
@@ -57,6 +58,8 @@ LOCATED = "localisation"
 """A group that needs ground truth."""
 LARGEST = "max-box-acc"
 """Another."""
+RANDOMISED = "randomisation"
+"""The group that needs the network's parameters."""
 GRID = "grid"
 """The group that needs collages."""
 

@@ -13,9 +13,11 @@ from camjax.batch.entries import Entry
 from camjax.batch.reading import read_entry_picture
 from camjax.choices import Kind
 from camjax.errors import PictureError
+from camjax.evaluate.again import Asked, maps_seen_through, max_sensitivity, with_shuffled_parameters
 from camjax.evaluate.boxes import Levels, box_around, box_overlaps, levels_of
 from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
+from camjax.evaluate.randomised import Randomised
 from camjax.evaluate.rows import Line, Rows, number
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
@@ -24,7 +26,6 @@ from camjax.images.preprocess import Preprocess
 from camjax.metrics.adcc import adcc, arcc, coherency
 from camjax.metrics.boxes import mask_of_boxes
 from camjax.metrics.grid import collages, grid_pointing_game
-from camjax.metrics.robustness import SAMPLES, relative_change
 
 BATCH = 4
 """Pictures: each map is judged by dozens of copies, which fill any device."""
@@ -61,6 +62,7 @@ class Work:
         preprocess: of the network's input.
         geometry: how a picture gets its proportions.
         top_k: how many classes of a picture of which nobody says any.
+        randomised: compares with shuffled parameters, where that is asked for.
     """
 
     judge: Judge
@@ -70,6 +72,7 @@ class Work:
     preprocess: Preprocess
     geometry: Kind
     top_k: int
+    randomised: Randomised | None = None
 
     def run(self, entries: Sequence[Entry], rows: Rows, progress: Callable[[int, int], None]) -> None:
         """Judges the pictures that are not finished, in the same batches however often the run was stopped."""
@@ -190,15 +193,18 @@ class Work:
         verdict = self.judge(pixels, maps, classes, located.masks)
         metrics = {name: np.asarray(values) for name, values in verdict.metrics.items()}
         curves = {name: np.asarray(values) for name, values in verdict.curves.items()}
+        asked = Asked(one, pixels, maps, classes, names)
         if {"adcc", "arcc"} & set(self.groups):
-            again = self._again(one, pixels, maps, classes, names)
+            again = maps_seen_through(asked, self.judge)
             metrics["coherency"] = np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again)))
         for name, mean_of, last in (("adcc", adcc, "drop"), ("arcc", arcc, "arcc-road")):
             if name in self.groups:
                 parts = (metrics[part] for part in ("coherency", "size", last))
                 metrics[name] = np.asarray(mean_of(*map(jnp.asarray, parts)))
         if "robustness" in self.groups:
-            metrics["max-sensitivity"] = self._max_sensitivity(one, pixels, maps, classes, names)
+            metrics["max-sensitivity"] = max_sensitivity(asked, self.judge)
+        if self.randomised is not None:
+            metrics["randomisation"] = with_shuffled_parameters(asked, self.randomised)
         levels: Levels = [[{}] * classes.shape[1] for _ in classes]
         if LOCATED in self.groups:
             metrics["box-iou"] = box_overlaps(maps, located.boxes)
@@ -207,42 +213,6 @@ class Work:
         wanted = {metric.name for group in self.groups for metric in GROUPS[group]}
         kept = {name: values for name, values in metrics.items() if name in wanted}
         return {"metrics": kept, "curves": curves, "levels": levels}
-
-    def _again(
-        self,
-        one: Contestant,
-        pixels: UInt8[np.ndarray, "b h w 3"],
-        maps: Float[np.ndarray, "b k h w"],
-        classes: Int[np.ndarray, "b k"],
-        names: Sequence[str],
-    ) -> Float[np.ndarray, "b k h w"]:
-        """The maps of the pictures seen through their maps; a baseline's are the same, since it does not look."""
-        if not one.looks:
-            return maps
-        through = np.asarray(self.judge.shown(pixels, maps))
-        slots = [
-            np.asarray(one.maps(through[:, slot], classes[:, slot : slot + 1], names), np.float32)
-            for slot in range(classes.shape[1])
-        ]
-        return np.concatenate(slots, 1)
-
-    def _max_sensitivity(
-        self,
-        one: Contestant,
-        pixels: UInt8[np.ndarray, "b h w 3"],
-        maps: Float[np.ndarray, "b k h w"],
-        classes: Int[np.ndarray, "b k"],
-        names: Sequence[str],
-    ) -> Float[np.ndarray, "b k"]:
-        """The most that a map changes with noise in the picture; NaN of a map of zeros, which has no size."""
-        if not one.looks:
-            return np.where(np.isnan(maps).any((-2, -1)), np.nan, np.float32(0))
-        clean, most = jnp.asarray(maps), jnp.zeros(classes.shape, jnp.float32)
-        for sample in range(SAMPLES):
-            moved = np.asarray(self.judge.moved(pixels, sample))
-            again = jnp.asarray(one.maps(moved, classes, names), jnp.float32)
-            most = jnp.maximum(most, relative_change(clean, again))
-        return np.where(np.isinf(most), np.nan, most)
 
     def _collage(self, group: Sequence[Entry], classes: Sequence[int]) -> list[list[float | None]]:
         """The share of its map's mass that lies on each picture, for each contestant."""

@@ -97,8 +97,7 @@ def randomisation(
 
     def similarity(step: Int[Array, ""]) -> Float[Array, "b k"]:
         def chosen(own: Any, other: Any, at: int) -> Any:  # noqa: ANN401
-            random = (at >= 0) & (step >= at if cascading else step == at)
-            return jnp.where(random, other, own)
+            return jnp.where(step >= at if cascading else step == at, other, own) if at >= 0 else own
 
         return rank_correlation(jnp.abs(clean), jnp.abs(explain(jax.tree.map(chosen, params, others, steps))))
 

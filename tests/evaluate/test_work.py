@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from toys import toy_model
 
+from camjax.evaluate.again import Asked, maps_seen_through
 from camjax.evaluate.contestants import contestants
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.truth import Truths
@@ -62,7 +63,7 @@ def test_arcc_is_a_harmonic_mean(pixels, judged):
     work, (cam, *_) = judged
     (one, *_) = work.judged
     maps = np.asarray(one.maps(pixels, CLASSES, NAMES))
-    again = work._again(one, pixels, maps, CLASSES, NAMES)
+    again = maps_seen_through(Asked(one, pixels, maps, CLASSES, NAMES), work.judge)
     found = work.judge(pixels, maps, CLASSES, np.zeros((2, 2, 32, 32), bool)).metrics
     parts = np.stack([
         np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again))),
