@@ -7,7 +7,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from camjax.models.layers import Activation, BatchNorm, Conv, Padding
+from camjax.models.layers import Activation, BatchNorm, Conv, Padding, Size
 from camjax.models.layout import Table, batch_norm, conv
 
 
@@ -17,7 +17,7 @@ class ConvNorm(nnx.Module):
     Args:
         inputs: channels in.
         outputs: channels out.
-        size: side of the square kernel.
+        size: as `Conv` has it.
         stride: as `Conv` has it.
         padding: as `Conv` has it.
         groups: as `Conv` has it.
@@ -32,7 +32,7 @@ class ConvNorm(nnx.Module):
         self,
         inputs: int,
         outputs: int,
-        size: int,
+        size: Size,
         *,
         stride: int = 1,
         padding: Padding | None = None,
@@ -47,6 +47,37 @@ class ConvNorm(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The features."""
         return self.bn(self.conv(x))
+
+
+class ConvNormReLU(ConvNorm):
+    """The same with ReLU outside the normalisation, so that `bn` is what torchvision's modules of that name give.
+
+    Args:
+        inputs: as `ConvNorm` has them, and so on.
+        outputs: channels out.
+        size: of the kernel.
+        stride: of the convolution.
+        padding: of the convolution.
+        eps: of the normalisation.
+        rngs: for the initial kernel.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: Size,
+        *,
+        stride: int = 1,
+        padding: Padding | None = None,
+        eps: float = 1e-5,
+        rngs: nnx.Rngs,
+    ) -> None:
+        super().__init__(inputs, outputs, size, stride=stride, padding=padding, eps=eps, activation=None, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The features."""
+        return jax.nn.relu(super().__call__(x))
 
 
 def conv_norm(ours: str, their_conv: str, their_norm: str) -> Table:

@@ -17,6 +17,8 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from camjax.models.layers import Size, sides
+
 Pads = Sequence[tuple[int, int]]
 Algorithm = Literal["direct", "shifted", "winograd"]
 
@@ -29,7 +31,7 @@ class Shape:
     """What a convolution is, apart from its input's size.
 
     Attributes:
-        size: side of the square kernel.
+        size: side of the kernel where it is square, else its rows and columns.
         stride: step, the same along both axes.
         padding: `"SAME"` as TensorFlow, or zeros before and after along each axis.
         groups: feature groups.
@@ -37,18 +39,23 @@ class Shape:
         outputs: channels out.
     """
 
-    size: int
+    size: Size
     stride: int
     padding: str | Pads
     groups: int
     inputs: int
     outputs: int
 
+    @property
+    def window(self) -> tuple[int, int]:
+        """The kernel's rows and columns."""
+        return sides(self.size)
+
     def pads(self, x: Float[Array, "b h w c"]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Zeros before and after along each axis."""
-        window, strides = (self.size, self.size), (self.stride, self.stride)
         if isinstance(self.padding, str):
-            rows, columns = lax.padtype_to_pads(x.shape[1:3], window, strides, self.padding)
+            strides = (self.stride, self.stride)
+            rows, columns = lax.padtype_to_pads(x.shape[1:3], self.window, strides, self.padding)
         else:
             rows, columns = self.padding
         return rows, columns
@@ -56,8 +63,8 @@ class Shape:
     def output_size(self, x: Float[Array, "b h w c"]) -> tuple[int, int]:
         """Height and width of the result."""
         height, width = (
-            (side + sum(pad) - self.size) // self.stride + 1
-            for side, pad in zip(x.shape[1:3], self.pads(x), strict=True)
+            (side + sum(pad) - size) // self.stride + 1
+            for side, pad, size in zip(x.shape[1:3], self.pads(x), self.window, strict=True)
         )
         return height, width
 
@@ -71,7 +78,7 @@ def suits_winograd(shape: Shape, dtype: DTypeLike, platform: str) -> bool:
 
     cuDNN and TPUs choose for themselves, and its sums would lose what precision 16 bits have.
     """
-    plain = shape.size == 3 and shape.stride == 1 and shape.groups == 1 and shape.inputs >= 16
+    plain = shape.window == (3, 3) and shape.stride == 1 and shape.groups == 1 and shape.inputs >= 16
     return plain and platform == "cpu" and jnp.dtype(dtype) == np.float32
 
 
@@ -91,7 +98,7 @@ def choose(shape: Shape, tiles: int, dtype: DTypeLike, platform: str) -> Algorit
     return "winograd" if suits_winograd(shape, dtype, platform) and tiles > FEW_TILES else "direct"
 
 
-def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
+def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k l i o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
     """XLA's own convolution."""
     return lax.conv_general_dilated(
         x,
@@ -103,11 +110,12 @@ def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], shape: S
     )
 
 
-def shifted(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"], shape: Shape) -> Float[Array, "b h2 w2 c"]:
+def shifted(x: Float[Array, "b h w c"], kernel: Float[Array, "k l 1 c"], shape: Shape) -> Float[Array, "b h2 w2 c"]:
     """A depthwise convolution as a sum of shifted products."""
     x = jnp.pad(x, ((0, 0), *shape.pads(x), (0, 0)))
-    step, (bottom, right) = shape.stride, (side - shape.size + 1 for side in x.shape[1:3])
-    places = [(row, column) for row in range(shape.size) for column in range(shape.size)]
+    rows, columns = shape.window
+    step, bottom, right = shape.stride, x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    places = [(row, column) for row in range(rows) for column in range(columns)]
     return sum(  # type: ignore[return-value]  # a kernel has at least one place
         x[:, i : i + bottom : step, j : j + right : step] * kernel[i, j][None, None] for i, j in places
     )

@@ -34,8 +34,8 @@ class InferenceConv(nnx.Module):
             factor, offset = norm.factor_and_offset()
             kernel = kernel * factor[None, None, None, :]
             bias = offset if bias is None else offset + bias * factor
-        size, _, inputs, outputs = kernel.shape
-        self.shape = Shape(size, conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
+        rows, columns, inputs, outputs = kernel.shape
+        self.shape = Shape((rows, columns), conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
         self.platform = platform
         self.folded = norm is not None
         self.kernel = nnx.Param(kernel.astype(dtype))

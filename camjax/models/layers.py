@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from camjax.core.precision import at_least_float32
 
+Size = int | tuple[int, int]
 Padding = str | Sequence[tuple[int, int]]
 Edges = Literal["filled", "whole", "ceil"]
 Activation = Callable[[Array], Array]
@@ -29,7 +30,7 @@ class Conv(nnx.Module):
     Args:
         inputs: channels in.
         outputs: channels out.
-        size: side of the square kernel.
+        size: side of the kernel where it is square, else its rows and columns.
         stride: step, the same along both axes.
         padding: `"SAME"` pads as TensorFlow does (more at the end when the stride leaves an odd rest). None pads
             `(size - 1) // 2` on every side, as PyTorch's networks do; the two differ whenever the stride is not 1.
@@ -42,7 +43,7 @@ class Conv(nnx.Module):
         self,
         inputs: int,
         outputs: int,
-        size: int,
+        size: Size,
         *,
         stride: int = 1,
         padding: Padding | None = None,
@@ -50,7 +51,7 @@ class Conv(nnx.Module):
         bias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        shape = (size, size, inputs // groups, outputs)
+        shape = (*sides(size), inputs // groups, outputs)
         deviation = math.sqrt(2 / math.prod(shape[:3]))  # He et al. 2015, by the inputs of one output
         self.kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
@@ -225,10 +226,15 @@ def channelwise(vector: Float[Array, " c"], x: Float[Array, "..."]) -> Float[Arr
     return vector.astype(x.dtype).reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def symmetric(size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """PyTorch's usual padding for a kernel of that size: the same on every side."""
-    pad = (size - 1) // 2
-    return ((pad, pad), (pad, pad))
+def sides(size: Size) -> tuple[int, int]:
+    """The rows and columns of a kernel of that size."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def symmetric(size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    """PyTorch's usual padding for a kernel of that size: the same on opposite sides."""
+    row, column = ((side - 1) // 2 for side in sides(size))
+    return ((row, row), (column, column))
 
 
 def max_pool(
@@ -249,7 +255,7 @@ def max_pool(
     if edges == "filled":
         pads = symmetric(size)
     else:
-        rows, columns = ((max(side - size, 0) if edges == "ceil" else 0) for side in x.shape[1:3])
+        rows, columns = ((side - size if edges == "ceil" else 0) for side in x.shape[1:3])
         pads = ((0, -rows % stride), (0, -columns % stride))
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
     return lax.platform_dependent(

@@ -51,7 +51,7 @@ class Layout:
         config: `config(tensors, config)` is the config with what the checkpoint's shapes tell, such as the number of
             classes. The tensors may be another network's, or lack some.
         holds: whether checkpoints of that config are ever named so.
-        unused: last parts of keys that only training reads.
+        unused: parts of keys that only training reads: a buffer's name, or that of a head with all that is in it.
     """
 
     table: Callable[[Any], Table]
@@ -61,7 +61,7 @@ class Layout:
 
     def ignores(self, key: str) -> bool:
         """Whether a checkpoint may have that key though no parameter is made of it."""
-        return key.rpartition(".")[2] in self.unused
+        return not self.unused.isdisjoint(key.split("."))
 
 
 def hwio(tensor: np.ndarray) -> np.ndarray:

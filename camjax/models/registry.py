@@ -9,6 +9,8 @@ from camjax.models import (
     convnext,
     densenet,
     efficientnet,
+    googlenet,
+    inception_v3,
     mobilenet_v3,
     regnet,
     resnet,
@@ -70,5 +72,19 @@ def find_architecture(name: str) -> Architecture:
     raise UnknownModelError(f"no architecture is called {name!r}; did you mean {', '.join(close)}?")
 
 
-for _network in (resnet, resnet_v2, efficientnet, vit, vgg, densenet, convnext, swin, mobilenet_v3, regnet, squeezenet):
+for _network in (
+    resnet,
+    resnet_v2,
+    efficientnet,
+    vit,
+    vgg,
+    densenet,
+    convnext,
+    swin,
+    mobilenet_v3,
+    regnet,
+    squeezenet,
+    googlenet,
+    inception_v3,
+):
     register(_network.ARCHITECTURES)

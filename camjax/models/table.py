@@ -31,7 +31,7 @@ def short() -> str:
 
 def _short_row(family: Family) -> str:
     members = _members(family)
-    names = f"{_name(members[0])} to {_name(members[-1])} ({len(members)})"
+    names = f"{_name(members[0])} to {_name(members[-1])} ({len(members)})" if members[1:] else _name(members[0])
     return f"| {family.title} | {names} | {', '.join(family.layouts)} |"
 
 

@@ -14,6 +14,8 @@ from camjax.errors import CheckpointError
 from camjax.models.registry import ARCHITECTURES, FAMILIES
 
 FIRST = {family: next(one for one in ARCHITECTURES.values() if one.family.name == family) for family in FAMILIES}
+# What torchvision says while it makes one of these, whose initial weights will change.
+pytestmark = pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 
 
 @functools.cache

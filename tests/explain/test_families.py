@@ -1,5 +1,6 @@
 """The methods on a tiny copy of every family: which fit, and maps that are finite and of the right shape."""
 
+import collections
 import dataclasses
 import functools
 
@@ -16,6 +17,8 @@ from camjax.methods.registry import METHODS
 from camjax.models.convnext import ConvNeXtConfig
 from camjax.models.densenet import DenseNetConfig
 from camjax.models.efficientnet import EfficientNetConfig
+from camjax.models.googlenet import GoogLeNetConfig
+from camjax.models.inception_v3 import InceptionV3Config
 from camjax.models.mobilenet_v3 import MobileNetV3Config
 from camjax.models.registry import FAMILIES
 from camjax.models.regnet import RegNetConfig
@@ -28,7 +31,8 @@ from camjax.models.vit_network import ViTConfig
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-SIZE = (64, 72)
+SIZES = collections.defaultdict(lambda: (64, 72), inception_v3=(75, 83))
+"""Of the pictures; no convolution of Inception v3's stem pads."""
 CLASSES = np.asarray([3, 1])
 TINY = {
     "resnet": ResNetConfig((1, 1, 1, 1), bottleneck=False, widths=(4, 6, 8, 8), stem_width=4),
@@ -42,10 +46,14 @@ TINY = {
     "mobilenet_v3": MobileNetV3Config((1, 1), (3, 5), (2, 2), (4, 8), (4, 8), (False, True), (True, False), 4, 8, 8),
     "regnet": RegNetConfig((1, 1), (4, 8), (4, 4), squeezed=True, stem_width=4),
     "squeezenet": SqueezeNetConfig((0, 1), squeezes=(1, 1), stem_width=4),
+    "googlenet": GoogLeNetConfig((4, 4, 8), ((), (), ((2,) * 6,))),
+    "inception_v3": InceptionV3Config((), (), expanded=0, thinner=16),
 }
-POOLED_FAMILIES = {"resnet", "resnet_v2", "efficientnet", "densenet", "swin", "regnet"}
+POOLED_FAMILIES = {"resnet", "resnet_v2", "efficientnet", "densenet", "swin", "regnet", "googlenet", "inception_v3"}
 WITHOUT_RELUS = {"efficientnet", "vit", "convnext", "swin"}
 BIASED = {"vgg", "regnet", "squeezenet"}  # the method for biases takes longest to compile
+SLOW = {"inception_v3"}  # twenty convolutions at the least
+QUICK = [pytest.param(family, marks=pytest.mark.slow) if family in SLOW else family for family in FAMILIES]
 OF_PICTURES = {"group-cam", "opti-cam", "guided-grad-cam"}
 
 FEW = ("grad-cam", "eigen-cam", "score-cam", "ablation-cam", "recipro-cam")
@@ -56,7 +64,7 @@ FEW = ("grad-cam", "eigen-cam", "score-cam", "ablation-cam", "recipro-cam")
 def tiny(family):
     config = dataclasses.replace(TINY[family], num_classes=5)
     FAMILIES[family].check(config)
-    return dataclasses.replace(FAMILIES[family].initialise(config), preprocess=Preprocess(input_size=SIZE))
+    return dataclasses.replace(FAMILIES[family].initialise(config), preprocess=Preprocess(input_size=SIZES[family]))
 
 
 def fits(name, family):
@@ -73,7 +81,7 @@ def space(explain, model):
     """Rows and columns of the raw maps: those of the layer, or of the pictures where it looks at those."""
     method = explain.plan.method
     if method.name in OF_PICTURES or (explain.layer == INPUT and method.needs != ATTENTION):
-        return SIZE
+        return model.preprocess.input_size
     return (8, 9) if model.tokens is not None else layers(model)[explain.layer].shape[1:3]
 
 
@@ -81,10 +89,10 @@ def test_every_family_has_a_tiny_copy():
     assert TINY.keys() == FAMILIES.keys()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", QUICK)
 def test_some_methods_on_every_family(family):
     """All in one program, which computes what they share once."""
-    model, pictures = tiny(family), uint8_images(2, *SIZE)
+    model, pictures = tiny(family), uint8_images(2, *SIZES[family])
     names = [*FEW, *(["cam"] if family in POOLED_FAMILIES else []), *(["full-grad"] if family in BIASED else [])]
     explainers = {name: make_explainer(model, method=name, size=None) for name in names}
 
@@ -103,14 +111,14 @@ def test_methods_that_need_more_are_refused(family):
     for name in METHODS:
         if not fits(name, family) and RELUS not in METHODS[name].needs:
             with pytest.raises(MethodError):
-                make_explainer(tiny(family), method=name)(uint8_images(1, *SIZE))
+                make_explainer(tiny(family), method=name)(uint8_images(1, *SIZES[family]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_on_every_family(name, family):
-    model, pictures = tiny(family), uint8_images(2, *SIZE)
+    model, pictures = tiny(family), uint8_images(2, *SIZES[family])
     if not fits(name, family):
         with pytest.raises((MethodError, LayerError)):
             make_explainer(model, method=name)(pictures, CLASSES)
@@ -118,6 +126,6 @@ def test_every_method_on_every_family(name, family):
     size = "input" if METHODS[name].fusion else None
     explain = make_explainer(model, method=name, size=size)
     found = explain(pictures, CLASSES)
-    assert found.maps.shape == (2, 2, *(SIZE if size else space(explain, model)))
+    assert found.maps.shape == (2, 2, *(SIZES[family] if size else space(explain, model)))
     assert np.isfinite(found.maps).all()
     jax.clear_caches()  # hundreds of programs would not fit into memory beside each other

@@ -22,7 +22,7 @@ def pixels(batch, height, width, channels, seed=0):
 
 
 def random_kernel(shape, seed=1):
-    size = (shape.size, shape.size, shape.inputs // shape.groups, shape.outputs)
+    size = (*shape.window, shape.inputs // shape.groups, shape.outputs)
     return np.random.default_rng(seed).normal(size=size).astype(np.float32)
 
 
@@ -51,7 +51,9 @@ def compute(algorithm, x, kernel, shape):
         [
             ("direct", 1, 1),
             ("direct", 5, 2),
+            ("direct", (3, 1), 1),
             ("shifted", 3, 4),
+            ("shifted", (1, 3), 4),
             ("shifted", 5, 4),
         ]
     ),
@@ -104,6 +106,7 @@ def test_gradients_are_those_of_the_direct_convolution(algorithm):
         (Shape(5, 2, "SAME", 96, 96, 96), 196, jnp.float32, "cpu", "shifted"),
         (Shape(3, 1, "SAME", 32, 128, 128), 196, jnp.float32, "cpu", "direct"),
         (Shape(7, 2, "SAME", 1, 3, 64), 196, jnp.float32, "cpu", "direct"),
+        (Shape((1, 3), 1, "SAME", 1, 64, 64), 196, jnp.float32, "cpu", "direct"),
         (Shape(3, 1, "SAME", 1, 64, 64), 196, jnp.float32, "gpu", "direct"),
         (Shape(5, 2, "SAME", 96, 96, 96), 196, jnp.float32, "tpu", "direct"),
     ],
