@@ -21,7 +21,7 @@ from camjax.batch.store import StoreError
 
 DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-KILLS = 20
+KILLS = [6, pytest.param(40, marks=pytest.mark.slow)]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's children in a file")
 
@@ -41,12 +41,13 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(plan, "CHUNK_PICTURES", 8)
 
 
-def test_killed_at_random_moments_and_resumed(tmp_path):
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_at_random_moments_and_resumed(tmp_path, kills):
     folder = write_pictures(tmp_path / "in", 400)
     whole = start(folder, tmp_path / "whole.zarr")
     assert whole.communicate(timeout=120)[0].splitlines()[-1].startswith("Summary")
     rng, killed, counts = random.Random(0), 0, []
-    while killed < KILLS:
+    while killed < kills:
         with start(folder, tmp_path / "out.zarr") as process:
             # Now and then while it still makes its list or its arrays, else after some of its batches.
             for _ in range(rng.choice([1, 2, 3, 4, 5, 6])):

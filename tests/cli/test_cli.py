@@ -109,6 +109,7 @@ def in_its_own_process(folder, *arguments):
     """`camjax ARGUMENTS` where a process's own state matters: warnings, and JAX's cache, which opens once."""
     program = "from camjax.cli.app import main; main()"
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache")}
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # of all tests
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         capture_output=True,

@@ -465,7 +465,7 @@ def test_tokens_become_the_grid_that_they_are_said_to_be():
 
 def test_a_network_of_a_published_linen_package():
     module = jax_resnet.ResNet18(n_classes=7)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     rng = np.random.default_rng(0)
 
     def random_norms(path, leaf):  # as it comes, every block's last normalisation has a scale of zero
@@ -478,7 +478,7 @@ def test_a_network_of_a_published_linen_package():
     assert layers(model)[inner].shape == (1, 4, 6, 256)
     parts = [jax_resnet.Sequential(module.layers[:7]), jax_resnet.Sequential(module.layers[7:])]
     split = [jax_resnet.slice_variables(variables, end=7), jax_resnet.slice_variables(variables, start=7)]
-    a = parts[0].apply(split[0], images)
+    a = jax.jit(parts[0].apply)(split[0], images)
 
     def score(a):
         return parts[1].apply(split[1], a)[:, 3].sum()

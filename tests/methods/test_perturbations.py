@@ -210,7 +210,8 @@ def compiled(method, model, layer, batch=1, classes=CLASSES, room=1):
     def program(params, pixels):
         return method(looked(layer, pixels, model=model, params=params, room=room), Wanted("logit", classes, 1))
 
-    return jax.jit(program).lower(model.params, pixels_of(batch)).compile().as_text()
+    lowered = jax.jit(program).lower(model.params, pixels_of(batch))
+    return lowered.compile({"xla_cpu_use_fusion_emitters": True}).as_text()  # as outside of the tests
 
 
 def convolutions(text):

@@ -28,7 +28,7 @@ CLASSES = ((3, 7), (1, 4))  # of two pictures
 WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)
 NETWORKS = ("resnet18", pytest.param("resnet50", marks=pytest.mark.slow))
 LAYERS = ("layer3", "layer4")
-STEPS = 6
+STEPS = 3
 
 
 def looks(name, dtype=np.float32):

@@ -242,7 +242,8 @@ def gradients_in_torch(pixels):
 def test_rise_is_the_mean_of_masks_weighed_by_scores():
     pixels = pair("resnet18")[2]
     numbers = jnp.arange(RANDOM.samples)
-    masks = np.asarray(jax.vmap(lambda number: RANDOM.mask(number, pixels.shape[1:3]))(numbers), np.float64)
+    masks = jax.jit(jax.vmap(lambda number: RANDOM.mask(number, pixels.shape[1:3])))(numbers)
+    masks = np.asarray(masks, np.float64)
     total = sum(scores_in_torch(pixels * each[..., None])[..., None, None] * each for each in masks)
     found = of_input()[0]["rise"]
     assert masks.min() >= 0
