@@ -16,7 +16,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/camjax explain examples/cat_and_coffee.jpg --top-k 6 --out out
 
 test: $(VENV)/test.stamp
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Whether pyproject's lower bounds are true: the packages it names at the lowest versions that it allows. There, old
 # packages use names that newer ones deprecate; that is between them.

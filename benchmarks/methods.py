@@ -140,7 +140,9 @@ CASES: tuple[MethodCase, ...] = (
         "ablation-cam",
         INNER,
         batch=1,
-        gradcam=Rival("AblationCAM", target=5, one_class=True, tolerance=1e-3),
+        # Falls of the logit, of 128 channels with both signs, cancel in a sum: in float32 both libraries' maps are
+        # 4e-4 to 5e-4 from those of float64.
+        gradcam=Rival("AblationCAM", target=5, one_class=True, tolerance=3e-3),
         channels=128,
         ours_whole=True,
     ),
