@@ -19,6 +19,7 @@ from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.randomised import Randomised
 from camjax.evaluate.rows import Line, Rows, number
+from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
@@ -27,8 +28,6 @@ from camjax.metrics.adcc import adcc, arcc, coherency
 from camjax.metrics.boxes import mask_of_boxes
 from camjax.metrics.grid import collages, grid_pointing_game
 
-BATCH = 4
-"""Pictures: each map is judged by dozens of copies, which fill any device."""
 GRID_SIDE = 2
 """Rows and columns of a collage, which is as large as the network's input."""
 
@@ -74,31 +73,38 @@ class Work:
     top_k: int
     randomised: Randomised | None = None
 
-    def run(self, entries: Sequence[Entry], rows: Rows, progress: Callable[[int, int], None]) -> None:
-        """Judges the pictures that are not finished, in the same batches however often the run was stopped."""
-        size = min(BATCH, len(entries))
-        for start in range(0, len(entries), size):
-            batch = entries[start : start + size]
+    def run(self, batches: Sequence[Batch], share: Share, rows: Rows, progress: Callable[[int, int], None]) -> None:
+        """Judges a share's pictures that are not finished, in the same batches however often the run was stopped."""
+        size = len(batches[0].entries)
+        own = share.of(batches)
+        done, total = 0, sum(len(batch.entries) for batch in own)
+        for start, batch in own:
             if not all(entry.path in rows.pictures for entry in batch):
                 lines = self._batch(start, batch, size)
                 rows.add([line for line in lines if line["picture"] not in rows.pictures])
-            progress(start + len(batch), len(entries))
+            done += len(batch)
+            progress(done, total)
 
-    def run_collages(self, entries: Sequence[Entry], rows: Rows) -> list[tuple[str, ...]]:
+    def run_collages(self, entries: Sequence[Entry], share: Share, rows: Rows) -> list[tuple[str, ...]]:
         """Judges collages of the pictures that could be read, of four classes each.
+
+        It takes all pictures' classes to know the collages, so only a process that finds all pictures judged is here:
+        its own share comes first, then what nobody has judged meanwhile.
 
         Returns:
             The paths of each one's pictures.
         """
-        classes = {path: line["classes"][0] for path, line in rows.pictures.items() if line["classes"]}
-        keys = []
-        for group in _of_different_classes([entry for entry in entries if entry.path in classes], classes):
+        lines = [rows.pictures[entry.path] for entry in entries]
+        classes = {line["picture"]: line["classes"][0] for line in lines if line["classes"]}
+        groups = _of_different_classes([entry for entry in entries if entry.path in classes], classes)
+        for group in (*share.of(groups), *groups):
             key = tuple(entry.path for entry in group)
+            if key not in rows.collages:
+                rows.reread()
             if key not in rows.collages:
                 found = self._collage(group, [classes[path] for path in key])
                 rows.add([{"collage": list(key), "found": found}])
-            keys.append(key)
-        return keys
+        return [tuple(entry.path for entry in group) for group in groups]
 
     @functools.cached_property
     def _most(self) -> int:
