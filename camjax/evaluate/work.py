@@ -23,6 +23,7 @@ from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
+from camjax.images.geometry import shown_part
 from camjax.images.preprocess import Preprocess
 from camjax.metrics.adcc import adcc, arcc, coherency
 from camjax.metrics.boxes import mask_of_boxes
@@ -41,12 +42,22 @@ class Located(NamedTuple):
     Attributes:
         masks: of each class; empty where nobody says.
         boxes: of each picture's each class.
+        parts: of each picture, the rows and columns that show it; see `camjax.images.geometry.shown_part`.
         problems: of each picture, what cannot be true.
     """
 
     masks: Bool[np.ndarray, "b k h w"]
     boxes: list[list[Float[np.ndarray, "_ 4"]]]
+    parts: list[tuple[slice, slice]]
     problems: list[list[str]]
+
+    @property
+    def shown(self) -> Bool[np.ndarray, "b h w"]:
+        """What is no padding."""
+        found = np.zeros((len(self.masks), *self.masks.shape[-2:]), bool)
+        for one, part in zip(found, self.parts, strict=True):
+            one[part] = True
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +175,12 @@ class Work:
     ) -> Located:
         masks = np.zeros((*classes.shape, *self.preprocess.input_size), bool)
         boxes = [[np.zeros((0, 4), np.float32)] * classes.shape[1] for _ in classes]
+        parts = [(slice(0, masks.shape[-2]), slice(0, masks.shape[-1]))] * len(masks)
         problems: list[list[str]] = [[] for _ in classes]
         for row, (entry, one, truth) in enumerate(zip(batch, prepared, truths, strict=True)):
             if one is None:
                 continue
+            parts[row] = shown_part(one.geometry)
             for slot, each in enumerate(classes[row].tolist()):
                 if each == NOBODY:
                     continue
@@ -184,7 +197,7 @@ class Work:
                 for slot in np.flatnonzero(classes[row] != NOBODY).tolist():
                     if not len(boxes[row][slot]) and placed.any():
                         boxes[row][slot] = box_around(placed)
-        return Located(masks, boxes, problems)
+        return Located(masks, boxes, parts, problems)
 
     def _judged(
         self,
@@ -196,7 +209,7 @@ class Work:
     ) -> dict[str, Any]:
         """Every number of a contestant's maps: arrays `(b, k)`, curves `(b, k, points)`, levels `(b, k)`."""
         maps = np.asarray(one.maps(pixels, classes, names), np.float32)
-        verdict = self.judge(pixels, maps, classes, located.masks)
+        verdict = self.judge(pixels, maps, classes, located.masks, located.shown)
         metrics = {name: np.asarray(values) for name, values in verdict.metrics.items()}
         curves = {name: np.asarray(values) for name, values in verdict.curves.items()}
         asked = Asked(one, pixels, maps, classes, names)
@@ -213,9 +226,10 @@ class Work:
             metrics["randomisation"] = with_shuffled_parameters(asked, self.randomised)
         levels: Levels = [[{}] * classes.shape[1] for _ in classes]
         if LOCATED in self.groups:
-            metrics["box-iou"] = box_overlaps(maps, located.boxes)
+            metrics["box-iou"] = box_overlaps(maps, located.boxes, located.parts)
         if {LOCATED, LARGEST} & set(self.groups):
-            levels = levels_of(maps, located.boxes, any_box=LOCATED in self.groups, largest=LARGEST in self.groups)
+            which = {"any_box": LOCATED in self.groups, "largest": LARGEST in self.groups}
+            levels = levels_of(maps, located.boxes, located.parts, **which)
         wanted = {metric.name for group in self.groups for metric in GROUPS[group]}
         kept = {name: values for name, values in metrics.items() if name in wanted}
         return {"metrics": kept, "curves": curves, "levels": levels}
