@@ -92,10 +92,10 @@ def _drawn(
 ) -> Iterator[tuple[int, int, Float[np.ndarray, "rows columns"], Float[np.ndarray, "_ 4"]]]:
     """The maps that are held against boxes: their places, what of them counts, and the boxes as they lie on that."""
     for row, slot in np.ndindex(*maps.shape[:2]):
-        rows, columns = parts[row] if parts else (slice(0, maps.shape[-2]), slice(0, maps.shape[-1]))
+        rows, columns = parts[row] if parts else np.s_[:, :]
         one = maps[row, slot, rows, columns]
         if len(boxes[row][slot]) and not np.isnan(one).any():
-            yield row, slot, one, boxes[row][slot] - np.asarray([rows.start, columns.start] * 2, np.float64)
+            yield row, slot, one, boxes[row][slot] - np.asarray([rows.start or 0, columns.start or 0] * 2, np.float64)
 
 
 def _word(bits: Bool[np.ndarray, " levels"]) -> str:
