@@ -24,6 +24,9 @@ from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
 
+DEFINITIONS = 2
+"""Of the metrics: one more whenever one of them changes, so that a folder never holds numbers of two meanings."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -153,6 +156,7 @@ def _kept(
         "weights": weights_digest(model),
         "methods": [[one.method, one.layer] for one in judged],
         "metrics": list(groups),
+        "definitions": DEFINITIONS,
         "top_k": settings.top_k,
         "geometry": settings.geometry,
         "size": list(model.preprocess.input_size),

@@ -103,11 +103,15 @@ def test_a_killed_one_is_awaited_and_goes_on(whole, out, monkeypatch):
     assert_same_report(out, whole)
 
 
-def test_another_number_of_processes_goes_on(whole, out):
+def test_another_number_of_processes_goes_on(whole, out, monkeypatch):
     judged(out, SECOND)
     assert judged(out, Share(2, 3)) == Awaited([0], 4 + 2, 10)  # the second of three has nothing left
     with pytest.raises(RowsError, match=r"rows-1-of-2\.jsonl: is of another evaluation, whose metrics"):
         judged(out, ALONE, "sparseness")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "DEFINITIONS", run.DEFINITIONS - 1)
+        with pytest.raises(RowsError, match="is of another evaluation, whose definitions"):
+            judged(out, ALONE)
     judged(out, ALONE)
     assert_same_report(out, whole)
     assert len((out / "rows.jsonl").read_text().splitlines()) == 1 + 4 + 2
