@@ -16,6 +16,8 @@ from camjax.errors import CamjaxError
 
 if TYPE_CHECKING:
     from camjax.evaluate.report import Report
+    from camjax.evaluate.run import Found
+    from camjax.evaluate.shares import Awaited, Share
 
 MANY = 20
 """Lines of what is wrong with the ground truth; the report has all."""
@@ -23,6 +25,8 @@ CELL = 27
 """Characters of a column of the table."""
 ACCURACIES = {"max-box-acc": "MaxBoxAcc", "max-box-acc-v2": "MaxBoxAccV2"}
 """As papers write them."""
+PROCESSES = "Several processes"
+"""The options that only these need."""
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
 
@@ -75,6 +79,20 @@ class EvaluateOptions(NetworkOptions):
     column: Annotated[
         str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
     ] = None
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many processes share the pictures, each started with this same command and its own --process-id; "
+            "the last one to finish writes the report.",
+            show_default="1",
+            rich_help_panel=PROCESSES,
+        ),
+    ] = None
+    process_id: Annotated[
+        int | None,
+        typer.Option(min=0, help="Which one this is, from 0.", show_default=False, rich_help_panel=PROCESSES),
+    ] = None
 
 
 def evaluate(
@@ -92,12 +110,13 @@ def evaluate(
     Writes metrics.csv, summary.json and curves.png. The same command goes on after a stop.
     """
     check_batch_extra()
-    from camjax.evaluate.report import make_report, write_report
     from camjax.evaluate.run import Settings
     from camjax.evaluate.run import evaluate as run
+    from camjax.evaluate.shares import Awaited, share_of
 
     if options.out.is_file():
         raise CamjaxError(f"{options.out}: is a file; --out is the report's folder")
+    share = share_of(options.num_processes, options.process_id)
     settings = Settings(
         methods=None if options.methods is None else names_in(options.methods, "--methods"),
         layers=() if options.layers is None else names_in(options.layers, "--layers"),
@@ -116,23 +135,43 @@ def evaluate(
     keep_programs()
     left_out: list[str] = []
     with counted_bar("judging", errors) as show:
-        found = run(model, pictures, options.out, settings, progress=show, on_left_out=left_out.append)
+        found = run(model, pictures, options.out, settings, share=share, progress=show, on_left_out=left_out.append)
     for line in left_out:
         say(errors, f"left out: {line}", style="yellow")
+    if isinstance(found, Awaited):
+        say(console, awaited_line(found, share))
+        return
+    _report(found, options.out, console, errors)
+
+
+def _report(found: "Found", out: Path, console: Console, errors: Console) -> None:
+    """Writes the report, and prints what fits a terminal."""
+    from camjax.evaluate.report import make_report, write_report
+
     with errors.status("comparing"):
         report = make_report(found)
-        write_report(report, options.out)
+        write_report(report, out)
     print_report(report, console)
     _print_wrong(report, errors)
-    files = "metrics.csv, summary.json" + (", curves.png" if (options.out / "curves.png").exists() else "")
+    files = "metrics.csv, summary.json" + (", curves.png" if (out / "curves.png").exists() else "")
     say(
         console,
         f"{report.evaluated} picture{'s' if report.evaluated != 1 else ''}, {len(report.unreadable)} unreadable → ",
-        (options.out, "cyan"),
+        (out, "cyan"),
         f": {files}",
     )
     if not report.evaluated:
         raise typer.Exit(2)
+
+
+def awaited_line(found: "Awaited", share: "Share") -> str:
+    """That this share is judged, and who has not finished his."""
+    several = "es" if len(found.processes) > 1 else ""
+    numbers = ", ".join(map(str, found.processes))
+    return (
+        f"the share of process {share.process} of {share.processes} is judged; the report awaits process{several} "
+        f"{numbers} ({found.judged} of {found.pictures} pictures are judged)"
+    )
 
 
 def names_in(words: str, option: str) -> list[str]:

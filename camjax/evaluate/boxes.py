@@ -4,7 +4,7 @@ A level is right or wrong, a bit; those of a map are kept as words of hexadecima
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,37 +20,48 @@ HALF = 0.5
 Boxes = Sequence[Sequence[Float[np.ndarray, "_ 4"]]]
 """Of each picture's each class, as they lie on the network's input."""
 
+Parts = Sequence[tuple[slice, slice]]
+"""Of each picture, the rows and columns of the network's input that show it; the others are padding."""
+
 Levels = list[list[dict[str, Any]]]
 """Of each picture's each class: `levels`, a word for each of `DELTAS`, and `largest`, a word; neither where no box was
 drawn."""
 
 
-def box_overlaps(maps: Float[np.ndarray, "b k h w"], boxes: Boxes) -> Float[np.ndarray, "b k"]:
-    """How well the box around each map's largest component lies on one drawn; NaN where none is."""
-    own = boxes_of(maps)
+def box_overlaps(
+    maps: Float[np.ndarray, "b k h w"], boxes: Boxes, parts: Parts | None = None
+) -> Float[np.ndarray, "b k"]:
+    """How well the box around each map's largest component lies on one drawn.
+
+    Args:
+        maps: of any unit.
+        boxes: that were drawn.
+        parts: of the maps that count; None is all.
+
+    Returns:
+        Intersection over union with the best; NaN where no box was drawn, or the map has a NaN.
+    """
     best = np.full(maps.shape[:2], np.nan)
-    for row, slot in np.ndindex(*best.shape):
-        drawn = _drawn(maps, boxes, row, slot)
-        if drawn is not None:
-            best[row, slot] = np.nan_to_num(intersection_over_union(own[row, slot][None], drawn)).max()
+    for row, slot, one, drawn in _drawn(maps, boxes, parts):
+        best[row, slot] = np.nan_to_num(intersection_over_union(boxes_of(one)[None], drawn)).max()
     return best
 
 
-def levels_of(maps: Float[np.ndarray, "b k h w"], boxes: Boxes, *, any_box: bool, largest: bool) -> Levels:
+def levels_of(
+    maps: Float[np.ndarray, "b k h w"], boxes: Boxes, parts: Parts | None = None, *, any_box: bool, largest: bool
+) -> Levels:
     """At which levels a map is right.
 
     Args:
         maps: of any unit.
         boxes: that were drawn.
+        parts: of the maps that count; None is all.
         any_box: by any of its boxes, for MaxBoxAccV2.
         largest: by the box around its largest component, for MaxBoxAcc, which takes most of the time.
     """
     found: Levels = [[{} for _ in row] for row in maps]
-    for row, slot in np.ndindex(*maps.shape[:2]):
-        drawn = _drawn(maps, boxes, row, slot)
-        if drawn is None:
-            continue
-        values = as_bytes(maps[row, slot])
+    for row, slot, one, drawn in _drawn(maps, boxes, parts):
+        values = as_bytes(one)
         if any_box:
             shares = best_overlaps(values, drawn)
             found[row][slot]["levels"] = [_word(shares >= delta) for delta in DELTAS]
@@ -76,10 +87,15 @@ def box_around(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "1 4"]:
     return np.asarray([[rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]], np.float32)
 
 
-def _drawn(maps: Float[np.ndarray, "b k h w"], boxes: Boxes, row: int, slot: int) -> Float[np.ndarray, "_ 4"] | None:
-    """The boxes that a map is held against; None where there is none, or the map has a NaN."""
-    drawn = boxes[row][slot].astype(np.float64)
-    return None if not len(drawn) or np.isnan(maps[row, slot]).any() else drawn
+def _drawn(
+    maps: Float[np.ndarray, "b k h w"], boxes: Boxes, parts: Parts | None
+) -> Iterator[tuple[int, int, Float[np.ndarray, "rows columns"], Float[np.ndarray, "_ 4"]]]:
+    """The maps that are held against boxes: their places, what of them counts, and the boxes as they lie on that."""
+    for row, slot in np.ndindex(*maps.shape[:2]):
+        rows, columns = parts[row] if parts else np.s_[:, :]
+        one = maps[row, slot, rows, columns]
+        if len(boxes[row][slot]) and not np.isnan(one).any():
+            yield row, slot, one, boxes[row][slot] - np.asarray([rows.start or 0, columns.start or 0] * 2, np.float64)
 
 
 def _word(bits: Bool[np.ndarray, " levels"]) -> str:

@@ -52,12 +52,14 @@ class Case(NamedTuple):
         maps: of any unit, of their size.
         classes: of the maps.
         masks: the things; empty where nobody says.
+        shown: what shows the pictures; the rest is padding.
     """
 
     inputs: Float[Array, "b h w 3"]
     maps: Float[Array, "b k h w"]
     classes: Int[Array, "b k"]
     masks: Bool[Array, "b k h w"]
+    shown: Bool[Array, "b h w"]
 
 
 class Judge:
@@ -78,8 +80,8 @@ class Judge:
         def scores(params: Params, inputs: Array) -> Array:
             return jax.nn.softmax(self.model.forward(params, inputs).astype(jnp.float32))
 
-        def judge(params: Params, images: Array, maps: Array, classes: Array, masks: Array) -> Verdict:
-            case = Case(normalise(images), maps, classes, masks)
+        def judge(params: Params, images: Array, *others: Array) -> Verdict:
+            case = Case(normalise(images), *others)
             return _judge(functools.partial(scores, params), case, groups, self.room)
 
         def probabilities(params: Params, images: Array) -> Array:
@@ -104,9 +106,10 @@ class Judge:
         maps: Float[Any, "b k h w"],
         classes: Int[Any, "b k"],
         masks: Bool[Any, "b k h w"],
+        shown: Bool[Any, "b h w"],
     ) -> Verdict:
         """Judges a batch; see `Case`."""
-        return self._judge(self.model.params, images, maps, classes, masks)
+        return self._judge(self.model.params, images, maps, classes, masks, shown)
 
     def probabilities(self, images: UInt8[Any, "b h w 3"]) -> Float[Array, "b n"]:
         """What the network says."""
@@ -165,17 +168,26 @@ def _judge(score: Score, case: Case, groups: tuple[str, ...], room: int) -> Verd
 
 def _of_maps(case: Case, groups: tuple[str, ...]) -> dict[str, Array]:
     """The metrics that do not ask the network."""
-    maps, masks = case.maps, case.masks
     found: dict[str, Array] = {}
     if {"concentration", "adcc", "arcc"} & set(groups):
-        found["size"] = concentration.mean_size(maps)
+        found["size"] = concentration.mean_size(case.maps)
     if "concentration" in groups:
-        found |= {"sparseness": concentration.sparseness(maps), "entropy": concentration.entropy(maps)}
+        found |= {"sparseness": concentration.sparseness(case.maps), "entropy": concentration.entropy(case.maps)}
     if "localisation" in groups:
-        found |= {
-            "pointing": localisation.pointing_game(maps, masks),
-            "energy": localisation.energy_pointing_game(maps, masks),
-            "iou": localisation.overlap(maps, masks),
-            "pxap": pixel_precision(pixel_counts(maps, masks)),
-        }
+        found |= _localisation(case)
     return found
+
+
+def _localisation(case: Case) -> dict[str, Array]:
+    """Of the maps on their pictures: in padding they get the values that change nothing."""
+    shown = case.shown[:, None]
+    masks = case.masks & shown
+    positive = jnp.where(shown, case.maps, 0)
+    lowest = jnp.where(shown, case.maps, jnp.inf).min((-2, -1), keepdims=True)
+    ignored = jnp.broadcast_to(~shown, masks.shape)
+    return {
+        "pointing": localisation.pointing_game(jnp.where(shown, case.maps, -jnp.inf), masks),
+        "energy": localisation.energy_pointing_game(positive, masks),
+        "iou": localisation.overlap(positive, masks),
+        "pxap": pixel_precision(pixel_counts(jnp.where(shown, case.maps, lowest), masks, ignored)),
+    }

@@ -1,8 +1,12 @@
-"""The file that a run appends to, a line for each picture that is finished: what a killed run is gone on with."""
+"""The file that a process appends to, a line for each picture that is finished: what a killed run is gone on with.
+
+Several processes have a file each in the same folder, which the others only read.
+"""
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -10,8 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from camjax.errors import CamjaxError
+from camjax.evaluate.shares import ALONE, Share
 
-ROWS = "rows.jsonl"
+ROWS = re.compile(r"rows(-\d+-of-\d+)?\.jsonl")
+"""Every process's file."""
 DIGITS = 7
 """Of every number that is kept."""
 
@@ -22,40 +28,55 @@ class RowsError(CamjaxError, ValueError):
     """A folder holds the rows of another evaluation."""
 
 
+def rows_file(folder: Path, share: Share) -> Path:
+    """The file of a share; where it is all, `rows.jsonl`."""
+    part = "" if share == ALONE else f"-{share.process}-of-{share.processes}"
+    return folder / f"rows{part}.jsonl"
+
+
 class Rows:
-    """The lines of a run, those before it came to be and those that it adds.
+    """The lines of a run: those before it came to be, of any number of processes, and those that it adds.
 
     Attributes:
         pictures: the finished ones, by their path.
         collages: the finished ones, by the paths of their pictures.
     """
 
-    def __init__(self, folder: Path, settings: Line) -> None:
-        """Opens the file, or begins it.
+    def __init__(self, folder: Path, settings: Line, share: Share = ALONE) -> None:
+        """Opens the share's file, or begins it.
 
         Args:
             folder: of the report; made when missing.
             settings: what the rows depend on; JSON.
+            share: whose lines are added.
 
         Raises:
-            RowsError: the file is of other settings.
+            RowsError: a file is of other settings.
         """
         self.pictures: dict[str, Line] = {}
         self.collages: dict[tuple[str, ...], Line] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / ROWS
-        header = json.loads(json.dumps(settings))
-        lines, whole = _whole_lines(self._path)
-        if lines:
-            _check(self._path, lines[0], header)
-        for line in lines[1:]:
-            self._keep(line)
+        self._path = rows_file(folder, share)
+        self._header = json.loads(json.dumps(settings))
+        self._known: dict[Path, int] = {}
+        self.reread()
+        whole = self._take(self._path)
         self._file: BinaryIO = self._path.open("r+b" if whole else "wb")
         # A line that was cut off by a kill is written again.
         self._file.truncate(whole)
         self._file.seek(whole)
-        if not lines:
-            self._write([header])
+        if not whole:
+            self._write([self._header])
+
+    def reread(self) -> None:
+        """Takes what other processes have added.
+
+        Raises:
+            RowsError: a file is of other settings.
+        """
+        for path in sorted(self._path.parent.iterdir()):
+            if ROWS.fullmatch(path.name) and path != self._path:
+                self._take(path)
 
     def add(self, lines: Sequence[Line]) -> None:
         """Adds the lines of a batch, on the disk when this returns."""
@@ -70,6 +91,17 @@ class Rows:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def _take(self, path: Path) -> int:
+        """Keeps the whole lines of a file that are new; returns how many bytes all of them take."""
+        start = self._known.get(path, 0)
+        lines, whole = _whole_lines(path, start)
+        if lines and not start:
+            _check(path, lines.pop(0), self._header)
+        for line in lines:
+            self._keep(line)
+        self._known[path] = start + whole
+        return start + whole
 
     def _keep(self, line: Line) -> None:
         if "collage" in line:
@@ -90,27 +122,24 @@ def number(value: float | np.floating) -> float | None:
     return None if value != value else float(f"{value:.{DIGITS}g}")
 
 
-def _whole_lines(path: Path) -> tuple[list[Line], int]:
-    """The lines that can be read, up to the first that cannot, and how many bytes they take."""
+def _whole_lines(path: Path, start: int) -> tuple[list[Line], int]:
+    """The lines from there that can be read, up to the first that cannot, and how many bytes they take."""
     if not path.exists():
         return [], 0
     lines: list[Line] = []
     whole = 0
-    for raw in _raw(path):
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            break
-        if not raw.endswith(b"\n") or not isinstance(line, dict):
-            break
-        lines.append(line)
-        whole += len(raw)
-    return lines, whole
-
-
-def _raw(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from file
+        file.seek(start)
+        for raw in file:
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                break
+            if not raw.endswith(b"\n") or not isinstance(line, dict):
+                break
+            lines.append(line)
+            whole += len(raw)
+    return lines, whole
 
 
 def _check(path: Path, found: Line, wanted: Line) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,15 @@ from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.randomised import Randomised
-from camjax.evaluate.rows import Line, Rows
+from camjax.evaluate.rows import Line, Rows, rows_file
+from camjax.evaluate.shares import ALONE, Awaited, Share, awaited, batches_of
 from camjax.evaluate.table import GRID, RANDOMISED, chosen_groups
 from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
+
+DEFINITIONS = 2
+"""Of the metrics: one more whenever one of them changes, so that a folder never holds numbers of two meanings."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +87,10 @@ def evaluate(
     out: str | os.PathLike[str],
     settings: Settings,
     *,
+    share: Share = ALONE,
     progress: Callable[[int, int], None] = lambda done, total: None,
     on_left_out: Callable[[str], None] = lambda line: None,
-) -> Found:
+) -> Found | Awaited:
     """Judges methods on pictures; goes on where a run with the same settings was stopped.
 
     Args:
@@ -92,8 +98,12 @@ def evaluate(
         sources: folders, lists, tar shards, pictures, URLs; see `camjax.batch.sources.list_entries`.
         out: the folder of the report, where the rows are kept.
         settings: the rest.
-        progress: called with the number of pictures done, and of all.
+        share: of several processes with the same folder, this one's; how many there are may change from run to run.
+        progress: called with the number of the share's pictures that are done, and of all.
         on_left_out: called with a line for a method that does not fit at one of the layers.
+
+    Returns:
+        Of all processes; where others have not judged their pictures yet, which.
 
     Raises:
         CamjaxError: the sources, the ground truth, a method, a layer or a metric cannot be used as asked.
@@ -117,14 +127,23 @@ def evaluate(
     model = dataclasses.replace(model, preprocess=preprocess)
     judge = Judge(model, tuple(group for group in groups if group != GRID), preprocess.input_size, settings.dtype)
     kept = _kept(model, settings, groups, judged, truths)
-    with locked(os.fspath(out)), Rows(Path(out), kept) as rows:
+    batches = batches_of(entries)
+    with _held(Path(out), share), Rows(Path(out), kept, share) as rows:
         randomised = Randomised(model) if RANDOMISED in groups else None
         work = Work(judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k, randomised)
-        work.run(entries, rows, progress)
+        work.run(batches, share, rows, progress)
+        rows.reread()
+        if lacking := awaited(batches, rows.pictures, share):
+            return lacking
         lines = [rows.pictures[entry.path] for entry in entries]
-        met = [rows.collages[key] for key in work.run_collages(entries, rows)] if GRID in groups else []
+        met = [rows.collages[key] for key in work.run_collages(entries, share, rows)] if GRID in groups else []
         problems = [*truths.problems, *(problem for line in lines for problem in line["problems"])]
         return Found(kept, groups, [(one.method, one.layer) for one in judged], lines, met, problems, labels)
+
+
+def _held(out: Path, share: Share) -> AbstractContextManager[None]:
+    """One run at a time on a folder, or of several processes on each one's file."""
+    return locked(os.fspath(out if share == ALONE else rows_file(out, share)))
 
 
 def _kept(
@@ -137,6 +156,7 @@ def _kept(
         "weights": weights_digest(model),
         "methods": [[one.method, one.layer] for one in judged],
         "metrics": list(groups),
+        "definitions": DEFINITIONS,
         "top_k": settings.top_k,
         "geometry": settings.geometry,
         "size": list(model.preprocess.input_size),

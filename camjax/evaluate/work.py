@@ -19,16 +19,16 @@ from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.randomised import Randomised
 from camjax.evaluate.rows import Line, Rows, number
+from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
+from camjax.images.geometry import shown_part
 from camjax.images.preprocess import Preprocess
 from camjax.metrics.adcc import adcc, arcc, coherency
 from camjax.metrics.boxes import mask_of_boxes
 from camjax.metrics.grid import collages, grid_pointing_game
 
-BATCH = 4
-"""Pictures: each map is judged by dozens of copies, which fill any device."""
 GRID_SIDE = 2
 """Rows and columns of a collage, which is as large as the network's input."""
 
@@ -42,12 +42,22 @@ class Located(NamedTuple):
     Attributes:
         masks: of each class; empty where nobody says.
         boxes: of each picture's each class.
+        parts: of each picture, the rows and columns that show it; see `camjax.images.geometry.shown_part`.
         problems: of each picture, what cannot be true.
     """
 
     masks: Bool[np.ndarray, "b k h w"]
     boxes: list[list[Float[np.ndarray, "_ 4"]]]
+    parts: list[tuple[slice, slice]]
     problems: list[list[str]]
+
+    @property
+    def shown(self) -> Bool[np.ndarray, "b h w"]:
+        """What is no padding."""
+        found = np.zeros((len(self.masks), *self.masks.shape[-2:]), bool)
+        for one, part in zip(found, self.parts, strict=True):
+            one[part] = True
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,31 +84,38 @@ class Work:
     top_k: int
     randomised: Randomised | None = None
 
-    def run(self, entries: Sequence[Entry], rows: Rows, progress: Callable[[int, int], None]) -> None:
-        """Judges the pictures that are not finished, in the same batches however often the run was stopped."""
-        size = min(BATCH, len(entries))
-        for start in range(0, len(entries), size):
-            batch = entries[start : start + size]
+    def run(self, batches: Sequence[Batch], share: Share, rows: Rows, progress: Callable[[int, int], None]) -> None:
+        """Judges a share's pictures that are not finished, in the same batches however often the run was stopped."""
+        size = len(batches[0].entries)
+        own = share.of(batches)
+        done, total = 0, sum(len(batch.entries) for batch in own)
+        for start, batch in own:
             if not all(entry.path in rows.pictures for entry in batch):
                 lines = self._batch(start, batch, size)
                 rows.add([line for line in lines if line["picture"] not in rows.pictures])
-            progress(start + len(batch), len(entries))
+            done += len(batch)
+            progress(done, total)
 
-    def run_collages(self, entries: Sequence[Entry], rows: Rows) -> list[tuple[str, ...]]:
+    def run_collages(self, entries: Sequence[Entry], share: Share, rows: Rows) -> list[tuple[str, ...]]:
         """Judges collages of the pictures that could be read, of four classes each.
+
+        It takes all pictures' classes to know the collages, so only a process that finds all pictures judged is here:
+        its own share comes first, then what nobody has judged meanwhile.
 
         Returns:
             The paths of each one's pictures.
         """
-        classes = {path: line["classes"][0] for path, line in rows.pictures.items() if line["classes"]}
-        keys = []
-        for group in _of_different_classes([entry for entry in entries if entry.path in classes], classes):
+        lines = [rows.pictures[entry.path] for entry in entries]
+        classes = {line["picture"]: line["classes"][0] for line in lines if line["classes"]}
+        groups = _of_different_classes([entry for entry in entries if entry.path in classes], classes)
+        for group in (*share.of(groups), *groups):
             key = tuple(entry.path for entry in group)
+            if key not in rows.collages:
+                rows.reread()
             if key not in rows.collages:
                 found = self._collage(group, [classes[path] for path in key])
                 rows.add([{"collage": list(key), "found": found}])
-            keys.append(key)
-        return keys
+        return [tuple(entry.path for entry in group) for group in groups]
 
     @functools.cached_property
     def _most(self) -> int:
@@ -158,10 +175,12 @@ class Work:
     ) -> Located:
         masks = np.zeros((*classes.shape, *self.preprocess.input_size), bool)
         boxes = [[np.zeros((0, 4), np.float32)] * classes.shape[1] for _ in classes]
+        parts = [(slice(0, masks.shape[-2]), slice(0, masks.shape[-1]))] * len(masks)
         problems: list[list[str]] = [[] for _ in classes]
         for row, (entry, one, truth) in enumerate(zip(batch, prepared, truths, strict=True)):
             if one is None:
                 continue
+            parts[row] = shown_part(one.geometry)
             for slot, each in enumerate(classes[row].tolist()):
                 if each == NOBODY:
                     continue
@@ -178,7 +197,7 @@ class Work:
                 for slot in np.flatnonzero(classes[row] != NOBODY).tolist():
                     if not len(boxes[row][slot]) and placed.any():
                         boxes[row][slot] = box_around(placed)
-        return Located(masks, boxes, problems)
+        return Located(masks, boxes, parts, problems)
 
     def _judged(
         self,
@@ -190,7 +209,7 @@ class Work:
     ) -> dict[str, Any]:
         """Every number of a contestant's maps: arrays `(b, k)`, curves `(b, k, points)`, levels `(b, k)`."""
         maps = np.asarray(one.maps(pixels, classes, names), np.float32)
-        verdict = self.judge(pixels, maps, classes, located.masks)
+        verdict = self.judge(pixels, maps, classes, located.masks, located.shown)
         metrics = {name: np.asarray(values) for name, values in verdict.metrics.items()}
         curves = {name: np.asarray(values) for name, values in verdict.curves.items()}
         asked = Asked(one, pixels, maps, classes, names)
@@ -207,9 +226,10 @@ class Work:
             metrics["randomisation"] = with_shuffled_parameters(asked, self.randomised)
         levels: Levels = [[{}] * classes.shape[1] for _ in classes]
         if LOCATED in self.groups:
-            metrics["box-iou"] = box_overlaps(maps, located.boxes)
+            metrics["box-iou"] = box_overlaps(maps, located.boxes, located.parts)
         if {LOCATED, LARGEST} & set(self.groups):
-            levels = levels_of(maps, located.boxes, any_box=LOCATED in self.groups, largest=LARGEST in self.groups)
+            which = {"any_box": LOCATED in self.groups, "largest": LARGEST in self.groups}
+            levels = levels_of(maps, located.boxes, located.parts, **which)
         wanted = {metric.name for group in self.groups for metric in GROUPS[group]}
         kept = {name: values for name, values in metrics.items() if name in wanted}
         return {"metrics": kept, "curves": curves, "levels": levels}

@@ -51,7 +51,9 @@ def max_sensitivity(
 def nudged(
     images: Float[Array, "b *size c"], sample: Int[Array, ""] | int, *, radius: float = RADIUS, seed: int = 0
 ) -> Float[Array, "b *size c"]:
-    """Pictures whose every value is changed by at most the radius, evenly distributed.
+    """Pictures whose every value is changed by at most the radius, evenly distributed, and all in the same way.
+
+    So a picture's number does not depend on its place in a batch.
 
     Args:
         images: normalised.
@@ -60,7 +62,8 @@ def nudged(
         seed: likewise.
     """
     key = jax.random.fold_in(jax.random.key(seed), sample)
-    return images + jax.random.uniform(key, images.shape, jnp.float32, -radius, radius).astype(images.dtype)
+    noise = jax.random.uniform(key, images.shape[1:], jnp.float32, -radius, radius)
+    return images + noise.astype(images.dtype)[None]
 
 
 def relative_change(clean: Float[Array, "b k *space"], moved: Float[Array, "b k *space"]) -> Float[Array, "b k"]:

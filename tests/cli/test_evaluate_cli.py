@@ -112,6 +112,7 @@ def test_finished_pictures_are_not_judged_again(run, monkeypatch):
         (["--labels", "lost.csv"], "lost.csv: cannot be read"),
         (["--masks", "lost"], "lost: is no folder of masks"),
         (["--labels", "folders"], "no ground truth fits"),
+        (["--num-processes", "2"], "--num-processes and --process-id go together"),
         (["--out", "photos/000.png"], "is a file; --out is the report's folder"),
     ],
 )

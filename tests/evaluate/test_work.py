@@ -37,7 +37,8 @@ def judged(pixels):
     judge = Judge(MODEL, groups, (32, 32), "float32")
     who = contestants(MODEL, ["cam"], [None], dtype="float32")
     work = Work(judge, who, groups, Truths({}, [], False), MODEL.preprocess, "pad", 1)
-    located = Located(np.zeros((2, 2, 32, 32), bool), [[np.zeros((0, 4), np.float32)] * 2] * 2, [[], []])
+    nowhere, whole = [[np.zeros((0, 4), np.float32)] * 2] * 2, [np.s_[:32, :32]] * 2
+    located = Located(np.zeros((2, 2, 32, 32), bool), nowhere, whole, [[], []])
     return work, [work._judged(one, pixels, CLASSES, NAMES, located)["metrics"] for one in who]
 
 
@@ -64,7 +65,7 @@ def test_arcc_is_a_harmonic_mean(pixels, judged):
     (one, *_) = work.judged
     maps = np.asarray(one.maps(pixels, CLASSES, NAMES))
     again = maps_seen_through(Asked(one, pixels, maps, CLASSES, NAMES), work.judge)
-    found = work.judge(pixels, maps, CLASSES, np.zeros((2, 2, 32, 32), bool)).metrics
+    found = work.judge(pixels, maps, CLASSES, np.zeros((2, 2, 32, 32), bool), np.ones((2, 32, 32), bool)).metrics
     parts = np.stack([
         np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again))),
         1 - np.asarray(found["size"]),
