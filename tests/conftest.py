@@ -14,9 +14,6 @@ FLAGS = (
     "--xla_cpu_parallel_codegen_split_count=1",  # there is a test process for every core
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it from the first one, which reads this too
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="camjax-tests-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -27,6 +24,12 @@ import pytest
 
 if importlib.util.find_spec("torch"):  # a test that needs torch fails by itself where there is none
     import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it from the first one, which reads this too
+    folder = tempfile.mkdtemp(prefix="camjax-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
