@@ -8,12 +8,14 @@ import tempfile
 
 # Most of the time goes into compiling programs that run once. XLA's passes stay as they are, and so do the programs
 # that tests start in processes of their own without these flags.
-FLAGS = (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_cpu_use_fusion_emitters=false",  # the older way to machine code takes half the time
-    "--xla_cpu_parallel_codegen_split_count=1",  # there is a test process for every core
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_use_fusion_emitters=false",  # the older way to machine code takes half the time
+        "--xla_cpu_parallel_codegen_split_count=1",  # there is a test process for every core
+    ]
 )
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
