@@ -1,6 +1,7 @@
 """Methods that ask a network many times: what they equal, in what chunks they ask, and what their programs hold."""
 
 import functools
+import os
 import re
 
 import jax
@@ -211,7 +212,8 @@ def compiled(method, model, layer, batch=1, classes=CLASSES, room=1):
         return method(looked(layer, pixels, model=model, params=params, room=room), Wanted("logit", classes, 1))
 
     lowered = jax.jit(program).lower(model.params, pixels_of(batch))
-    return lowered.compile({"xla_cpu_use_fusion_emitters": True}).as_text()  # as outside of the tests
+    faster = "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]
+    return lowered.compile({"xla_cpu_use_fusion_emitters": True} if faster else None).as_text()
 
 
 def convolutions(text):
