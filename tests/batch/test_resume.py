@@ -21,7 +21,8 @@ from camjax.batch.store import StoreError
 
 DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-KILLS = [6, pytest.param(40, marks=pytest.mark.slow)]
+KILLS = [(6, (1, 4, 12)), pytest.param(20, range(1, 7), marks=pytest.mark.slow)]
+"""How many, and after how many lines: while a run still makes its list or its arrays, else after some batches."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's children in a file")
 
@@ -41,16 +42,15 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(plan, "CHUNK_PICTURES", 8)
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_killed_at_random_moments_and_resumed(tmp_path, kills):
+@pytest.mark.parametrize(("kills", "lines"), KILLS)
+def test_killed_at_random_moments_and_resumed(tmp_path, kills, lines):
     folder = write_pictures(tmp_path / "in", 400)
     whole = start(folder, tmp_path / "whole.zarr")
     assert whole.communicate(timeout=120)[0].splitlines()[-1].startswith("Summary")
     rng, killed, counts = random.Random(0), 0, []
     while killed < kills:
         with start(folder, tmp_path / "out.zarr") as process:
-            # Now and then while it still makes its list or its arrays, else after some of its batches.
-            for _ in range(rng.choice([1, 2, 3, 4, 5, 6])):
+            for _ in range(rng.choice(lines)):
                 process.stdout.readline()
             time.sleep(rng.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
