@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import command_line, first_result, harness, machine, methods, methods_harness, plots, report
+from benchmarks import (
+    command_line,
+    first_result,
+    harness,
+    machine,
+    methods,
+    methods_harness,
+    metrics,
+    metrics_harness,
+    plots,
+    report,
+)
 from benchmarks.setting import PRECISIONS, WORKLOADS, BenchmarkError, Case, Setting
 from benchmarks.side import CPU_SIDES, GPU_SIDES, SIDES
 from benchmarks.worker import Worker
@@ -20,23 +31,35 @@ from camjax.atomic import atomic_path
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 console = Console()
-METHODS = "methods"
-"""A workload with cases of its own; see `benchmarks.methods`."""
+METHODS, METRICS = "methods", "metrics"
+"""Workloads with cases of their own; see the modules of those names."""
+
+NETWORKS = {METRICS: "efficientnet_lite0"}
+"""The network of a workload that is asked for alone, where it is not ResNet-50."""
 
 BATCHES = {"cpu": "1,8,32", "gpu": "1,32,256,1024"}
 
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="A network that both camjax and timm know.")] = "resnet50",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A network that both camjax and timm know.",
+            show_default="resnet50; for metrics alone efficientnet_lite0",
+        ),
+    ] = "",
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; on CPU, float32.")] = "float32",
     batches: Annotated[str, typer.Option(help="Batch sizes.", show_default="1,8,32 or 1,32,256,1024")] = "",
-    workloads: Annotated[str, typer.Option(help=f"What to time: {', '.join((*WORKLOADS, METHODS))}.")] = ",".join(
-        WORKLOADS
-    ),
+    workloads: Annotated[
+        str, typer.Option(help=f"What to time: {', '.join((*WORKLOADS, METHODS, METRICS))}.")
+    ] = ",".join(WORKLOADS),
     method_names: Annotated[
         str, typer.Option("--methods", help="Of the workload methods, some.", show_default="all")
+    ] = "",
+    metric_names: Annotated[
+        str, typer.Option("--metrics", help="Of the workload metrics, some: road,insertion.", show_default="all")
     ] = "",
     sides: Annotated[str, typer.Option(help=f"Some of: {', '.join(SIDES)}.", show_default="all")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How many times each side is timed.")] = 9,
@@ -51,7 +74,7 @@ def run(
         raise BenchmarkError(f"device is cpu or gpu, precision one of {', '.join(PRECISIONS)}")
     names = _split(sides) or (CPU_SIDES if device == "cpu" else GPU_SIDES)
     harness.require(names, list(SIDES))
-    harness.require(_split(workloads), (*WORKLOADS, METHODS))
+    harness.require(_split(workloads), (*WORKLOADS, METHODS, METRICS))
     cases = [
         Case(workload, int(batch))
         for workload in WORKLOADS
@@ -59,8 +82,12 @@ def run(
         for batch in _split(batches or BATCHES[device])
     ]
     method_cases = methods.chosen(_split(method_names)) if METHODS in _split(workloads) else []
-    if method_cases and device != "cpu":
-        raise BenchmarkError("the workload methods is timed on the CPU only")
+    metric_cases, absent = metrics.installed(
+        metrics.chosen(_split(metric_names)) if METRICS in _split(workloads) else []
+    )
+    if device != "cpu" and {METHODS, METRICS} & set(_split(workloads)):
+        raise BenchmarkError("the workloads methods and metrics are timed on the CPU only")
+    model = model or NETWORKS.get(workloads, "resnet50")
     described = machine.describe()
     with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder, console.status("") as status:
         weights = Path(folder, f"{model}.safetensors")
@@ -73,12 +100,12 @@ def run(
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "setting": dataclasses.asdict(setting) | {"weights": "random", "rounds": rounds, "seconds": seconds},
             "cases": harness.measure(setting, cases, names, **options) if cases else [],
+            "left_out": absent,
         }
         if method_cases:
-            result["methods"] = []
-            for found in methods_harness.measure(setting, method_cases, **options):
-                result["methods"].append(found)
-                _write(result, out)
+            _add(result, METHODS, methods_harness.measure(setting, method_cases, **options), out)
+        if metric_cases:
+            _add(result, METRICS, metrics_harness.measure(setting, metric_cases, **options), out)
         if cases:
             tell("the machine's limits, and camjax stage by stage")
             _add_limits(result, setting, cases)
@@ -102,6 +129,14 @@ def show(
         print(report.markdown(found))
         return
     _show(found, out)
+
+
+def _add(result: dict[str, Any], workload: str, measured: Iterable[dict[str, Any]], out: Path) -> None:
+    """Each case as soon as it is measured, also into the file."""
+    result[workload] = []
+    for found in measured:
+        result[workload].append(found)
+        _write(result, out)
 
 
 def _write(result: dict[str, Any], out: Path) -> None:

@@ -1,5 +1,7 @@
 """Whether two sides computed the same thing. Nothing is timed before they did."""
 
+from types import EllipsisType
+
 import numpy as np
 
 from benchmarks.setting import BenchmarkError, Precision
@@ -35,14 +37,30 @@ def check(name: str, ours: Outputs, theirs: Outputs, precision: Precision) -> di
         if found["classes"] < SHARED[precision]:
             raise BenchmarkError(f"{name} finds other classes: only {found['classes']:.0%} are camjax's")
     for output in theirs.keys() - {"classes"}:
-        one, other = ours[output], theirs[output]
-        if one.shape != other.shape:
-            raise BenchmarkError(f"{name} gives {output} of shape {other.shape}, camjax {one.shape}")
         where = same if "classes" in theirs else ...
-        found[output] = relative_error(one[where], other[where])
-        if not found[output] <= TOLERANCE[precision]:
-            raise BenchmarkError(f"{name} gives other {output}: relative error {found[output]:.1e} in {precision}")
+        found[output] = compare(name, output, ours[output], theirs[output], TOLERANCE[precision], where)
     return found
+
+
+def compare_all(name: str, ours: Outputs, theirs: Outputs, tolerance: float) -> dict[str, float]:
+    """The relative errors of a side's outputs; see `compare`."""
+    return {output: compare(name, output, ours[output], theirs[output], tolerance) for output in theirs}
+
+
+def compare(
+    name: str, output: str, one: np.ndarray, other: np.ndarray, tolerance: float, where: np.ndarray | EllipsisType = ...
+) -> float:
+    """The relative error of a side's output.
+
+    Raises:
+        BenchmarkError: it differs by more than the tolerance.
+    """
+    if one.shape != other.shape:
+        raise BenchmarkError(f"{name} gives {output} of shape {other.shape}, camjax {one.shape}")
+    error = relative_error(one[where], other[where])
+    if not error <= tolerance:
+        raise BenchmarkError(f"{name} gives other {output}: relative error {error:.1e}, more than {tolerance:g}")
+    return error
 
 
 def relative_error(one: np.ndarray, other: np.ndarray) -> float:

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.setting import BenchmarkError, Setting
+from benchmarks.setting import BenchmarkError, Setting, noise
 
-OURS = "camjax"
 RIVALS = ("torchcam", "grad-cam")
 TOLERANCE = 1e-4
 LAST, INNER = "layer4", "layer3"
@@ -70,15 +69,19 @@ class MethodCase:
         return f"{self.method} at {names}"
 
     @property
+    def described(self) -> dict[str, Any]:
+        """What a result says of it."""
+        return {"method": self.method, "layer": self.layer, "batch": self.batch, "title": self.title}
+
+    @property
     def rivals(self) -> dict[str, Rival]:
         """Those that have the method, by side."""
         found = dict(zip(RIVALS, (self.torchcam, self.gradcam), strict=True))
         return {side: rival for side, rival in found.items() if rival is not None}
 
     def images(self, setting: Setting) -> np.ndarray:
-        """The pictures that every side is given: uint8 NHWC noise, the same in every process."""
-        size = (self.batch, setting.image_size, setting.image_size, 3)
-        return np.random.default_rng(self.batch).integers(0, 256, size, np.uint8)
+        """The pictures that every side is given."""
+        return noise(self.batch, setting)
 
 
 MASK = "another mask"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.methods import RIVALS
+from benchmarks import case_report
 from benchmarks.report import FLOOR, Result, rate
 from benchmarks.rounds import REFERENCE, quartiles, ratio
 from camjax.atomic import atomic_path
@@ -24,8 +24,7 @@ def write(result: Result, folder: Path) -> list[Path]:
         drawings["stages"] = stages(result)
     if result.get("copy_bandwidth") and any(FLOOR in case["sides"] and "bytes" in case for case in result["cases"]):
         drawings["roofline"] = roofline(result)
-    if result.get("methods"):
-        drawings["methods"] = leads(result)
+    drawings |= {workload: leads(result, workload) for workload in case_report.TABLES if result.get(workload)}
     paths = []
     for name, drawing in drawings.items():
         with atomic_path(folder / f"{name}.png") as temporary:
@@ -81,17 +80,19 @@ def stages(result: Result) -> "Figure":
     return drawing
 
 
-def leads(result: Result) -> "Figure":
-    """How many times faster camjax is than each rival, by method; open where a part was timed and scaled."""
-    cases = result["methods"]
+def leads(result: Result, workload: str) -> "Figure":
+    """How many times faster camjax is than each rival, by case; open where a part was timed and scaled."""
+    cases = result[workload]
+    rivals = list(dict.fromkeys(side for case in cases for side in case["sides"] if side != REFERENCE))
     drawing, axes = _axes()
     drawing.set_size_inches(WIDTH, 1.5 + 0.3 * len(cases))
-    for side, color, shift in zip(RIVALS, OTHERS, (-0.14, 0.14), strict=False):
+    for number, (side, color) in enumerate(zip(rivals, OTHERS, strict=False)):
+        shift = 0.28 * (number / max(1, len(rivals) - 1) - 0.5)
         points = [(row + shift, case, case["sides"][side]) for row, case in enumerate(cases) if side in case["sides"]]
-        for number, (y, case, found) in enumerate(points):
+        for place, (y, case, found) in enumerate(points):
             low, median, high = ratio(case, side)
             face = color if found["scale"] == 1 else "white"
-            label = side if number == 0 else None
+            label = side if place == 0 else None
             axes.plot((low, high), (y, y), "-", color=color, linewidth=1.4)
             axes.plot(median, y, "o", color=color, markerfacecolor=face, label=label)
     axes.axvline(1, color=OURS, linewidth=1.6)
@@ -99,7 +100,7 @@ def leads(result: Result) -> "Figure":
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(cases)), [case["title"] for case in cases], fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="times faster camjax is (open: extrapolated)", title=_title(result, "methods"))
+    axes.set(xlabel="times faster camjax is (open: extrapolated)", title=_title(result, workload))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
     return drawing
 

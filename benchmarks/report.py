@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import methods_report
+from benchmarks import case_report
 from benchmarks.anchors import ANCHORS
 from benchmarks.rounds import REFERENCE, quartiles, ratio
 
@@ -116,21 +116,23 @@ def show(result: Result, console: Console) -> None:
         console.print(table, "")
     if result["cases"]:
         console.print(LEGEND, "", highlight=False)
-    if "methods" in result:
-        show_methods(result["methods"], console)
+    for workload in case_report.TABLES:
+        if workload in result:
+            show_cases(workload, result[workload], console)
     for line in summary(result):
         console.print(line, highlight=False)
 
 
-def show_methods(cases: list[Result], console: Console) -> None:
-    """The methods' table and targets, in the terminal."""
-    table = Table(*methods_report.HEADINGS, title="methods", title_justify="left", box=None, padding=(0, 1, 0, 0))
+def show_cases(workload: str, cases: list[Result], console: Console) -> None:
+    """The table and targets of methods or of metrics, in the terminal."""
+    headings, legend = case_report.TABLES[workload]
+    table = Table(*headings, title=workload, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for case in cases:
-        for row in methods_report.rows(case):
+        for row in case_report.rows(case):
             table.add_row(*row, style="bold" if REFERENCE in row else "")
     console.print(table, "")
-    console.print(methods_report.LEGEND, "", highlight=False)
-    for line in methods_report.targets(cases):
+    console.print(legend, "", highlight=False)
+    for line in case_report.targets(cases):
         console.print(line, highlight=False)
 
 
@@ -142,6 +144,7 @@ def markdown(result: Result) -> str:
         lines += [f"**{case_title(case)}**", "", *("| " + " | ".join(cells) + " |" for cells in table), ""]
     if lines:
         lines += [LEGEND, ""]
-    if "methods" in result:
-        lines += methods_report.markdown(result["methods"])
+    for workload in case_report.TABLES:
+        if workload in result:
+            lines += case_report.markdown(workload, result[workload])
     return "\n".join([*lines, *(f"- {line}" for line in summary(result)), ""])

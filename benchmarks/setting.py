@@ -56,6 +56,11 @@ class Case:
     batch: int
 
     def images(self, setting: Setting) -> np.ndarray:
-        """The pictures that every side is given: uint8 NHWC noise, the same in every process."""
-        size = (self.batch, setting.image_size, setting.image_size, 3)
-        return np.random.default_rng(self.batch).integers(0, 256, size, np.uint8)
+        """The pictures that every side is given."""
+        return noise(self.batch, setting)
+
+
+def noise(batch: int, setting: Setting) -> np.ndarray:
+    """Pictures of noise: uint8 NHWC, the same in every process."""
+    size = (batch, setting.image_size, setting.image_size, 3)
+    return np.random.default_rng(batch).integers(0, 256, size, np.uint8)

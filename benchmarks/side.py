@@ -123,6 +123,22 @@ METHODS: dict[str, Entry] = {
 }
 """The sides of the workload `methods`, which is timed by `benchmarks.methods_harness`."""
 
+JAX_METRICS, TORCH_METRICS, OPENCV = (f"benchmarks.metrics_{name}" for name in ("jax", "torch", "opencv"))
+
+METRICS: dict[str, Entry] = {
+    "camjax metrics": Entry(JAX_METRICS, "CamjaxMetrics", {}, (), "`camjax.metrics`, compiled"),
+    "torchcam metrics": Entry(TORCH_METRICS, "TorchCamMetrics", {}, (), "`DeletionInsertionMetric`"),
+    "grad-cam metrics": Entry(TORCH_METRICS, "GradCamMetrics", {}, (), "ROAD, most and least relevant first"),
+    "quantus metrics": Entry(TORCH_METRICS, "QuantusMetrics", {}, (), "`PixelFlipping`"),
+    "opencv metrics": Entry(OPENCV, "Evaluator", {"name": "opencv"}, (), "contours at a thousand thresholds"),
+    "opencv, each level once metrics": Entry(
+        OPENCV, "Evaluator", {"name": "opencv, each level once"}, (), "contours at the 255 levels that there are"
+    ),
+}
+"""The sides of the workload `metrics`, which is timed by `benchmarks.metrics_harness`."""
+
+ENTRIES = SIDES | PARTS | METHODS | METRICS
+
 CPU_SIDES = tuple(name for name in SIDES if name != "torch.compile max-autotune")
 GPU_SIDES = tuple(name for name in SIDES if name != "torch.compile frozen")
 

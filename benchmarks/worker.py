@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods import MethodCase
+from benchmarks.metrics import MetricCase
 from benchmarks.setting import COMPARED, BenchmarkError, Case, Setting
-from benchmarks.side import METHODS, PARTS, SIDES, Program, Side
+from benchmarks.side import ENTRIES, Program, Side
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -28,7 +29,7 @@ class Worker:
     """The parent's end: every method waits for the side to answer.
 
     Args:
-        name: in `SIDES`, `PARTS` or `METHODS`.
+        name: in `ENTRIES`.
         setting: for all its cases.
     """
 
@@ -105,7 +106,7 @@ def serve_once(name: str, setting: Setting, case: Case) -> None:
 
 
 def _create(name: str, setting: Setting) -> Side:
-    entry = (SIDES | PARTS | METHODS)[name]
+    entry = ENTRIES[name]
     return getattr(importlib.import_module(entry.module), entry.class_name)(setting, **entry.options)
 
 
@@ -130,7 +131,7 @@ class _Server:
         self.program: Program | None = None
         self.peak_before = 0
 
-    def prepare(self, case: Case | MethodCase, warm: bool = True) -> tuple[float, dict[str, Any]]:
+    def prepare(self, case: Case | MethodCase | MetricCase, warm: bool = True) -> tuple[float, dict[str, Any]]:
         """Compiles and warms up; seconds until the first result, and the first `COMPARED` pictures of that result."""
         self.program = None
         gc.collect()  # what the case before has held, hooks in circles too

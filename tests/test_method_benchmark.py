@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import methods, methods_harness, methods_report, networks, plots, report
+from benchmarks import case_by_case, case_report, methods, methods_harness, networks, plots, report
 from benchmarks.methods import MethodCase, Rival
 from benchmarks.setting import BenchmarkError, Setting
 
@@ -123,7 +123,7 @@ def test_a_case_that_fails_does_not_cost_the_others(monkeypatch):
     def measured(case, *_):
         if case.method == "eigen-cam":
             raise BenchmarkError("other maps")
-        return {"method": case.method}
+        return {}
 
     class NoWorker:
         def __init__(self, *_):
@@ -133,8 +133,8 @@ def test_a_case_that_fails_does_not_cost_the_others(monkeypatch):
             closed.append(self)
 
     closed, found, said = [], [], []
-    monkeypatch.setattr(methods_harness, "_measure_case", measured)
-    monkeypatch.setattr(methods_harness, "Worker", NoWorker)
+    monkeypatch.setattr(case_by_case, "_measure_case", measured)
+    monkeypatch.setattr(case_by_case, "Worker", NoWorker)
     cases = methods_harness.measure(Setting("resnet18", ""), CASES, rounds=2, seconds=0, report=said.append)
     with pytest.raises(BenchmarkError, match="eigen-cam at layer4: other maps"):
         found.extend(cases)
@@ -147,7 +147,7 @@ def test_the_table_the_targets_and_the_plot(tmp_path):
     text = report.markdown(result())
     assert "| grad-cam at layer4 | 2 | torchcam | 3 (2.25-4.5) | 1.5 (1.5-1.5) | 1024 |  | 3e-07 |  |" in text
     assert "| grad-cam | 16 (13-28) | 10 (9-10) | 1024 | x 12.5 |  | another mask |" in text
-    assert list(methods_report.targets(result()["methods"])) == [
+    assert list(case_report.targets(result()["methods"])) == [
         "grad-cam at layer4, 1.5 times torchcam: met, 1.5",
         "grad-cam at layer4, 15 times grad-cam: missed, 10",
         "grad-cam at layer4, less memory than torchcam: met, 512 and 1024 MiB",
