@@ -142,3 +142,16 @@ def assert_counts(names, build):
         family, config = ARCHITECTURES[name].family, ARCHITECTURES[name].config
         leaves = jax.tree.leaves(family.outline(config).params)
         assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == sum(numbers), name
+
+
+def assert_inference_and_files(model, module, family, config, folder, size, auxiliary):
+    """Made ready for inference it still equals torchvision's; its convolutions are one with their normalisations.
+
+    `auxiliary` is how the names of the heads begin that only training has.
+    """
+    gone = {name for name, _ in module.named_modules() if name.endswith(".conv") or name.startswith(auxiliary)}
+    ready = for_inference(model)
+    assert_equals(ready, module, size, others=gone)
+    assert not gone & {*layers(ready, (2, *size, 3))}
+    assert_saved_is_loaded(model, folder)
+    assert_known_by_its_keys(family, config, module, "torchvision")

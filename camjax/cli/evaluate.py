@@ -165,7 +165,7 @@ def _report(found: "Found", out: Path, console: Console, errors: Console) -> Non
 
 
 def awaited_line(found: "Awaited", share: "Share") -> str:
-    """That this share is judged, and who has not finished his."""
+    """That this share is judged, and which processes have not finished theirs."""
     several = "es" if len(found.processes) > 1 else ""
     numbers = ", ".join(map(str, found.processes))
     return (

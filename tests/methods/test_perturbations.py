@@ -212,6 +212,7 @@ def compiled(method, model, layer, batch=1, classes=CLASSES, room=1):
         return method(looked(layer, pixels, model=model, params=params, room=room), Wanted("logit", classes, 1))
 
     lowered = jax.jit(program).lower(model.params, pixels_of(batch))
+    # The loops are those of the programs that users have, not of the ones that compile in less time.
     faster = "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]
     return lowered.compile({"xla_cpu_use_fusion_emitters": True} if faster else None).as_text()
 

@@ -11,16 +11,13 @@ from family_checks import (
     TOLERANCE,
     assert_counts,
     assert_equals,
-    assert_known_by_its_keys,
-    assert_saved_is_loaded,
+    assert_inference_and_files,
     assert_stages_are_the_forward_pass,
     converted,
 )
 from references import randomise, relative_error, state_dict, to_nhwc, to_torch
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 
-from camjax.core.inference import for_inference
-from camjax.core.layers import layers
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.models.googlenet import FAMILY, TABLE_1, GoogLeNetConfig, outputs_of
 from camjax.models.registry import ARCHITECTURES
@@ -66,14 +63,7 @@ def test_tiny_networks_equal_torchvision():
 
 
 def test_inference_and_files(tmp_path):
-    """Made ready for inference it still equals torchvision's; the convolutions are one with their normalisations."""
-    model, module = tiny()
-    gone = [name for name, _ in module.named_modules() if name.endswith(".conv") or name.startswith("aux")]
-    ready = for_inference(model)
-    assert_equals(ready, module, SIZE, others=gone)
-    assert not {*gone} & {*layers(ready, (2, *SIZE, 3))}
-    assert_saved_is_loaded(model, tmp_path)
-    assert_known_by_its_keys(FAMILY, TINY, module, "torchvision")
+    assert_inference_and_files(*tiny(), FAMILY, TINY, tmp_path, SIZE, "aux")
 
 
 def test_the_preprocessing_is_what_torchvision_does_inside():

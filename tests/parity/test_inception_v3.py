@@ -12,16 +12,13 @@ from family_checks import (
     TOLERANCE,
     assert_counts,
     assert_equals,
-    assert_known_by_its_keys,
-    assert_saved_is_loaded,
+    assert_inference_and_files,
     assert_stages_are_the_forward_pass,
     converted,
 )
 from references import images, randomise, relative_error, state_dict, to_torch
 from torchvision.models import inception as torchvision_inception
 
-from camjax.core.inference import for_inference
-from camjax.core.layers import layers
 from camjax.errors import CheckpointError
 from camjax.models.inception_v3 import FAMILY, InceptionV3Config
 from camjax.models.registry import ARCHITECTURES
@@ -65,14 +62,7 @@ def test_tiny_networks_equal_torchvision():
 
 
 def test_inference_and_files(tmp_path):
-    """Made ready for inference it still equals torchvision's; the convolutions are one with their normalisations."""
-    model, module = tiny()
-    gone = [name for name, _ in module.named_modules() if name.endswith(".conv") or name.startswith("AuxLogits")]
-    ready = for_inference(model)
-    assert_equals(ready, module, SIZE, others=gone)
-    assert not {*gone} & {*layers(ready, (2, *SIZE, 3))}
-    assert_saved_is_loaded(model, tmp_path)
-    assert_known_by_its_keys(FAMILY, TINY, module, "torchvision")
+    assert_inference_and_files(*tiny(), FAMILY, TINY, tmp_path, SIZE, "AuxLogits")
 
 
 def test_keys_shapes_and_parameters_are_timms_and_torchvisions():
