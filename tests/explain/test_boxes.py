@@ -12,7 +12,7 @@ from camjax.evaluate.truth import place_boxes
 from camjax.explain.boxes import picture_boxes
 from camjax.explain.explanation import Explanation
 from camjax.explain.outputs import json_file, write_figure
-from camjax.images.geometry import Geometry
+from camjax.images.geometry import Geometry, boxes_to_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import FINE, NOT_POSITIVE
 
@@ -48,6 +48,13 @@ def explanation_of(kind, size=SIZE, maps=None):
         method="cam",
         layer="last",
     )
+
+
+def test_edges_go_to_the_nearest_pixel():
+    """A row of the input is 1.25 of the picture's, a column 2.5; upper and lower edges lie a quarter of a pixel off."""
+    boxes = np.asarray([[1, 4, 3, 6], [3, 4, 5, 8]], np.float64)
+    found = boxes_to_picture(Geometry("squash", SIZE, (32, 32), 1.0), boxes)
+    np.testing.assert_array_equal(found, [[1, 10, 4, 15], [4, 10, 6, 20]])
 
 
 @pytest.mark.parametrize("kind", ["pad", "crop", "squash"])
