@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import (
     command_line,
+    families,
     first_result,
     harness,
     machine,
@@ -31,7 +32,8 @@ from camjax.atomic import atomic_path
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 console = Console()
-METHODS, METRICS = "methods", "metrics"
+METHODS, METRICS, FAMILIES = "methods", "metrics", "networks"
+OWN_CASES = (METHODS, METRICS, FAMILIES)
 """Workloads with cases of their own; see the modules of those names."""
 
 NETWORKS = {METRICS: "efficientnet_lite0"}
@@ -52,14 +54,17 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; on CPU, float32.")] = "float32",
     batches: Annotated[str, typer.Option(help="Batch sizes.", show_default="1,8,32 or 1,32,256,1024")] = "",
-    workloads: Annotated[
-        str, typer.Option(help=f"What to time: {', '.join((*WORKLOADS, METHODS, METRICS))}.")
-    ] = ",".join(WORKLOADS),
+    workloads: Annotated[str, typer.Option(help=f"What to time: {', '.join((*WORKLOADS, *OWN_CASES))}.")] = ",".join(
+        WORKLOADS
+    ),
     method_names: Annotated[
         str, typer.Option("--methods", help="Of the workload methods, some.", show_default="all")
     ] = "",
     metric_names: Annotated[
         str, typer.Option("--metrics", help="Of the workload metrics, some: road,insertion.", show_default="all")
+    ] = "",
+    network_names: Annotated[
+        str, typer.Option("--networks", help="Of the workload networks, some.", show_default="all")
     ] = "",
     sides: Annotated[str, typer.Option(help=f"Some of: {', '.join(SIDES)}.", show_default="all")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How many times each side is timed.")] = 9,
@@ -74,7 +79,7 @@ def run(
         raise BenchmarkError(f"device is cpu or gpu, precision one of {', '.join(PRECISIONS)}")
     names = _split(sides) or (CPU_SIDES if device == "cpu" else GPU_SIDES)
     harness.require(names, list(SIDES))
-    harness.require(_split(workloads), (*WORKLOADS, METHODS, METRICS))
+    harness.require(_split(workloads), (*WORKLOADS, *OWN_CASES))
     cases = [
         Case(workload, int(batch))
         for workload in WORKLOADS
@@ -85,8 +90,9 @@ def run(
     metric_cases, absent = metrics.installed(
         metrics.chosen(_split(metric_names)) if METRICS in _split(workloads) else []
     )
-    if device != "cpu" and {METHODS, METRICS} & set(_split(workloads)):
-        raise BenchmarkError("the workloads methods and metrics are timed on the CPU only")
+    family_cases = families.chosen(_split(network_names)) if FAMILIES in _split(workloads) else []
+    if device != "cpu" and set(OWN_CASES) & set(_split(workloads)):
+        raise BenchmarkError(f"the workloads {', '.join(OWN_CASES)} are timed on the CPU only")
     model = model or NETWORKS.get(workloads, "resnet50")
     described = machine.describe()
     with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder, console.status("") as status:
@@ -106,6 +112,8 @@ def run(
             _add(result, METHODS, methods_harness.measure(setting, method_cases, **options), out)
         if metric_cases:
             _add(result, METRICS, metrics_harness.measure(setting, metric_cases, **options), out)
+        if family_cases:
+            _add(result, FAMILIES, families.measure(setting, family_cases, **options), out)
         if cases:
             tell("the machine's limits, and camjax stage by stage")
             _add_limits(result, setting, cases)

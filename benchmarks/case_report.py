@@ -26,6 +26,11 @@ TABLES = {
         f"The top classes of every picture; {COMMON} forward passes. `error`: relative, of the maps in the rival's own "
         "form; where maps are known to differ, it is not checked, and the reason is said.",
     ),
+    "networks": Table(
+        ("network and method", "batch", "side", "s/picture", "lead", "MiB", "share", "error", "maps differ"),
+        f"The top classes of every picture; {COMMON} forward passes. `error`: relative, of the maps in the rival's own "
+        "form.",
+    ),
     "metrics": Table(
         ("metric", "maps", "side", "s/map", "lead", "MiB", "share", "error", "differs"),
         f"Maps that every side is given; {COMMON} maps. `error`: relative, the largest of what the rival gives: every "

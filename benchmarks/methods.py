@@ -50,6 +50,8 @@ class MethodCase:
         ours_whole: camjax is timed on all channels nonetheless.
         unit: of torchcam's maps.
         classless: the map is the same for every class, so that rivals are asked once.
+        model: the network, where it is not the run's.
+        tokens: the layer gives a class token and the patches' instead of a grid.
     """
 
     method: str
@@ -61,17 +63,25 @@ class MethodCase:
     ours_whole: bool = False
     unit: Unit = "mean"
     classless: bool = False
+    model: str = ""
+    tokens: bool = False
 
     @property
     def title(self) -> str:
-        """`grad-cam at layer3`."""
-        names = self.layer if isinstance(self.layer, str) else " x ".join(self.layer)
-        return f"{self.method} at {names}"
+        """`grad-cam at layer3`, `vgg16, grad-cam at features.29`."""
+        network = f"{self.model}, " if self.model else ""
+        return f"{network}{self.method} at {' x '.join(self.modules)}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The layers, as timm's modules are called, too."""
+        return (self.layer,) if isinstance(self.layer, str) else self.layer
 
     @property
     def described(self) -> dict[str, Any]:
         """What a result says of it."""
-        return {"method": self.method, "layer": self.layer, "batch": self.batch, "title": self.title}
+        found = {"method": self.method, "layer": self.layer, "batch": self.batch, "title": self.title}
+        return found | ({"model": self.model} if self.model else {})
 
     @property
     def rivals(self) -> dict[str, Rival]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import networks
 from benchmarks.methods import MethodCase
 from benchmarks.setting import Setting
 from benchmarks.side import Outputs, Program
@@ -48,11 +48,12 @@ class TorchCamMethods(TorchMethods):
         self.release()
         rival = case.rivals["torchcam"]
         kind = getattr(torchcam.methods, rival.extractor)
-        layer = case.layer if isinstance(case.layer, str) else list(case.layer)
-        options = {"base_method": torchcam.methods.LayerCAM} if rival.extractor == "RefineCAM" else {}
+        options: dict[str, Any] = _transform(case)
+        if rival.extractor == "RefineCAM":
+            options = {"base_method": torchcam.methods.LayerCAM}
         if rival.extractor == "CAM":
-            options = {"fc_layer": networks.hooked_layers(self.network, self.setting.model)[1]}
-        extractor = kind(self.network, layer, **options)
+            options = {"fc_layer": self.network.pretrained_cfg["classifier"]}
+        extractor = kind(self.network, list(case.modules), **options)
         self.release = extractor.remove_hooks
         images = torch.from_numpy(case.images(self.setting))
         count = 1 if rival.one_class else self.setting.top_k
@@ -97,10 +98,9 @@ class GradCamMethods(TorchMethods):
         self.release()
         rival = case.rivals["grad-cam"]
         kind = getattr(gradcam, rival.extractor)
-        names = case.layer if isinstance(case.layer, tuple) else (case.layer,)
-        layers = [] if rival.extractor == "FullGrad" else [self.network.get_submodule(name) for name in names]
-        options = {"reshape_transform": lambda array: array[:, : case.channels]} if case.channels else {}
-        extractor = kind(self.network, layers, **options)
+        layers = [] if rival.extractor == "FullGrad" else [self.network.get_submodule(name) for name in case.modules]
+        some = {"reshape_transform": lambda array: array[:, : case.channels]} if case.channels else {}
+        extractor = kind(self.network, layers, **some, **_transform(case))
         self.release = functools.partial(_release, extractor)
         images = torch.from_numpy(case.images(self.setting))
         with torch.no_grad():
@@ -140,6 +140,17 @@ def _channels(network: torch.nn.Module, case: MethodCase) -> int:
     """How many channels the layer gives: those of its last normalisation."""
     layers = network.get_submodule(str(case.layer)).modules()
     return [layer.num_features for layer in layers if isinstance(layer, torch.nn.BatchNorm2d)][-1]
+
+
+def _transform(case: MethodCase) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What both libraries are told of a layer that gives tokens."""
+    return {"reshape_transform": _grid} if case.tokens else {}
+
+
+def _grid(tokens: Tensor) -> Tensor:
+    """`(b, 1 + side * side, c)` as `(b, c, side, side)`, without the class token."""
+    side = math.isqrt(tokens.shape[1] - 1)
+    return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
 
 
 def _release(extractor: Any) -> None:  # noqa: ANN401

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import benchmarks.torchvision_cpu  # noqa: F401  (before timm, which imports torchvision)
 
-LAYERS = dict.fromkeys(("efficientnet_lite0", "tf_efficientnet_lite0"), ("bn2", "classifier"))
-"""The layer that global average pooling reads and the head, as hooks name them; for ResNets, `layer4` and `fc`."""
+LAYERS = dict.fromkeys(("efficientnet_lite0", "tf_efficientnet_lite0"), "bn2")
+"""The layer that global average pooling reads, as hooks name it; for ResNets, `layer4`."""
 
 
 def create(model: str) -> torch.nn.Module:
@@ -20,8 +20,7 @@ def create(model: str) -> torch.nn.Module:
 
 def hooked_layers(network: torch.nn.Module, model: str) -> tuple[torch.nn.Module, str]:
     """The layer whose output is pooled, and the name of the head."""
-    layer, head = LAYERS.get(model, ("layer4", "fc"))
-    return network.get_submodule(layer), head
+    return network.get_submodule(LAYERS.get(model, "layer4")), network.pretrained_cfg["classifier"]
 
 
 def randomise(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

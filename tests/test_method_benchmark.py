@@ -2,13 +2,14 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import case_by_case, case_report, methods, methods_harness, networks, plots, report
+from benchmarks import case_by_case, case_report, families, methods, methods_harness, networks, plots, report
 from benchmarks.methods import MethodCase, Rival
 from benchmarks.setting import BenchmarkError, Setting
 
@@ -143,6 +144,25 @@ def test_a_case_that_fails_does_not_cost_the_others(monkeypatch):
     assert said == ["eigen-cam at layer4: other maps"]
 
 
+def test_each_network_has_weights_of_its_own_and_one_that_fails_does_not_cost_the_others(monkeypatch):
+    def measured(setting, cases, **_):
+        assert Path(setting.weights).read_text() == setting.model == cases[0].model
+        if setting.model == "vgg16":
+            raise BenchmarkError("vgg16: other maps")
+        yield {"title": cases[0].title}
+
+    found = []
+    monkeypatch.setattr(networks, "export", lambda model, path: path.write_text(model))
+    monkeypatch.setattr(methods_harness, "measure", measured)
+    cases = families.chosen(["vgg16", "densenet121", "vit_small_patch16_224"])
+    with pytest.raises(BenchmarkError, match="vgg16: other maps"):
+        found.extend(families.measure(Setting("resnet18", "none"), cases, rounds=1, seconds=0))
+    assert [case["title"] for case in found] == [
+        "vit_small_patch16_224, grad-cam at blocks.11.norm1",
+        "densenet121, cam at features.norm5",
+    ]
+
+
 def test_the_table_the_targets_and_the_plot(tmp_path):
     text = report.markdown(result())
     assert "| grad-cam at layer4 | 2 | torchcam | 3 (2.25-4.5) | 1.5 (1.5-1.5) | 1024 |  | 3e-07 |  |" in text
@@ -163,6 +183,7 @@ def test_the_table_the_targets_and_the_plot(tmp_path):
     ("arguments", "message"),
     [
         (["--methods", "grad-cam,rise"], "no rival has 'rise'; there are cam, grad-cam"),
+        (["--workloads", "networks", "--networks", "vgg16,alexnet"], "no case has 'alexnet'; there are convnext_tiny"),
         (["--device", "gpu"], "timed on the CPU only"),
     ],
 )
@@ -176,8 +197,11 @@ def test_bad_input_is_one_line(arguments, message, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_every_case_is_of_a_method_of_the_registry():
+def test_every_case_is_of_a_method_and_a_network_of_the_registries():
     from camjax.methods.registry import METHODS
+    from camjax.models.registry import ARCHITECTURES
 
-    assert {case.method for case in methods.CASES} <= METHODS.keys()
-    assert all(case.rivals for case in methods.CASES)
+    cases = [*methods.CASES, *families.CASES]
+    assert {case.method for case in cases} <= METHODS.keys()
+    assert all(case.rivals for case in cases)
+    assert {case.model for case in families.CASES} <= ARCHITECTURES.keys()

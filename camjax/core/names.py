@@ -93,7 +93,9 @@ def tap(
     return tapped
 
 
-def cut(function: Callable[..., Any], name: str) -> Callable[..., tuple[Array, Callable[[Array], Any]]]:
+def cut(
+    function: Callable[..., Any], name: str, known: Array | None = None
+) -> Callable[..., tuple[Array, Callable[[Array], Any]]]:
     """The function in two halves: up to a named array, and from it.
 
     What the second half does not take from the named array (the parameters, a path around it) is computed by the first
@@ -102,6 +104,7 @@ def cut(function: Callable[..., Any], name: str) -> Callable[..., tuple[Array, C
     Args:
         function: as for `tap`.
         name: of the array.
+        known: the array, where it was computed in another way; the first half then computes only what leads around it.
 
     Returns:
         `halved(*args) -> (array, rest)`, where `rest(array)` is `function(*args)`, and `rest(other)` is what the
@@ -119,10 +122,11 @@ def cut(function: Callable[..., Any], name: str) -> Callable[..., tuple[Array, C
         labels = {number: label for number, label in program.labels(sites).items() if label == name}
         (at,) = labels
         behind = program.behind(at)
-        live = program.live(labels, frozenset([name]), frozenset())
+        live = program.live(labels, frozenset([name]), frozenset() if known is None else frozenset([name]))
         before = [number for number in live if number not in behind]
         after = [number for number in live if number in behind]
-        values = program.compute(before, dict(enumerate(jax.tree.leaves(args))), labels, lambda _, x: x)
+        leaves = dict(enumerate(jax.tree.leaves(args)))
+        values = program.compute(before, leaves, labels, lambda _, x: x if known is None else known)
 
         def rest(array: Array) -> Any:  # noqa: ANN401
             _check_fit(name, array, sites[name])

@@ -245,7 +245,9 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
 
     def program(params: Params, images: Array, classes: Array | None) -> Any:  # noqa: ANN401
         model = plan.fast.with_params(params)
-        features = functools.partial(features_of, model, plan.layer, in_parts=in_parts)
+        features = functools.partial(features_of, model, in_parts=in_parts)
+        # Of several layers, one pass that all share is faster than one in parts for each.
+        stages = {stage.name for stage in model.stages} if in_parts and not plan.above else set()
 
         def forward(images: Array) -> Array:
             return model.forward(params, images)
@@ -255,8 +257,8 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
 
         def tail(images: Array, layer: str) -> Tail:
             if plan.pooled and model.head is not None:
-                return head_tail(features(images), model.head(params))
-            return network_tail(model, layer, images)
+                return head_tail(features(plan.layer, images), model.head(params))
+            return network_tail(model, layer, images, features(layer, images) if layer in stages else None)
 
         def at(layer: str, explain: Explain) -> Any:  # noqa: ANN401
             inputs = normalise(images)
@@ -268,7 +270,8 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
             result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
         else:
             head: Any = model.head
-            result = cam_fn(features(images, normalise=normalise), *head(params), classes=classes, top_k=plan.top_k)
+            pooled = features(plan.layer, images, normalise=normalise)
+            result = cam_fn(pooled, *head(params), classes=classes, top_k=plan.top_k)
             above = []
         maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
         joined = fuse(maps, plan.fusion) if above else maps[0]

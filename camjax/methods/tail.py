@@ -57,15 +57,18 @@ class Look(NamedTuple):
     attended: Callable[[], Any] = _no_attention
 
 
-def network_tail(model: Model, layer: str, images: Float[Array, "b *space c"]) -> Tail:
+def network_tail(
+    model: Model, layer: str, images: Float[Array, "b *space c"], features: Float[Array, "b ..."] | None = None
+) -> Tail:
     """What comes after any layer.
 
     Args:
         model: whose network it is.
         layer: its name.
         images: normalised.
+        features: the layer's, where they are known.
     """
-    activations, run = cut(with_input(model.forward), layer)(model.params, images)
+    activations, run = cut(with_input(model.forward), layer, features)(model.params, images)
     size = images.shape[1:-1]
 
     def grid(array: Array) -> Array:

@@ -83,6 +83,9 @@ def test_both_halves_of_a_cut_function(name):
     np.testing.assert_array_equal(rest(a), network(PARAMS, X))
     other = jnp.asarray(RNG.normal(size=a.shape), jnp.float32)
     np.testing.assert_allclose(rest(other), tail(name, PARAMS, other), rtol=1e-5)
+    known, rest_of_known = cut(network, name, other)(PARAMS, X)
+    assert known is other
+    np.testing.assert_array_equal(rest_of_known(other), rest(other))
     gradient = jax.grad(lambda a: rest(a).sum())(a)
     np.testing.assert_allclose(gradient, jax.grad(lambda a: tail(name, PARAMS, a).sum())(a), rtol=1e-5)
 
@@ -118,6 +121,9 @@ def test_a_loop_over_the_second_half_holds_nothing_of_the_first():
     inside = {equation.primitive.name for equation in loop.params["jaxpr"].jaxpr.eqns}
     assert "sin" in inside
     assert not inside & {"exp", "cos", "tanh"}
+
+    known = jax.make_jaxpr(lambda x: cut(residual, "branch", x)(x)[1](x))(x)
+    assert {equation.primitive.name for equation in known.eqns} == {"exp", "cos", "sin", "add"}
 
 
 def test_a_name_that_a_loop_has_too_can_still_be_reached():

@@ -11,6 +11,7 @@ import pytest
 from toys import toy_model, uint8_images
 
 from camjax import CamResult, LayerError, MethodError
+from camjax.core import inference
 from camjax.core.inference import features_of, for_inference
 from camjax.core.model import Model
 from camjax.core.names import named_array
@@ -130,6 +131,22 @@ def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
     ]
     assert asked == [True, False]
     assert ["sharding" in one for one in text] == [False, True]
+
+
+def test_a_stage_in_the_network_is_computed_in_parts_and_several_in_one_pass(monkeypatch):
+    model, pictures = small_resnet(), uint8_images(4, 32, 24)
+    whole = make_explainer(model, method="grad-cam", layer="layer3", size=None)(pictures)
+    monkeypatch.setattr(inference, "CACHE_BYTES", 4 * 32 * 24 * 3)
+
+    def loops(layer):
+        # Other options than before, as the program for these is compiled already.
+        explain = make_explainer(model, method="grad-cam", layer=layer, size=None, top_k=2)
+        return explain, explain.lower(pictures).as_text().count("stablehlo.while")
+
+    explain, found = loops("layer3")
+    assert found > 0
+    np.testing.assert_allclose(explain(pictures).maps, whole.maps[:, :2], rtol=1e-4, atol=1e-6)
+    assert [loops(layer)[1] for layer in ("layer3.0.conv1", ("layer2", "layer3"))] == [0, 0]
 
 
 def test_one_layer_keeps_no_other_alive():
