@@ -97,6 +97,7 @@ def run(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # pytorch-grad-cam's
+@pytest.mark.slow  # a process for each library
 def test_sides_agree_and_are_timed_in_every_round(run, capsys, tmp_path):
     status, result = run(CURVES, FLIPPING, ROAD, BOXES)
     assert status == 0

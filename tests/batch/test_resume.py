@@ -21,7 +21,7 @@ from camjax.batch.store import StoreError
 
 DRIVER = Path(__file__).with_name("driver.py")
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-KILLS = [(6, (1, 4, 12)), pytest.param(20, range(1, 7), marks=pytest.mark.slow)]
+KILLS = [(4, (1, 4, 12)), pytest.param(20, range(1, 7), marks=pytest.mark.slow)]
 """How many, and after how many lines: while a run still makes its list or its arrays, else after some batches."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's children in a file")

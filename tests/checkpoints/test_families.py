@@ -167,7 +167,7 @@ def assert_same(model, module, side=4):
     pixels = images(2, side * 4, side * 4)
     with torch.no_grad():
         expected = module(to_torch(pixels))
-    logits = model.forward(model.params, jnp.asarray(pixels))
+    logits = jax.jit(model.forward)(model.params, jnp.asarray(pixels))
     assert relative_error(logits, expected) < TOLERANCE
 
 

@@ -6,6 +6,7 @@ What a repository's config says of a network beyond its keys and shapes is eithe
 import functools
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 import safetensors.torch
@@ -70,7 +71,7 @@ def assert_same(model, module):
     pixels = images(1, 65, 97)
     with torch.no_grad():
         expected = module(to_torch(pixels))
-    logits = model.forward(model.params, jnp.asarray(pixels))
+    logits = jax.jit(model.forward)(model.params, jnp.asarray(pixels))
     assert relative_error(logits, getattr(expected, "logits", expected)) < TOLERANCE
 
 

@@ -5,6 +5,7 @@ import functools
 import os
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def assert_same(model, module):
     pixels = images(1, 65, 97)
     with torch.no_grad():
         expected = module(to_torch(pixels))
-    logits = model.forward(model.params, jnp.asarray(pixels))
+    logits = jax.jit(model.forward)(model.params, jnp.asarray(pixels))
     assert relative_error(logits, getattr(expected, "logits", expected)) < TOLERANCE
 
 

@@ -71,7 +71,7 @@ def test_from_a_folder_to_a_store_and_a_figure(tmp_path, camjax):
 
 
 def test_ctrl_c_and_resume(tmp_path, environment, camjax):
-    write_pictures(tmp_path / "in", 250)
+    write_pictures(tmp_path / "in", 96)
     arguments = ("batch", "in", *FAST, "--workers", "1", "--maps", "448")  # maps so large that a chunk has 32 pictures
     command = [sys.executable, "-c", PROGRAM, *arguments, "--out", "out.zarr"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)

@@ -17,7 +17,7 @@ METHODS = ("--methods", "cam,layer-cam")
 
 
 @pytest.fixture
-def run(run, monkeypatch, tmp_path, quickly_compiled):
+def run(run, monkeypatch, tmp_path):
     """Runs `camjax ARGUMENTS` with a toy beside seven pictures, one of them broken."""
     monkeypatch.setattr(command, "load_for_command", lambda *_: toy_model())
     write_pictures(tmp_path / "photos", 7)

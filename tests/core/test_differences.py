@@ -9,8 +9,6 @@ import pytest
 from camjax.core.differences import change_along
 from camjax.errors import LayerError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 KEYS = jax.random.split(jax.random.key(0), 6)
 X = jax.random.normal(KEYS[0], (2, 8, 6, 4))
 REFERENCE = 0.3 * jax.random.normal(KEYS[1], (2, 8, 6, 4))

@@ -15,8 +15,6 @@ from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 RNG = np.random.default_rng(0)
 PREPROCESS = Preprocess(input_size=(8, 12))
 

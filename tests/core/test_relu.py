@@ -8,8 +8,6 @@ import pytest
 from camjax import LayerError
 from camjax.core.relu import guided
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 RNG = np.random.default_rng(0)
 INNER, OUTER = (jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in ((4, 7), (7, 3)))
 X = jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32)

@@ -16,8 +16,6 @@ from camjax.evaluate.work import Work
 from camjax.metrics.localisation import energy_pointing_game, overlap, pointing_game
 from camjax.metrics.pixels import pixel_counts, pixel_precision
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 GROUPS = ("localisation", "max-box-acc")
 # Twice as wide, twice as high, and square: top, left, bottom, right of the box in the picture's pixels, and the rows
 # and columns of the input that show the picture, whose pixels are as large.
@@ -43,7 +41,7 @@ def maps_of(name):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, quickly_compiled):
+def found(tmp_path_factory):
     """By the maps' name, what is kept of each picture's map."""
     folder = tmp_path_factory.mktemp("padding")
     for number, size in enumerate(PICTURES):

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import scipy.stats
 from toys import convolutional, toy_model
 
@@ -12,8 +11,6 @@ from camjax.evaluate.again import Asked, with_shuffled_parameters
 from camjax.evaluate.contestants import contestants
 from camjax.evaluate.randomised import Randomised, order_of_use, shuffled, steps_of
 from camjax.images.preprocess import Preprocess
-
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def test_the_networks_end_comes_first():

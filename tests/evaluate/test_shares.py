@@ -14,14 +14,12 @@ from camjax.evaluate.rows import RowsError
 from camjax.evaluate.run import Settings
 from camjax.evaluate.shares import ALONE, Awaited, Share, share_of
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 MODEL = toy_model()
 FIRST, SECOND = Share(0, 2), Share(1, 2)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, quickly_compiled):
+def whole(tmp_path_factory):
     """Ten pictures, one of them broken, and one process's report of them; later runs take its compiled programs."""
     folder = tmp_path_factory.mktemp("shares")
     write_pictures(folder / "photos", 10)

@@ -14,8 +14,6 @@ from camjax.evaluate.table import GROUPS, RANDOMISED
 from camjax.evaluate.truth import Truths
 from camjax.evaluate.work import Located, Work
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 # One of each kind: changed pictures, the map alone, places, a method that is asked again. Each compiles for a second.
 SOME = ("insertion", "concentration", "localisation", "max-box-acc", "robustness")
 ALL = tuple(group for group in GROUPS if group != "grid")

@@ -16,8 +16,6 @@ from camjax.methods.cam import cam_fn
 from camjax.metrics.adcc import coherency
 from camjax.metrics.robustness import max_sensitivity
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 MODEL = toy_model()
 CLASSES = np.asarray([[3, 1], [0, -1]], np.int32)
 NAMES = ["a", "b"]

@@ -14,8 +14,6 @@ from camjax.explain.cost import passes
 from camjax.explain.explanation import explain_pictures
 from camjax.methods.registry import METHODS, MethodError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 MODEL = toy_model()
 
 

@@ -21,8 +21,6 @@ from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def small_resnet(seed=0):
     """A ResNet-18 a quarter as wide, with random weights."""

@@ -12,8 +12,6 @@ from camjax.explain import explanation as explanation_module
 from camjax.explain.explanation import explain_pictures
 from camjax.images.labels import LabelError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 MODEL = toy_model()
 
 

@@ -18,8 +18,6 @@ from camjax.explain.factoriser import Factoriser
 from camjax.images.preprocess import normalize_images
 from camjax.methods.factorise import factorise
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PICTURES = uint8_images(2, 16, 12)
 
 

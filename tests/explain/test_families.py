@@ -29,8 +29,6 @@ from camjax.models.swin_network import SwinConfig
 from camjax.models.vgg import VGGConfig
 from camjax.models.vit_network import ViTConfig
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SIZES = collections.defaultdict(lambda: (64, 72), inception_v3=(75, 83))
 """Of the pictures; no convolution of Inception v3's stem pads."""
 CLASSES = np.asarray([3, 1])

@@ -15,8 +15,6 @@ from camjax.errors import CamjaxError
 from camjax.explain.explanation import explain_pictures
 from camjax.explain.outputs import figure_paths, json_file, npz_file, write_figures
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.mark.parametrize(
     ("pictures", "figures"),

@@ -9,8 +9,6 @@ from camjax.explain import explanation
 from camjax.explain.explanation import explain_pictures
 from camjax.explain.pipeline import stack
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def noise(pixels, rows):
     filler = uint8_images(rows - len(pixels), *pixels[0].shape[:2], seed=9) if len(pixels) < rows else []

@@ -12,8 +12,6 @@ from toys import toy_model
 from camjax.explain.explanation import explain_pictures
 from camjax.explain.outputs import json_file
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def model_with(number, value):
     """The toy with a column of its head replaced."""

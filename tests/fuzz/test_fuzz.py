@@ -12,8 +12,8 @@ from fuzz.session import CORPUS, GROUPS
 
 TESTS = Path(__file__).parents[1]
 TARGETS = 16
-SECONDS = 2.5
-"""Of the processor's for each reader, about 40 in all beside what the imports take."""
+SECONDS = 1.5
+"""Of the processor's for each reader, about 25 in all beside what the imports take."""
 MUTATIONS = 200_000
 
 

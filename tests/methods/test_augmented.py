@@ -11,8 +11,6 @@ from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess
 from camjax.methods.augmented import augmented
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.mark.parametrize(("name", "layer"), [("grad-cam", "middle"), ("score-cam", "middle"), ("gradient", "input")])
 def test_the_mean_over_changed_pictures(name, layer):

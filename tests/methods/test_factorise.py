@@ -11,8 +11,6 @@ from references import relative_error
 from camjax.methods.factorise import factorise
 from camjax.methods.target import MethodError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @functools.cache
 def compiled(concepts, steps=200):

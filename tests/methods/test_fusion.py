@@ -19,8 +19,6 @@ from camjax.images.preprocess import normalize_images
 from camjax.methods.fusion import FUSIONS, fuse
 from camjax.methods.registry import MethodError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 LAYERS = ("first", "middle", "last")
 
 

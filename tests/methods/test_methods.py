@@ -25,8 +25,6 @@ from camjax.methods.windows import Rise
 from camjax.models.registry import ARCHITECTURES
 from camjax.models.vit_network import ViTConfig
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 NAMES = tuple(name for name, method in METHODS.items() if not method.fusion and method.needs != ATTENTION)
 AT_ANY_LAYER = tuple(name for name in NAMES if name != "cam")
 FEW = {

@@ -10,8 +10,6 @@ from toys import uint8_images
 
 from camjax.explain.explainer import make_explainer
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PICTURES = uint8_images(2, 16, 24)
 METHODS = ("grad-cam", "score-cam", "ablation-cam", "recipro-cam", "eigen-cam", "guided-grad-cam", "full-grad")
 

@@ -27,8 +27,6 @@ from camjax.methods.tail import Look, head_tail, network_tail
 from camjax.methods.target import MethodError, Wanted, score_table
 from camjax.methods.windows import Occlusion, Rise
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 CHANNELS, PLACES = 6, (8, 6)
 CLASSES = jnp.asarray([4, 0, 2])
 WANTED = Wanted("logit", CLASSES, 3)

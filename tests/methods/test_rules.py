@@ -16,8 +16,6 @@ from camjax.methods.smooth import Smooth
 from camjax.methods.tail import Look, head_tail
 from camjax.methods.target import Wanted
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SPACES = [(7,), (3, 4), (2, 3, 4)]
 CHANNELS = 5
 

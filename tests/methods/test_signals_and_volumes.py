@@ -23,8 +23,6 @@ from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
 from camjax.methods.windows import Occlusion, Rise
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SPACES = [(14,), (4, 6, 8)]
 CLASSES = (3, 0)
 WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)

@@ -20,8 +20,6 @@ from camjax import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.registry import MethodError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOLERANCE = 2e-5
 CLASSES = np.asarray([3, 5])
 NAMES = ("rollout", "chefer", "legrad")

@@ -16,8 +16,6 @@ from references import relative_error
 
 from camjax.methods.factorise import factorise
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @functools.cache
 def activations(layer):

@@ -29,8 +29,6 @@ from camjax.errors import CamjaxError, CheckpointError
 from camjax.models.convnext import FAMILY, ConvNeXtConfig, GlobalResponseNorm
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TINY = ConvNeXtConfig((1, 1, 2, 1), (8, 12, 16, 20), num_classes=5)
 FORMS = {"v1": TINY, "v2": dataclasses.replace(TINY, response=True)}
 

@@ -29,8 +29,6 @@ from camjax.images.preprocess import Preprocess
 from camjax.models.densenet import FAMILY, DenseNetConfig
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TINY = DenseNetConfig((2, 1, 3), growth=4, stem_width=8, num_classes=5)
 
 

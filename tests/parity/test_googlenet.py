@@ -22,8 +22,6 @@ from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.models.googlenet import FAMILY, TABLE_1, GoogLeNetConfig, outputs_of
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PRESET = ARCHITECTURES["googlenet"]
 WIDTHS = tuple(stage[0] for stage in TABLE_1)
 TINY = GoogLeNetConfig((8, 8, 24), tuple((tuple(width // 8 for width in block),) for block in WIDTHS), 5)

@@ -23,8 +23,6 @@ from camjax.errors import CheckpointError
 from camjax.models.inception_v3 import FAMILY, InceptionV3Config
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PRESET = ARCHITECTURES["inception_v3"]
 TINY = InceptionV3Config((64,), (160,), expanded=1, thinner=16, num_classes=5)
 LEFT_OUT = ("Mixed_5c", "Mixed_5d", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7c")

@@ -24,8 +24,6 @@ from camjax.images.preprocess import normalize_images
 from camjax.methods.full import FullGrad
 from camjax.methods.registry import METHODS
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 CLASSES = (8, 9)  # whose Grad-CAM is positive at some places only
 PICTURES = uint8_images(1, 64, 96)
 

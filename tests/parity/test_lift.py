@@ -8,7 +8,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import torch
 from references import images, relative_error, to_nhwc, to_torch
 from torch.nn import functional
@@ -18,8 +17,6 @@ from camjax.core.names import named_array
 from camjax.methods.ablation import Lift
 from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
-
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 CLASSES = (4, 0, 2)
 RNG = np.random.default_rng(0)

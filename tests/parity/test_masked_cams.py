@@ -21,8 +21,6 @@ from camjax.methods.optimised import Optimised
 from camjax.methods.poly import Poly
 from camjax.methods.target import Wanted
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOLERANCE = 1e-4
 CLASSES = ((3, 7), (1, 4))  # of two pictures
 WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)
@@ -142,6 +140,7 @@ def test_group_cam_equals_its_authors(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.usefixtures("optimised")
 def test_opti_cam_equals_its_authors(name):
     """In float64: in float32, Adam makes a step of the rounding that is all the slope of a channel without effect."""
     with jax.enable_x64(True):

@@ -25,8 +25,6 @@ from camjax.methods.smooth import Smooth
 from camjax.methods.tail import Look, network_tail
 from camjax.methods.target import Wanted
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOLERANCE = 1e-5
 CLASSES = ((3, 7), (1, 4))  # of two pictures
 GRADCAM = {

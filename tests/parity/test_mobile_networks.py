@@ -27,8 +27,6 @@ from camjax.errors import CheckpointError
 from camjax.models.efficientnet import FAMILY, EfficientNetConfig
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 LITE = EfficientNetConfig((2, 1, 2), (3, 5, 3), (1, 2, 2), (1, 6, 4), (8, 16, 24), 8, 32, 5, "symmetric", 1e-5)
 FULL = dataclasses.replace(LITE, activation="silu", squeeze=4)
 FORMS = {

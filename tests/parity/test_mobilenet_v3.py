@@ -29,8 +29,6 @@ from camjax.errors import CamjaxError, CheckpointError
 from camjax.models.mobilenet_v3 import FAMILY, MobileNetV3Config
 from camjax.models.registry import ARCHITECTURES
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TINY = MobileNetV3Config(
     depths=(1, 2, 1),
     kernel_sizes=(3, 5, 3),

@@ -25,8 +25,6 @@ from camjax.errors import CheckpointError
 from camjax.models.registry import ARCHITECTURES
 from camjax.models.regnet import FAMILY, designed
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 FORMS = {
     kind: dataclasses.replace(designed(5, 8, 14.0, 2.0, 8, squeezed=kind == "y"), stem_width=8, num_classes=5)
     for kind in ("x", "y")

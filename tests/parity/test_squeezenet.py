@@ -20,8 +20,6 @@ from camjax.errors import CamjaxError
 from camjax.models.registry import ARCHITECTURES
 from camjax.models.squeezenet import FAMILY
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 NAMES = ("squeezenet1_0", "squeezenet1_1")
 
 

@@ -41,8 +41,6 @@ from camjax.models.registry import ARCHITECTURES
 from camjax.models.swin import FAMILY, SwinConfig
 from camjax.models.swin_windows import Windows
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOLERANCE = 2e-5
 TINY = SwinConfig((2, 2), (2, 4), 8, (4, 4), (True, False), num_classes=5)  # for 32 x 32 pixels: 8 x 8 places, 4 x 4
 FORMS = {

@@ -26,8 +26,6 @@ from camjax.errors import CamjaxError, CheckpointError
 from camjax.models.registry import ARCHITECTURES
 from camjax.models.vgg import FAMILY, VGGConfig
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 NAMES = [name for name, one in ARCHITECTURES.items() if one.family is FAMILY]
 TINY = VGGConfig((1, 2, 1), (8, 12, 16), hidden=24, num_classes=5)
 LIST = [8, "M", 12, 12, "M", 16, "M"]

@@ -34,8 +34,6 @@ from camjax.models.family import Architecture
 from camjax.models.registry import ARCHITECTURES, find_architecture
 from camjax.models.vit import FAMILY, ViTConfig, from_timm
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TOLERANCE = 2e-5
 TINY = ViTConfig(width=24, depth=3, heads=3, patch=8, grid=(4, 4), num_classes=7)
 FORMS = {
