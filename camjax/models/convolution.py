@@ -22,6 +22,9 @@ from camjax.models.layers import Size, sides
 Pads = Sequence[tuple[int, int]]
 Algorithm = Literal["direct", "shifted", "winograd"]
 
+GROUP_CHANNELS = 32
+"""A CPU computes groups of fewer channels faster as larger ones with zeros where channels do not meet."""
+
 FEW_TILES = 16
 """With so few tiles of 4x4 outputs, reading Winograd's kernel (four times the size) costs more than it saves."""
 
@@ -96,6 +99,35 @@ def choose(shape: Shape, tiles: int, dtype: DTypeLike, platform: str) -> Algorit
     if shape.groups == shape.inputs == shape.outputs:
         return "shifted"
     return "winograd" if suits_winograd(shape, dtype, platform) and tiles > FEW_TILES else "direct"
+
+
+def merged_groups(shape: Shape, platform: str) -> int:
+    """In how many groups to compute a grouped convolution; as many as it has where that is fastest.
+
+    Args:
+        shape: of the convolution.
+        platform: `"cpu"`, `"gpu"` or `"tpu"`.
+    """
+    if platform != "cpu" or shape.groups in (1, shape.inputs):
+        return shape.groups
+    most = GROUP_CHANNELS * shape.groups // shape.inputs
+    return shape.groups // max(n for n in range(1, max(most, 1) + 1) if shape.groups % n == 0)
+
+
+def merge_groups(kernel: Float[Array, "k l i o"], groups: int, fewer: int) -> Float[Array, "k l j o"]:
+    """The kernel of the same convolution in fewer groups, zero where channels were in different ones.
+
+    Args:
+        kernel: of a convolution.
+        groups: how many it has.
+        fewer: how many it is to have; they divide `groups`.
+    """
+    rows, columns, inputs, outputs = kernel.shape
+    together = groups // fewer
+    blocks = kernel.reshape(rows, columns, inputs, fewer, together, outputs // groups)
+    apart = jnp.eye(together, dtype=kernel.dtype)
+    placed = jnp.einsum("klifno,mn->klmifno", blocks, apart, precision=lax.Precision.HIGHEST)
+    return placed.reshape(rows, columns, together * inputs, outputs)
 
 
 def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k l i o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:

@@ -5,6 +5,7 @@ its offset becomes a bias. What is left is convolution + bias + residual + ReLU:
 cuDNN call for; on a CPU, one pass over what a matrix product has written.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from camjax.models.convolution import ALGORITHMS, Shape, choose, suits_winograd, winograd_kernel
+from camjax.models.convolution import (
+    ALGORITHMS,
+    Shape,
+    choose,
+    merge_groups,
+    merged_groups,
+    suits_winograd,
+    winograd_kernel,
+)
 from camjax.models.layers import BatchNorm, Chain, Conv, channelwise
 
 
@@ -35,7 +44,11 @@ class InferenceConv(nnx.Module):
             kernel = kernel * factor[None, None, None, :]
             bias = offset if bias is None else offset + bias * factor
         rows, columns, inputs, outputs = kernel.shape
-        self.shape = Shape((rows, columns), conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
+        shape = Shape((rows, columns), conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
+        groups = merged_groups(shape, platform)
+        if groups != shape.groups:
+            kernel = merge_groups(kernel, shape.groups, groups)
+        self.shape = dataclasses.replace(shape, groups=groups)
         self.platform = platform
         self.folded = norm is not None
         self.kernel = nnx.Param(kernel.astype(dtype))

@@ -4,6 +4,8 @@ Tolerance: 1e-6 relative where sums only run in another order. Winograd's F(4x4,
 and shows 1e-6 to 3e-6; 1e-5 is asked.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from references import images, relative_error
 
-from camjax.models.convolution import ALGORITHMS, Shape, choose, winograd_kernel
+from camjax.models.convolution import ALGORITHMS, Shape, choose, merge_groups, merged_groups, winograd_kernel
 from camjax.models.layers import symmetric
 
 
@@ -131,3 +133,32 @@ def test_winograd_keeps_its_precision_where_values_are_large():
     shape = Shape(3, 1, symmetric(3), 1, 3, 8)
     x, kernel = 1e4 * images(1, 56, 56) + 1e4, random_kernel(shape)
     assert relative_error(compute("winograd", x, kernel, shape), expected(x, kernel, shape)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("platform", "inputs", "groups", "fewer"),
+    [
+        ("cpu", 128, 32, 4),  # of ResNeXt: 4 channels each, then 32
+        ("cpu", 1024, 32, 32),
+        ("cpu", 48, 2, 2),  # of RegNetY: 24 channels each, and 48 would be too many
+        ("cpu", 120, 30, 5),
+        ("cpu", 112, 7, 7),  # 16 channels each, and 7 groups can only be joined to one
+        ("cpu", 64, 64, 64),  # depthwise is another way
+        ("cpu", 64, 1, 1),
+        ("gpu", 128, 32, 32),
+    ],
+)
+def test_groups_of_few_channels_are_merged_on_a_cpu(platform, inputs, groups, fewer):
+    assert merged_groups(Shape(3, 1, "SAME", groups, inputs, 2 * inputs), platform) == fewer
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_merged_groups_compute_the_same(stride):
+    shape = Shape(3, stride, "SAME", 6, 12, 18)
+    x, kernel = pixels(2, 7, 9, 12), random_kernel(shape)
+    for fewer in (1, 2, 3, 6):
+        merged = merge_groups(jnp.asarray(kernel), 6, fewer)
+        assert merged.shape == (3, 3, 12 // fewer, 18)
+        assert np.count_nonzero(merged) == kernel.size
+        found = compute("direct", x, merged, dataclasses.replace(shape, groups=fewer))
+        assert relative_error(found, expected(x, kernel, shape)) < 1e-6
