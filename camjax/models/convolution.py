@@ -71,6 +71,11 @@ class Shape:
         )
         return height, width
 
+    def fills(self, x: Float[Array, "b h w c"]) -> bool:
+        """Whether the kernel is as large as the features, and neither is a single place."""
+        whole = self.groups == 1 and self.window == x.shape[1:3] != (1, 1)
+        return whole and not any(sum(pad) for pad in self.pads(x))
+
     def tiles(self, x: Float[Array, "b h w c"]) -> int:
         """How many tiles of 4x4 the results make, over the batch."""
         return x.shape[0] * math.prod(-(-side // 4) for side in self.output_size(x))
@@ -131,7 +136,13 @@ def merge_groups(kernel: Float[Array, "k l i o"], groups: int, fewer: int) -> Fl
 
 
 def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k l i o"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
-    """XLA's own convolution."""
+    """XLA's own convolution; a product where there is but one place to put the kernel.
+
+    Of such a convolution, as VGG has instead of its first linear layer, the gradient would be taken at every place
+    where the kernel overlaps the features by as little as a corner.
+    """
+    if shape.fills(x):
+        return lax.dot_general(x, kernel, (((1, 2, 3), (0, 1, 2)), ((), ())))[:, None, None, :]
     return lax.conv_general_dilated(
         x,
         kernel,

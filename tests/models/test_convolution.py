@@ -162,3 +162,26 @@ def test_merged_groups_compute_the_same(stride):
         assert np.count_nonzero(merged) == kernel.size
         found = compute("direct", x, merged, dataclasses.replace(shape, groups=fewer))
         assert relative_error(found, expected(x, kernel, shape)) < 1e-6
+
+
+def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards():
+    shape = Shape((3, 5), 1, ((0, 0), (0, 0)), 1, 4, 6)
+    x, kernel = pixels(2, 3, 5, 4), random_kernel(shape)
+
+    def squares(x, kernel):
+        y = ALGORITHMS["direct"](x, kernel, shape)
+        return (y**2).sum(), y
+
+    program = jax.jit(jax.grad(squares, argnums=(0, 1), has_aux=True)).lower(x, kernel)
+    assert "convolution" not in program.as_text()
+    gradients, y = program.compile()(x, kernel)
+    exact = expected(x, kernel, shape)
+    assert relative_error(y, exact) < 1e-6
+    by_hand = (
+        np.einsum("bo,hwio->bhwi", 2 * exact[:, 0, 0], kernel.astype(np.float64)),
+        np.einsum("bo,bhwi->hwio", 2 * exact[:, 0, 0], x.astype(np.float64)),
+    )
+    for ours, theirs in zip(gradients, by_hand, strict=True):
+        assert relative_error(ours, theirs) < 1e-6
+    for other in (pixels(2, 3, 6, 4), pixels(2, 4, 5, 4)):  # two places
+        assert relative_error(compute("direct", other, kernel, shape), expected(other, kernel, shape)) < 1e-6
