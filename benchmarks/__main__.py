@@ -36,8 +36,8 @@ METHODS, METRICS, FAMILIES = "methods", "metrics", "networks"
 OWN_CASES = (METHODS, METRICS, FAMILIES)
 """Workloads with cases of their own; see the modules of those names."""
 
-NETWORKS = {METRICS: "efficientnet_lite0"}
-"""The network of a workload that is asked for alone, where it is not ResNet-50."""
+NETWORKS = {METRICS: "efficientnet_lite0", FAMILIES: ""}
+"""The network of a workload that is asked for alone, where it is not ResNet-50; none where each case has its own."""
 
 BATCHES = {"cpu": "1,8,32", "gpu": "1,32,256,1024"}
 
@@ -97,7 +97,8 @@ def run(
     described = machine.describe()
     with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder, console.status("") as status:
         weights = Path(folder, f"{model}.safetensors")
-        _export(model, weights)
+        if model:
+            _export(model, weights)
         setting = Setting(model, str(weights), device, precision, threads or described["machine"]["cores"], image_size)
         tell = status.update if console.is_terminal else console.print
         options = {"rounds": rounds, "seconds": seconds, "report": tell}

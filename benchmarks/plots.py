@@ -82,12 +82,14 @@ def stages(result: Result) -> "Figure":
 
 def leads(result: Result, workload: str) -> "Figure":
     """How many times faster camjax is than each rival, by case; open where a part was timed and scaled."""
+    from matplotlib.ticker import NullFormatter
+
     cases = result[workload]
     rivals = list(dict.fromkeys(side for case in cases for side in case["sides"] if side != REFERENCE))
     drawing, axes = _axes()
     drawing.set_size_inches(WIDTH, 1.5 + 0.3 * len(cases))
     for number, (side, color) in enumerate(zip(rivals, OTHERS, strict=False)):
-        shift = 0.28 * (number / max(1, len(rivals) - 1) - 0.5)
+        shift = 0.28 * (number - (len(rivals) - 1) / 2) / max(1, len(rivals) - 1)
         points = [(row + shift, case, case["sides"][side]) for row, case in enumerate(cases) if side in case["sides"]]
         for place, (y, case, found) in enumerate(points):
             low, median, high = ratio(case, side)
@@ -98,6 +100,8 @@ def leads(result: Result, workload: str) -> "Figure":
     axes.axvline(1, color=OURS, linewidth=1.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
     axes.set_yticks(range(len(cases)), [case["title"] for case in cases], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="times faster camjax is (open: extrapolated)", title=_title(result, workload))
@@ -170,4 +174,6 @@ def _axes() -> tuple["Figure", "Axes"]:
 def _title(result: Result, what: str) -> str:
     setting, machine = result["setting"], result["machine"]
     device = machine["gpu"] if setting["device"] == "gpu" else f"{machine['cpu']}, {setting['threads']} threads"
-    return f"{setting['model']}, {setting['precision']}, {what}\n{device}"
+    own = any("model" in case for case in result.get(what, []))  # each case has a network of its own
+    network = "" if own else f"{setting['model']}, "
+    return f"{network}{setting['precision']}, {what}\n{device}"

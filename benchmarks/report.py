@@ -67,7 +67,8 @@ def summary(result: Result) -> Iterator[str]:
     """What the table does not hold, a line each."""
     machine, setting = result["machine"], result["setting"]
     device = machine["gpu"] if setting["device"] == "gpu" else machine["cpu"]
-    yield f"{device}, {setting['threads']} threads, {setting['model']} in {setting['precision']}"
+    network = f"{setting['model']} in " if setting["model"] else ""
+    yield f"{device}, {setting['threads']} threads, {network}{setting['precision']}"
     yield f"commit {result['commit']}, {result['when']}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     if result.get("copy_bandwidth"):

@@ -179,6 +179,14 @@ def test_the_table_the_targets_and_the_plot(tmp_path):
         assert np.std(np.asarray(picture.convert("L"))) > 5
 
 
+def test_where_each_case_has_its_own_network_the_titles_name_no_other():
+    (case,) = result()["methods"]
+    found = result() | {"networks": [case | {"model": "vgg16"}], "setting": result()["setting"] | {"model": ""}}
+    assert plots.leads(found, "networks").axes[0].get_title().startswith("float32, networks\n")
+    assert plots.leads(result(), "methods").axes[0].get_title().startswith("resnet50, float32, methods\n")
+    assert next(report.summary(found)) == "a CPU, 2 threads, float32"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -270,8 +270,8 @@ def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *
             result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
         else:
             head: Any = model.head
-            pooled = features(plan.layer, images, normalise=normalise)
-            result = cam_fn(pooled, *head(params), classes=classes, top_k=plan.top_k)
+            activations = features(plan.layer, images, normalise=normalise)
+            result = cam_fn(activations, *head(params), classes=classes, top_k=plan.top_k)
             above = []
         maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
         joined = fuse(maps, plan.fusion) if above else maps[0]
