@@ -55,7 +55,7 @@ def untyped():
 @pytest.fixture
 def optimised():
     """Has LLVM make code fast, for programs that compute for longer than they compile."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
