@@ -22,6 +22,8 @@ export PYTHONPATH="$PWD" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 MPLBACKEND=Agg
 # Several processes have the card at once. By itself, the first JAX process would take three quarters of its memory for
 # good; so each takes what it needs, and none more than three tenths.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false XLA_PYTHON_CLIENT_MEM_FRACTION=0.30
+# The tests have XLA compile as for users; on a CPU they leave its optimisations out.
+export JAX_DISABLE_MOST_OPTIMIZATIONS=0
 COMMON=(--out "$FOLDER")
 if [[ -n "$REHEARSE" ]]; then
   export REHEARSE JAX_PLATFORMS=cpu
@@ -57,9 +59,13 @@ bench() {
 }
 
 tests() {
+  # Most of their time is compiling, so several processes share the card where pytest-xdist is there.
+  local side_by_side=()
+  if "$PYTHON" -c "import xdist" 2>/dev/null; then side_by_side=(-n 4); fi
   # pyproject's options want plugins that may not be here, and an unrelated warning is no reason to stop.
-  "$PYTHON" -m pytest tests/test_gpu.py -o addopts= -o filterwarnings=default --import-mode=importlib \
-    -p no:cacheprovider -rs --durations=5 2>&1 | tee "$FOLDER/tests.txt"
+  XLA_PYTHON_CLIENT_MEM_FRACTION=0.20 "$PYTHON" -m pytest tests/test_gpu.py -o addopts= -o filterwarnings=default \
+    --import-mode=importlib -p no:cacheprovider -rs --durations=5 ${side_by_side[@]+"${side_by_side[@]}"} 2>&1 |
+    tee "$FOLDER/tests.txt"
 }
 export -f tests
 export PYTHON FOLDER

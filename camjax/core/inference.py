@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import DTypeLike
@@ -21,8 +22,15 @@ Step = Callable[[Array], Array]
 CACHE_BYTES = 2**23
 """How large a layer's features may be to stay in a CPU's caches beside its kernels."""
 
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""Eigen's matrix products instead of YNNPACK's, which are slower at most of these shapes (`benchmarks/README.md`)."""
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    # Eigen's matrix products instead of YNNPACK's, which are slower at most of these shapes (`benchmarks/README.md`).
+    "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""},
+    # Convolutions, too, as parts of a CUDA graph: launched one by one, a small batch's take longer than they compute.
+    "gpu": {
+        "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONVOLUTION,DYNAMIC_SLICE_FUSION"
+    },
+}
+"""XLA's, by platform."""
 
 
 def for_inference(
@@ -98,13 +106,12 @@ def platform_of(params: Params) -> str:
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str]:
     """XLA's options for a platform, as far as the installed jaxlib knows them."""
-    if platform != "cpu":
-        return {}
+    options = dict(OPTIONS.get(platform, {}))
     try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS).lower().compile()
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:
         return {}
-    return CPU_OPTIONS
+    return options
 
 
 def features_of(
@@ -135,7 +142,8 @@ def features_of(
 
 def is_tracing() -> bool:
     """Whether a program is being traced, so that whatever is computed now belongs to it."""
-    return isinstance(jnp.zeros(()), Tracer)
+    # This computes nothing on any device where nothing is traced; every explanation asks.
+    return isinstance(lax.stop_gradient(np.float32(0)), Tracer)
 
 
 def is_sharded(images: Any) -> bool:  # noqa: ANN401

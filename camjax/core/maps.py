@@ -26,8 +26,8 @@ def upsample(
 ) -> Float[Array, "*batch height width"]:
     """Resizes maps with half-pixel centres and no antialiasing, in float32.
 
-    It is two small matrix products, one an axis (`jax.image.resize`). Bicubic overshoots: in two dimensions the result
-    can leave the range of the input by up to 44 % of it with a = -0.75.
+    It is two small matrix products, one an axis, with the weights of `jax.image.resize`. Bicubic overshoots: in two
+    dimensions the result can leave the range of the input by up to 44 % of it with a = -0.75.
 
     Args:
         maps: any float dtype; the last two axes are resized.
@@ -58,7 +58,17 @@ def resize_space(
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
     # In bfloat16 the interpolation weights themselves would be rounded to three digits.
     maps = maps.astype(at_least_float32(maps.dtype))
-    return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(size)], *size), interpolation, antialias=False)
+    if interpolation == "nearest":
+        return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(size)], *size), interpolation, antialias=False)
+    # One product an axis, which takes the first axis and gives the last one, so that the large result of the last
+    # product is in its place; `jax.image.resize` of all axes transposes it.
+    first = maps.ndim - len(size)
+    for side in size:
+        before = maps.shape[first]
+        identity = jnp.eye(before, dtype=maps.dtype)
+        weights = jax.image.resize(identity, (before, side), interpolation, antialias=False)
+        maps = jnp.tensordot(maps, weights, (first, 0), precision="highest")
+    return maps
 
 
 def normalize_maps(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:

@@ -57,6 +57,8 @@ class Explainer:
         vars(self).update(params=params, plan=plan)
         self._leaves: dict[int, Array] = {}  # of the faster network, as far as a program has read them
         self._ready_for: dict[Any, Params] = {}  # by the images' shape
+        self._plans: dict[tuple[int, int], Plan] = {}  # by the images' size
+        self._is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(params))
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
         """Refuses other weights, which what is made ready of these would outlive."""
@@ -86,8 +88,7 @@ class Explainer:
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
         plan = self._plan_for(images)
-        traced = any(isinstance(leaf, Tracer) for leaf in (images, wanted, *jax.tree.leaves(self.params)))
-        if traced or is_tracing():
+        if self._is_traced or isinstance(images, Tracer) or isinstance(wanted, Tracer) or is_tracing():
             # Part of a program with options of its own.
             return _explain(plan, ready_params(plan, self.params), jnp.asarray(images), wanted, in_parts=False)
         in_parts = self._in_parts(images)
@@ -129,7 +130,10 @@ class Explainer:
         return cls(*children, plan)
 
     def _plan_for(self, images: Any) -> Plan:  # noqa: ANN401
-        return at_size(self.plan, (images.shape[1], images.shape[2]))
+        size = (images.shape[1], images.shape[2])
+        if size not in self._plans:
+            self._plans[size] = at_size(self.plan, size)
+        return self._plans[size]
 
     def _in_parts(self, images: Any) -> bool:  # noqa: ANN401
         return self.plan.platform == "cpu" and not is_sharded(images)

@@ -10,20 +10,14 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from camjax.models.convolution import (
-    ALGORITHMS,
-    Shape,
-    choose,
-    merge_groups,
-    merged_groups,
-    suits_winograd,
-    winograd_kernel,
-)
+from camjax.models.conv_shape import Shape
+from camjax.models.convolution import WAYS, algorithms, choose, merge_groups, merged_groups
 from camjax.models.layers import BatchNorm, Chain, Conv, channelwise
 
 
@@ -44,23 +38,24 @@ class InferenceConv(nnx.Module):
             kernel = kernel * factor[None, None, None, :]
             bias = offset if bias is None else offset + bias * factor
         rows, columns, inputs, outputs = kernel.shape
-        shape = Shape((rows, columns), conv.stride, conv.padding, conv.groups, inputs * conv.groups, outputs)
+        padding = ((0, 0), (0, 0)) if conv.padding == "VALID" else conv.padding
+        shape = Shape((rows, columns), conv.stride, padding, conv.groups, inputs * conv.groups, outputs)
         groups = merged_groups(shape, platform)
         if groups != shape.groups:
             kernel = merge_groups(kernel, shape.groups, groups)
         self.shape = dataclasses.replace(shape, groups=groups)
         self.platform = platform
+        self.dtype = jnp.dtype(dtype)
         self.folded = norm is not None
-        self.kernel = nnx.Param(kernel.astype(dtype))
-        suits = suits_winograd(self.shape, dtype, platform)
-        self.winograd = nnx.Param(winograd_kernel(kernel)) if suits else None
+        kernel = kernel.astype(dtype)
+        names = algorithms(self.shape, dtype, platform)
+        self.kernels = nnx.Dict({name: nnx.Param(WAYS[name].kernel(kernel, self.shape)) for name in names})
         self.bias = None if bias is None else nnx.Param(bias.astype(dtype))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The convolved and shifted features, in the dtype of `x`."""
-        algorithm = choose(self.shape, self.shape.tiles(x), x.dtype, self.platform)
-        kernel = self.kernel if algorithm != "winograd" or self.winograd is None else self.winograd
-        y = ALGORITHMS[algorithm](x, kernel[...].astype(x.dtype), self.shape)
+        name = choose(self.shape, self.shape.tiles(x), self.dtype, self.platform)
+        y = WAYS[name].compute(x, self.kernels[name][...].astype(x.dtype), self.shape)
         return y if self.bias is None else y + channelwise(self.bias[...], y)
 
 

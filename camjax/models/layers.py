@@ -258,12 +258,10 @@ def max_pool(
         rows, columns = ((side - size if edges == "ceil" else 0) for side in x.shape[1:3])
         pads = ((0, -rows % stride), (0, -columns % stride))
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    return lax.platform_dependent(
-        x,
-        # XLA's CPU backend walks a window pixel by pixel.
-        cpu=functools.partial(_max_of_slices, size=size, stride=stride),
-        default=functools.partial(_max_of_windows, size=size, stride=stride),
-    )
+    # XLA's CPU backend walks a window pixel by pixel; on a GPU the slices take three quarters of the windows' time.
+    slices = functools.partial(_max_of_slices, size=size, stride=stride)
+    windows = functools.partial(_max_of_windows, size=size, stride=stride)
+    return lax.platform_dependent(x, cpu=slices, cuda=slices, default=windows)
 
 
 def _max_of_windows(x: Float[Array, "b h w c"], *, size: int, stride: int) -> Float[Array, "b h2 w2 c"]:

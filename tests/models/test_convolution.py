@@ -15,7 +15,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from references import images, relative_error
 
-from camjax.models.convolution import ALGORITHMS, Shape, choose, merge_groups, merged_groups, winograd_kernel
+from camjax.models.conv_shape import Shape
+from camjax.models.convolution import WAYS, algorithms, choose, merge_groups, merged_groups
 from camjax.models.layers import symmetric
 
 
@@ -39,9 +40,8 @@ def expected(x, kernel, shape):
 
 
 def compute(algorithm, x, kernel, shape):
-    kernel = jnp.asarray(kernel)
-    kernel = winograd_kernel(kernel) if algorithm == "winograd" else kernel
-    return jax.jit(ALGORITHMS[algorithm], static_argnums=2)(jnp.asarray(x), kernel, shape)
+    way = WAYS[algorithm]
+    return jax.jit(way.compute, static_argnums=2)(jnp.asarray(x), way.kernel(jnp.asarray(kernel), shape), shape)
 
 
 @settings(deadline=None, max_examples=25)
@@ -57,6 +57,9 @@ def compute(algorithm, x, kernel, shape):
             ("shifted", 3, 4),
             ("shifted", (1, 3), 4),
             ("shifted", 5, 4),
+            ("cudnn", 1, 1),
+            ("cudnn", 5, 2),
+            ("cudnn", (3, 1), 1),
         ]
     ),
 )
@@ -81,14 +84,36 @@ def test_winograd_equals_pytorch(size, channels, padding):
     assert relative_error(compute("winograd", x, kernel, shape), expected(x, kernel, shape)) < 1e-5
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@settings(deadline=None, max_examples=25)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(7, 20), st.integers(7, 20)),
+    st.sampled_from([2, 3, 4]),
+    st.sampled_from(
+        [(7, "symmetric"), (3, "symmetric"), ((2, 5), "symmetric"), (4, ((0, 0), (0, 0))), (3, ((0, 1), (2, 0)))]
+    ),
+)
+def test_blocks_equal_pytorch(size, stride, case):
+    side, padding = case
+    shape = Shape(side, stride, symmetric(side) if padding == "symmetric" else padding, 1, 3, 5)
+    x, kernel = pixels(*size, 3), random_kernel(shape)
+    assert relative_error(compute("blocks", x, kernel, shape), expected(x, kernel, shape)) < 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(jnp.float32, 12), (jnp.bfloat16, 16)])
+def test_blocks_have_channels_for_tensor_cores(dtype, channels):
+    shape = Shape(7, 2, symmetric(7), 1, 3, 5)
+    kernel = WAYS["blocks"].kernel(jnp.asarray(random_kernel(shape), dtype), shape)
+    assert (kernel.shape, kernel.dtype) == ((5, 4, 4, channels), dtype)
+
+
+@pytest.mark.parametrize("algorithm", sorted(WAYS))
 def test_gradients_are_those_of_the_direct_convolution(algorithm):
-    shape = Shape(3, 1, symmetric(3), 4 if algorithm == "shifted" else 1, 4, 4)
+    shape = Shape(3, 2 if algorithm == "blocks" else 1, symmetric(3), 4 if algorithm == "shifted" else 1, 4, 4)
     x, kernel = jnp.asarray(pixels(2, 7, 6, 4)), jnp.asarray(random_kernel(shape))
 
     def loss(algorithm, x, kernel):
-        kernel = winograd_kernel(kernel) if algorithm == "winograd" else kernel
-        return (ALGORITHMS[algorithm](x, kernel, shape) ** 2).sum()
+        way = WAYS[algorithm]
+        return (way.compute(x, way.kernel(kernel, shape), shape) ** 2).sum()
 
     ours = jax.grad(loss, argnums=(1, 2))(algorithm, x, kernel)
     theirs = jax.grad(loss, argnums=(1, 2))("direct", x, kernel)
@@ -109,12 +134,18 @@ def test_gradients_are_those_of_the_direct_convolution(algorithm):
         (Shape(3, 1, "SAME", 32, 128, 128), 196, jnp.float32, "cpu", "direct"),
         (Shape(7, 2, "SAME", 1, 3, 64), 196, jnp.float32, "cpu", "direct"),
         (Shape((1, 3), 1, "SAME", 1, 64, 64), 196, jnp.float32, "cpu", "direct"),
-        (Shape(3, 1, "SAME", 1, 64, 64), 196, jnp.float32, "gpu", "direct"),
+        (Shape(3, 1, "SAME", 1, 64, 64), 196, jnp.float32, "gpu", "cudnn"),
+        (Shape(1, 2, "SAME", 1, 64, 64), 196, jnp.float32, "gpu", "cudnn"),
+        (Shape(5, 2, symmetric(5), 96, 96, 96), 196, jnp.bfloat16, "gpu", "cudnn"),
+        (Shape(7, 2, symmetric(7), 1, 3, 64), 196, jnp.bfloat16, "gpu", "blocks"),
+        (Shape(7, 2, "SAME", 1, 3, 64), 196, jnp.bfloat16, "gpu", "cudnn"),  # its padding depends on the size
+        (Shape(3, 1, symmetric(3), 1, 3, 64), 196, jnp.bfloat16, "gpu", "cudnn"),
         (Shape(5, 2, "SAME", 96, 96, 96), 196, jnp.float32, "tpu", "direct"),
     ],
 )
 def test_choice(shape, tiles, dtype, platform, algorithm):
     assert choose(shape, tiles, dtype, platform) == algorithm
+    assert algorithm in algorithms(shape, dtype, platform)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +200,7 @@ def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards():
     x, kernel = pixels(2, 3, 5, 4), random_kernel(shape)
 
     def squares(x, kernel):
-        y = ALGORITHMS["direct"](x, kernel, shape)
+        y = WAYS["direct"].compute(x, kernel, shape)
         return (y**2).sum(), y
 
     program = jax.jit(jax.grad(squares, argnums=(0, 1), has_aux=True)).lower(x, kernel)
