@@ -5,7 +5,6 @@ mostly idle. Where its stride is 2, each block of 2x2 places becomes one place o
 kernel of 7x7 one of 4x4.
 """
 
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax

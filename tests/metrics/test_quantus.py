@@ -4,7 +4,6 @@ Tolerance: 1e-5 relative; Quantus sums in float64 or float32, and adds 1e-12 or 
 """
 
 import copy
-import functools
 
 import jax
 import jax.numpy as jnp
