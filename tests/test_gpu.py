@@ -108,6 +108,16 @@ def test_fewer_bits_stay_near_float32(model, exact, precision, dtype, tolerance)
         assert min(errors.values()) > 1e-6, f"nothing was rounded: {errors}"
 
 
+@needs_gpu
+def test_attention_without_its_weights_is_one_cudnn_call():
+    model = quickly_made("vit_tiny_patch16_224")
+    explain = make_explainer(model, method="grad-cam", dtype=jnp.bfloat16)
+    exact = make_explainer(model, method="grad-cam")(pictures(2), [3, 700])
+    ours = explain(pictures(2), [3, 700])
+    assert max(relative_error(getattr(ours, leaf), getattr(exact, leaf)) for leaf in ("logits", "maps")) < 1e-1
+    assert "fmha" in explain.lower(pictures(2)).compile().as_text()
+
+
 @needs_device
 def test_maps_are_float32_exact_whatever_the_network_computes_in(model):
     with jax.default_matmul_precision("default"):

@@ -153,7 +153,8 @@ def make_plan(
         model, pooled = (model, False) if above else _with_head_if_any(model, layer)
     for each in above:
         casts_to(model, each, computed_in)
-    static, fast = _fast(model, (*above, layer), computed_in, platform_of(model.params), casts)
+    wanted = (*above, layer, *_attention(model, chosen))
+    static, fast = _fast(model, wanted, computed_in, platform_of(model.params), casts)
     return Plan(
         static=static,
         fast=fast,
@@ -281,6 +282,11 @@ def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
     """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
     found = verified(model, layer) if layer != INPUT and layer == default_layer(model) else None
     return (model, False) if found is None else (found, True)
+
+
+def _attention(model: Model, method: Method) -> tuple[str, ...]:
+    """The layers of attention, where the method reads them."""
+    return attention_names(model, layers(model)) if ATTENTION in method.needs else ()
 
 
 def _fast(model: Model, wanted: Sequence[str], dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from camjax.models.conv_shape import Shape
 from camjax.models.convolution import WAYS, algorithms, choose, merge_groups, merged_groups
+from camjax.models.flash_attention import suits_flash
 from camjax.models.layers import BatchNorm, Chain, Conv, channelwise
 
 
@@ -77,6 +78,8 @@ class Folded(nnx.Module):
 def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
     """Replaces every convolution of a network, and the normalisations after them, in place.
 
+    Attention that can do without its weights does, where there is a kernel for it.
+
     A module tells in `norms` which of its normalisations follows which convolution. Those that follow none (the first
     of a pre-activation block) stay.
 
@@ -86,6 +89,8 @@ def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
         platform: `"cpu"`, `"gpu"` or `"tpu"`.
     """
     for module in [node for _, node in nnx.iter_graph(network) if isinstance(node, nnx.Module)]:
+        if hasattr(module, "flash"):
+            module.flash = suits_flash(dtype, platform)
         norms = _norms(module)
         for name, conv in [(name, child) for name, child in nnx.iter_children(module) if isinstance(child, Conv)]:
             norm = _get(module, norms[name]) if name in norms else None

@@ -17,6 +17,7 @@ from camjax.core.maps import upsample
 from camjax.core.model import TokenGrid
 from camjax.core.names import named_array
 from camjax.core.precision import at_least_float32
+from camjax.models.flash_attention import flash_attention, has_flash, read_with, weights_of
 from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear, channelwise
 from camjax.models.network import Network
 
@@ -69,7 +70,12 @@ class ViTConfig:
 
 
 class Attention(nnx.Module):
-    """Every token reads all others (Vaswani et al. 2017); `weights` says how much of each."""
+    """Every token reads all others (Vaswani et al. 2017); `weights` says how much of each.
+
+    With `flash`, weights are neither kept nor named where cuDNN can do without; see `flash_attention`.
+    """
+
+    flash = False
 
     def __init__(self, config: ViTConfig, path: str, *, rngs: nnx.Rngs) -> None:
         self.qkv = Dense(config.width, 3 * config.width, rngs=rngs)
@@ -81,10 +87,11 @@ class Attention(nnx.Module):
         """What each token read."""
         batch, count, width = x.shape
         query, key, value = jnp.unstack(self.qkv(x).reshape(batch, count, 3, self.heads, -1), axis=2)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query * float(width / self.heads) ** -0.5, key)
-        weights = jax.nn.softmax(scores.astype(at_least_float32(x.dtype))).astype(x.dtype)
-        weights = named_array(weights, f"{self.path}.weights")
-        return self.proj(jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, count, width))
+        if self.flash and has_flash(query.shape, query.dtype):
+            read = flash_attention(query, key, value)
+        else:
+            read = read_with(named_array(weights_of(query, key), f"{self.path}.weights"), value)
+        return self.proj(read.reshape(batch, count, width))
 
 
 class LayerScale(nnx.Module):
