@@ -9,12 +9,13 @@ over. It is done operation by operation, on the function's program:
 - a maximum of several has the slope of the line for the one that is largest, there where the maximum is larger.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from camjax.core.program import ENTERED, NAME, bind
@@ -26,6 +27,7 @@ HALF_WAY = {
     "cumsum", "dot_general", "dynamic_slice", "expand_dims", "gather", "mul", "neg", "optimization_barrier", "pad",
     "pcast", "pvary", "reduce_precision", "reduce_sum", "reduce_window_sum", "reshape", "rev", "select_n",
     "sharding_constraint", "slice", "split", "square", "squeeze", "sub", "transpose",
+    "unstack",
 }  # fmt: skip
 """Linear in each of their inputs, or a square: their derivative half way between two inputs is exact."""
 
@@ -101,10 +103,23 @@ def _compute(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> l
             inner: Any = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
             body, held = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
             results = _compute(body, held, inputs)
+        elif equation.primitive.name == "cond" and not isinstance(inputs[0], Pair):
+            results = _branch(equation.params["branches"], *inputs)
         else:
             results = _pairs(equation, inputs)
         known.update(zip(equation.outvars, results, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
+
+
+def _branch(branches: Sequence[ClosedJaxpr], index: Any, *inputs: Any) -> list[Any]:  # noqa: ANN401
+    """What one of several programs gives, where the input does not decide which: a platform does, for instance."""
+
+    def run(branch: ClosedJaxpr, inputs: Sequence[Any]) -> list[Pair]:
+        results = _compute(branch.jaxpr, branch.consts, inputs)
+        # In one branch a result may depend on the input, in another not.
+        return [each if isinstance(each, Pair) else Pair(each, each, jnp.zeros_like(each)) for each in results]
+
+    return lax.switch(index, [functools.partial(run, branch) for branch in branches], inputs)
 
 
 def _pairs(equation: JaxprEqn, inputs: Sequence[Any]) -> list[Pair]:
@@ -149,7 +164,8 @@ def _changes(
             there, here = (jax.jvp(function, end, changes)[1][0] for end in ends)
             return jnp.where(upwards, there, here)
 
-        whole = chosen(tuple(pair.at - pair.base for pair in pairs))
+        # A border of -inf has not changed; by itself that difference would be NaN.
+        whole = chosen(tuple(jnp.where(pair.at == pair.base, 0, pair.at - pair.base) for pair in pairs))
         return [jnp.where(whole == 0, 1, (at - base) / jnp.where(whole == 0, 1, whole)) * chosen(given)]
     raise LayerError(f"DeepLIFT has no rule for the operation {kind!r}")
 

@@ -8,6 +8,7 @@ import pytest
 
 from camjax.core.differences import change_along
 from camjax.errors import LayerError
+from camjax.models.layers import max_pool
 
 KEYS = jax.random.split(jax.random.key(0), 6)
 X = jax.random.normal(KEYS[0], (2, 8, 6, 4))
@@ -64,6 +65,9 @@ FUNCTIONS = {
     "squeezed": squeezed,
     "quotient": lambda x: 1 / (2 + x**2) + x / (1 + jnp.exp(x)),
     "pieces": lambda x: jnp.concatenate([jax.nn.relu(part) for part in jnp.split(convolved(x), 2, axis=-1)], -1),
+    "unstacked": lambda x: jnp.multiply(*jnp.unstack(convolved(x).reshape(*x.shape[:3], 2, -1), axis=3)),
+    "by platform": lambda x: max_pool(convolved(x), 3, stride=2),
+    "constant on some platform": lambda x: jax.lax.platform_dependent(x, cpu=jnp.tanh, default=jnp.ones_like),
     "nested": nested,
     "constant": lambda x: jnp.ones((2, 3)),
 }
