@@ -152,7 +152,7 @@ def is_sharded(images: Any) -> bool:  # noqa: ANN401
     return sharding is not None and sharding.num_devices > 1
 
 
-def _in_parts(steps: Sequence[tuple[Step, int]], x: Shaped[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+def _in_parts(steps: Sequence[tuple[Step, int]], x: Shaped[Array, "b h w c"]) -> Float[Array, "b *places c2"]:
     """The steps in a row, each on about as many images at a time as stand beside it.
 
     Loops within loops: a part of the last step is made by all the steps before it, in smaller parts of that part.

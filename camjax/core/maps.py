@@ -3,6 +3,7 @@
 Arrays are `(..., h, w)`, of any float dtype, in any unit.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -58,10 +59,10 @@ def resize_space(
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
     # In bfloat16 the interpolation weights themselves would be rounded to three digits.
     maps = maps.astype(at_least_float32(maps.dtype))
-    if interpolation == "nearest":
+    if interpolation == "nearest" or any(map(operator.eq, maps.shape[maps.ndim - len(size) :], size)):
         return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(size)], *size), interpolation, antialias=False)
     # One product an axis, which takes the first axis and gives the last one, so that the large result of the last
-    # product is in its place; `jax.image.resize` of all axes transposes it.
+    # product is in its place; `jax.image.resize` of all axes transposes it. Only it leaves an axis as it is.
     first = maps.ndim - len(size)
     for side in size:
         before = maps.shape[first]

@@ -14,7 +14,7 @@ from camjax.choices import Sign
 from camjax.core.casting import casts_to
 from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import INPUT, default_layer, last_of_each_size, layers
+from camjax.core.layers import INPUT, default_layer, is_attention, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
@@ -22,7 +22,7 @@ from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
 from camjax.methods.attention import attention_names
 from camjax.methods.fusion import FUSIONS, Fusion
-from camjax.methods.method import ATTENTION, Method
+from camjax.methods.method import ATTENTION, KNOWN, Method
 from camjax.methods.registry import METHODS, MethodError, find_method
 from camjax.methods.sign import SIGNS
 from camjax.methods.target import Target, check_target, score_table
@@ -153,8 +153,10 @@ def make_plan(
         model, pooled = (model, False) if above else _with_head_if_any(model, layer)
     for each in above:
         casts_to(model, each, computed_in)
-    wanted = (*above, layer, *_attention(model, chosen))
-    static, fast = _fast(model, wanted, computed_in, platform_of(model.params), casts)
+    platform = platform_of(model.params)
+    if platform == "gpu" and computed_in.itemsize == 2 and _reads_attention(model, chosen, (*above, layer)):
+        model = _with_weights(model)  # as float32 has them on any platform
+    static, fast = _fast(model, (*above, layer), computed_in, platform, casts)
     return Plan(
         static=static,
         fast=fast,
@@ -172,7 +174,7 @@ def make_plan(
         interpolation=interpolation,
         normalize=checked_flag("normalize", normalize),
         dtype=computed_in,
-        platform=platform_of(model.params),
+        platform=platform,
     )
 
 
@@ -284,9 +286,22 @@ def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
     return (model, False) if found is None else (found, True)
 
 
-def _attention(model: Model, method: Method) -> tuple[str, ...]:
-    """The layers of attention, where the method reads them."""
-    return attention_names(model, layers(model)) if ATTENTION in method.needs else ()
+def _reads_attention(model: Model, method: Method, wanted: Sequence[str]) -> bool:
+    """Whether the attention's weights, or the operations that make them, are asked for; of a method of one's own, too.
+
+    DeepLIFT has no rule for a kernel that does without them.
+    """
+    if any(need in method.needs for need in (ATTENTION, KNOWN)) or method not in METHODS.values():
+        return True
+    arrays = layers(model)
+    return any(name in arrays and is_attention(model, arrays[name]) for name in wanted)
+
+
+def _with_weights(model: Model) -> Model:
+    """The model whose attention keeps its weights where it is made ready for inference."""
+    if getattr(model.prepare, "flash", False):
+        return dataclasses.replace(model, prepare=dataclasses.replace(model.prepare, flash=False))  # type: ignore[type-var]
+    return model
 
 
 def _fast(model: Model, wanted: Sequence[str], dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:

@@ -66,12 +66,18 @@ class StageForward:
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """Makes a network ready for inference; see `camjax.core.inference`. Pure over the parameters."""
+    """Makes a network ready for inference; see `camjax.core.inference`. Pure over the parameters.
+
+    Attributes:
+        graph: the network's.
+        flash: as `fold` has it.
+    """
 
     graph: Any
+    flash: bool = True
 
     def __call__(self, params: Params, dtype: DTypeLike, platform: str) -> Model:
         """The folded network's model. The layers that folding removes have no name in it."""
         network = merge(self.graph, params)
-        fold(network, dtype=dtype, platform=platform)
+        fold(network, dtype=dtype, platform=platform, flash=self.flash)
         return dataclasses.replace(_bind(network, tagged(network, keeps_its_name)), prepare=None)

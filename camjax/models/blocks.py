@@ -67,8 +67,8 @@ def over_blocks(x: Float[Array, "b h w i"], kernel: Float[Array, "o m n j"], sha
     outputs = shape.output_size(x)
     x = jnp.pad(x, ((0, 0), *((0, -side % stride) for side in x.shape[1:3]), (0, 0)))
     batch, (rows, columns) = x.shape[0], (side // stride for side in x.shape[1:3])
-    x = x.reshape(batch, rows, stride, columns, stride, -1).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(batch, rows, columns, -1)
+    x = x.reshape(batch, rows, stride, columns, stride, shape.inputs).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, rows, columns, stride * stride * shape.inputs)
     x = jnp.pad(x, (*[(0, 0)] * 3, (0, kernel.shape[-1] - x.shape[-1])))
     before = [-(-pad[0] // stride) for pad in pads]
     after = [

@@ -75,10 +75,8 @@ class Folded(nnx.Module):
         return x if self.activation is None else self.activation(x)
 
 
-def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
+def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str, flash: bool = True) -> None:
     """Replaces every convolution of a network, and the normalisations after them, in place.
-
-    Attention that can do without its weights does, where there is a kernel for it.
 
     A module tells in `norms` which of its normalisations follows which convolution. Those that follow none (the first
     of a pre-activation block) stay.
@@ -87,10 +85,11 @@ def fold(network: nnx.Module, *, dtype: DTypeLike, platform: str) -> None:
         network: changed; merge or clone one for it.
         dtype: what the network is to compute in.
         platform: `"cpu"`, `"gpu"` or `"tpu"`.
+        flash: whether attention may do without its weights, whose names are gone then.
     """
     for module in [node for _, node in nnx.iter_graph(network) if isinstance(node, nnx.Module)]:
         if hasattr(module, "flash"):
-            module.flash = suits_flash(dtype, platform)
+            module.flash = flash and suits_flash(dtype, platform)
         norms = _norms(module)
         for name, conv in [(name, child) for name, child in nnx.iter_children(module) if isinstance(child, Conv)]:
             norm = _get(module, norms[name]) if name in norms else None

@@ -114,6 +114,12 @@ def test_bfloat16_features_are_mapped_in_float32():
     np.testing.assert_array_equal(result.maps, exact.maps)
 
 
+def test_an_axis_that_keeps_its_size_is_left_as_it_is():
+    maps = jnp.zeros((3, 3)).at[1, 1].set(jnp.inf)
+    np.testing.assert_array_equal(upsample(maps, 3), maps)
+    assert np.isfinite(upsample(maps, (3, 9))[::2]).all()
+
+
 def test_bfloat16_maps_are_resized_in_float32():
     maps = random_head(7, 7, 3)[0].astype(jnp.bfloat16).transpose(2, 0, 1)
     resized = upsample(maps, (56, 40))

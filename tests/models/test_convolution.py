@@ -195,12 +195,13 @@ def test_merged_groups_compute_the_same(stride):
         assert relative_error(found, expected(x, kernel, shape)) < 1e-6
 
 
-def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards():
+@pytest.mark.parametrize("algorithm", ["direct", "cudnn"])
+def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards(algorithm):
     shape = Shape((3, 5), 1, ((0, 0), (0, 0)), 1, 4, 6)
     x, kernel = pixels(2, 3, 5, 4), random_kernel(shape)
 
     def squares(x, kernel):
-        y = WAYS["direct"].compute(x, kernel, shape)
+        y = WAYS[algorithm].compute(x, WAYS[algorithm].kernel(kernel, shape), shape)
         return (y**2).sum(), y
 
     program = jax.jit(jax.grad(squares, argnums=(0, 1), has_aux=True)).lower(x, kernel)
@@ -216,4 +217,9 @@ def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards():
         assert relative_error(ours, theirs) < 1e-6
     padded = dataclasses.replace(shape, padding=((1, 0), (0, 0)))
     for other, at in [(pixels(2, 3, 6, 4), shape), (pixels(2, 4, 5, 4), shape), (x, padded)]:  # two places
-        assert relative_error(compute("direct", other, kernel, at), expected(other, kernel, at)) < 1e-6
+        assert relative_error(compute(algorithm, other, kernel, at), expected(other, kernel, at)) < 1e-6
+
+
+def test_blocks_of_no_pictures():
+    shape = Shape(7, 2, symmetric(7), 1, 3, 5)
+    assert compute("blocks", pixels(0, 20, 21, 3), random_kernel(shape), shape).shape == (0, 10, 11, 5)
