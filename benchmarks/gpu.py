@@ -209,31 +209,23 @@ def main(
     seconds: float = 0.3,
     profile: Annotated[bool, typer.Option("--profile", help="Describe the first case's program.")] = False,
     suffix: Annotated[str, typer.Option(help="Of the result's name.")] = "",
-    without: Annotated[str, typer.Option(help="Sides to leave out.")] = "",
+    without: Annotated[str, typer.Option(help=f"Sides to leave out, of {', '.join(FAST[1:])}.")] = "",
     out: Path = Path("out/gpu"),
 ) -> None:
     """Times camjax and its rivals in one precision; exit status 1 where a side failed or computed something else."""
     clock = Clock(limit)
     if precision not in PRECISIONS or workload not in WORKLOADS:
         raise typer.BadParameter(f"precision is one of {', '.join(PRECISIONS)}, workload of {', '.join(WORKLOADS)}")
+    absent_sides = tuple(filter(None, without.split(",")))
+    if not set(absent_sides) <= set(FAST[1:]):
+        raise typer.BadParameter(f"what can be left out is {', '.join(FAST[1:])}, not {without!r}")
     with tempfile.TemporaryDirectory(prefix="camjax-weights-") as folder:
         weights = Path(folder, f"{model}.safetensors")
         export(model, weights)
         setting = Setting(model, str(weights), device, precision, os.cpu_count() or 1, image_size)
         name = f"{device_name(device)}-{precision}{suffix}"
         sizes = (tuple(int(batch) for batch in text.split(",") if batch) for text in (batches, slow))
-        plan = Plan(
-            setting,
-            workload,
-            *sizes,
-            slow_seconds,
-            rounds,
-            seconds,
-            out,
-            name,
-            profile,
-            tuple(filter(None, without.split(","))),
-        )
+        plan = Plan(setting, workload, *sizes, slow_seconds, rounds, seconds, out, name, profile, absent_sides)
         good = run(plan, clock)
     sys.exit(0 if good else 1)
 

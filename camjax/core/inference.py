@@ -39,8 +39,9 @@ def for_inference(
     """The same network, faster: normalisations folded, convolutions computed as suits the platform.
 
     Its parameters are another tree, of the folded network; train, differentiate and store the one you came with. Logits
-    and features differ by rounding, and the layers that folding removes have no name. A convolution that can be
-    computed in several ways has a kernel for each; an explainer keeps only those that its programs read.
+    and features differ by rounding, and the layers that folding removes have no name, nor has attention on a GPU in
+    bfloat16, where cuDNN does without its weights. A convolution that can be computed in several ways has a kernel for
+    each; an explainer keeps only those that its programs read.
 
     Args:
         model: one of camjax's own; any other comes back as it is.

@@ -109,28 +109,24 @@ def direct(x: Float[Array, "b h w c"], kernel: Float[Array, "k l i o"], shape: S
     Of such a convolution, as VGG has instead of its first linear layer, the gradient would be taken at every place
     where the kernel overlaps the features by as little as a corner.
     """
-    if shape.fills(x):
-        return lax.dot_general(x, kernel, (((1, 2, 3), (0, 1, 2)), ((), ())))[:, None, None, :]
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(shape.stride, shape.stride),
-        padding=shape.pads(x),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=shape.groups,
-    )
+    return _convolve(x, kernel, shape, "HWIO")
 
 
 def cudnn(x: Float[Array, "b h w c"], kernel: Float[Array, "o k l i"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
     """`direct` with a kernel that has its outputs first."""
+    return _convolve(x, kernel, shape, "OHWI")
+
+
+def _convolve(x: Float[Array, "b h w c"], kernel: Array, shape: Shape, layout: str) -> Float[Array, "b h2 w2 o"]:
     if shape.fills(x):
-        return lax.dot_general(x, kernel, (((1, 2, 3), (1, 2, 3)), ((), ())))[:, None, None, :]
+        axes = tuple(map(layout.index, "HWI"))
+        return lax.dot_general(x, kernel, (((1, 2, 3), axes), ((), ())))[:, None, None, :]
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(shape.stride, shape.stride),
         padding=shape.pads(x),
-        dimension_numbers=("NHWC", "OHWI", "NHWC"),
+        dimension_numbers=("NHWC", layout, "NHWC"),
         feature_group_count=shape.groups,
     )
 
