@@ -21,7 +21,7 @@ from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
-from camjax.images.geometry import Geometry, to_picture
+from camjax.images.geometry import Geometry, shown_part, to_picture
 from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
@@ -72,23 +72,24 @@ class Explanation:
 
         Args:
             size: `(height, width)` of the result; None is the picture's own resolution.
-            cut: the part of the pixels that are 1, the largest value's pixel besides; a map of gradients has a few
-                pixels beside which all others would be black.
+            cut: the part of the map's pixels that are 1, the largest value's pixel besides; a map of gradients has a
+                few pixels beside which all others would be black.
 
         Returns:
             In [0, 1]; NaN where the network did not look (outside the centre crop).
         """
         geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
-        heats = np.maximum(to_picture(geometry, self.maps), 0)
-        # Without what no class has, quantiles take a tenth of nanquantile's time.
-        seen = heats[:, ~np.isnan(heats).all(0)]
-        if not seen.size:
-            return heats
-        low, most = seen.min(1), seen.max(1)
-        high = np.quantile(seen, 1 - cut, axis=1).astype(np.float32) if cut else most
-        spread = np.where(high > low, high, most) - low
-        spread = np.where(spread > 0, spread, 1)
-        return np.minimum((heats - low[:, None, None]) / spread[:, None, None], 1)
+        heats = to_picture(geometry, self.maps)
+        np.maximum(heats, 0, out=heats)
+        low, high = np.fmin.reduce(heats, (1, 2)), np.fmax.reduce(heats, (1, 2))
+        if cut:  # of the maps as they come; a figure has many times their pixels
+            seen = np.maximum(self.maps[:, *shown_part(geometry)], 0).reshape(len(self.maps), -1)
+            bright = np.quantile(seen, 1 - cut, axis=1).astype(np.float32)
+            high = np.where(bright > low, bright, high)
+        spread = np.where(high > low, high - low, np.float32(1))
+        heats -= low[:, None, None]
+        heats /= spread[:, None, None]
+        return np.minimum(heats, 1, out=heats)
 
 
 def explain_pictures(

@@ -25,10 +25,10 @@ from camjax.errors import CamjaxError
 from camjax.explain.boxes import picture_boxes
 from camjax.explain.explanation import Explanation
 from camjax.images.comparison import CELL_PIXELS, Row, comparison
-from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, shrink
+from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, save_pixels, shrink
 from camjax.images.grid import arrange_panels, in_pixels
 from camjax.images.labels import short_label
-from camjax.images.panels import compose, save_png
+from camjax.images.panels import compose
 from camjax.images.pictures import FIGURE_ENDING
 
 BRIGHTEST = 0.005
@@ -138,7 +138,7 @@ def write_figure(
         grid = arrange_panels(len(titles), explanation.picture.shape[:2])
         heats = explanation.heats(in_pixels(grid.picture), BRIGHTEST)
         page = compose(explanation.picture, heats, titles, grid, colormap, opacity, explanation.remarks, boxes)
-        save_png(page, path)
+        save_pixels(page, path)
         return
     picture = shrink(explanation.picture)
     heats = explanation.heats(picture.shape[:2], BRIGHTEST)

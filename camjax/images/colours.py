@@ -22,6 +22,9 @@ FADED = 0.35
 LEVELS = 256
 """Of a colormap."""
 
+ROWS = 32
+"""So many at a time stay in the cache while they are blended."""
+
 
 class RenderError(CamjaxError, ValueError):
     """A figure cannot be drawn as asked."""
@@ -78,14 +81,22 @@ def overlay(
         raise ValueError(f"the heat map is {heat.shape}, the picture {picture.shape[:2]}")
     if not 0 <= opacity <= 1:
         raise RenderError(f"opacity must be from 0 to 1, not {opacity}")
-    unseen = np.isnan(heat)
-    level = np.clip(np.where(unseen, 0, heat) * LEVELS, 0, LEVELS - 1).astype(np.uint8)
     # The colours' part of the blend is looked up ready made, and with it the half that rounds to the nearest.
     part = (opacity * colour_table(colormap) + 0.5).astype(np.float32)
-    blended = picture * np.float32(1 - opacity)
-    blended += part[level]
-    result = blended.astype(np.uint8)
-    result[unseen] = picture[unseen]
+    unseen = np.isnan(heat)
+    some_unseen = bool(unseen.any())
+    result = np.empty_like(picture)
+    for top in range(0, len(picture), ROWS):
+        rows = slice(top, top + ROWS)
+        level = heat[rows] * np.float32(LEVELS)
+        if some_unseen:
+            level[unseen[rows]] = 0
+        np.clip(level, 0, LEVELS - 1, out=level)
+        blended = part.take(level.astype(np.intp), axis=0)  # several times as fast as an index
+        blended += picture[rows] * np.float32(1 - opacity)
+        result[rows] = blended
+    if some_unseen:
+        result[unseen] = picture[unseen]
     return result
 
 

@@ -157,15 +157,26 @@ def to_picture(geometry: Geometry, maps: Float32[np.ndarray, "*k h w"]) -> Float
     if maps.shape[-2:] != geometry.input_size:
         raise ValueError(f"the maps are {maps.shape[-2:]}, the geometry's input {geometry.input_size}")
     flat = maps.reshape(-1, *maps.shape[-2:])
-    placed = [_place(geometry, np.ascontiguousarray(one)) for one in flat]
-    return np.stack(placed).reshape(*maps.shape[:-2], *geometry.picture_size)
+    rows, columns = _covered_part(geometry)
+    placed = np.empty((len(flat), *geometry.picture_size), np.float32)
+    if (rows[1] - rows[0], columns[1] - columns[0]) != geometry.picture_size:
+        placed.fill(np.nan)
+    for one, whole in zip(flat, placed, strict=True):
+        whole[slice(*rows), slice(*columns)] = _resized_part(geometry, one, rows, columns)
+    return placed.reshape(*maps.shape[:-2], *geometry.picture_size)
 
 
-def _place(geometry: Geometry, one: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "height width"]:
-    """One map: the part of it that lies on the picture, resized to the pixels whose centres it covers."""
+def _covered_part(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and the columns of the picture (first, past the last) that the network saw."""
     top, left, bottom, right = seen_box(geometry)
-    height, width = geometry.picture_size
-    rows, columns = _covered(top, bottom, height), _covered(left, right, width)
+    return _covered(top, bottom, geometry.picture_size[0]), _covered(left, right, geometry.picture_size[1])
+
+
+def _resized_part(
+    geometry: Geometry, one: Float32[np.ndarray, "h w"], rows: tuple[int, int], columns: tuple[int, int]
+) -> Float32[np.ndarray, "rows columns"]:
+    """The part of a map that lies on the picture, resized to the pixels whose centres it covers."""
+    top, left, bottom, right = seen_box(geometry)
     y, x = geometry.input_size[0] / (bottom - top), geometry.input_size[1] / (right - left)
     vertical = ((rows[0] - top) * y, (rows[1] - top) * y)
     horizontal = ((columns[0] - left) * x, (columns[1] - left) * x)
@@ -175,10 +186,8 @@ def _place(geometry: Geometry, one: Float32[np.ndarray, "h w"]) -> Float32[np.nd
     rim = math.ceil(past)
     box = (horizontal[0] + rim, vertical[0] + rim, horizontal[1] + rim, vertical[1] + rim)
     size = (columns[1] - columns[0], rows[1] - rows[0])
-    resized = Image.fromarray(np.pad(one, rim, mode="edge")).resize(size, Image.Resampling.BICUBIC, box=box)
-    placed = np.full((height, width), np.nan, np.float32)
-    placed[rows[0] : rows[1], columns[0] : columns[1]] = np.asarray(resized)
-    return placed
+    padded = np.pad(one, rim, mode="edge") if rim else np.ascontiguousarray(one)
+    return np.asarray(Image.fromarray(padded).resize(size, Image.Resampling.BICUBIC, box=box))
 
 
 def _covered(start: float, stop: float, length: int) -> tuple[int, int]:
