@@ -154,9 +154,9 @@ def save_figure(drawing: "Figure", path: str | os.PathLike[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if suffix == ".png":
-        canvas = FigureCanvasAgg(drawing)
+        canvas: Any = FigureCanvasAgg(drawing)
         canvas.draw()
-        save_pixels(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]), path)
+        save_pixels(np.asarray(canvas.buffer_rgba())[..., :3], path)
         return
     dates: dict[str, Any] = {"CreationDate": None, "ModDate": None} if suffix == ".pdf" else {"Date": None}
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "camjax"}):
