@@ -35,7 +35,7 @@ def describe() -> dict[str, object]:
             "python": platform.python_version(),
         },
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
@@ -59,10 +59,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    commit = _run("git", "-C", str(ROOT), "rev-parse", "HEAD")
-    changed = _run("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
-    return f"{commit} with changes" if commit and changed else commit
+def commit(root: Path = ROOT) -> str | None:
+    """The commit of a checkout, and whether it was changed."""
+    found = _run("git", "-C", str(root), "rev-parse", "HEAD")
+    changed = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return f"{found} with changes" if found and changed else found
 
 
 def _run(*command: str) -> str | None:
