@@ -65,13 +65,13 @@ def _walk(jaxpr: Jaxpr, inside: str | None = None) -> Iterator[tuple[str, Site]]
 
 def inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
     """The programs that an operation holds."""
-    for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-        if _is_program(leaf):
-            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
-
-
-def _is_program(value: object) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
+    # They are parameters themselves, or in tuples of several; asked of every operation, so no tree is flattened.
+    for value in equation.params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, Jaxpr):
+                yield each
 
 
 def without_number(name: str, sites: Mapping[str, Site]) -> str:
