@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -106,8 +106,11 @@ def _shapes(outline: Params) -> dict[str, tuple[int, ...]]:
 
 
 def _params(arrays: Tensors) -> Params:
-    # Copies: on a CPU, JAX would share memory with the caller's arrays, or with the file behind them.
-    return unflatten({name: jnp.array(array, jnp.float32) for name, array in arrays.items()})
+    # Copies: on a CPU, JAX would share memory with the caller's arrays, or with the file behind them. NumPy makes them,
+    # for which JAX would compile a program for each shape.
+    with np.errstate(over="ignore"):
+        copies = [np.array(array, np.float32, order="C") for array in arrays.values()]
+    return unflatten(dict(zip(arrays, jax.device_put(copies), strict=True)))
 
 
 def _changed(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
+from jax import Array
 
 from camjax.core.model import Model
 from camjax.errors import CheckpointError
@@ -85,7 +86,15 @@ class Family:
 
 @functools.lru_cache(maxsize=32)
 def _outline(module: Callable[..., Network], config: Any) -> Model:  # noqa: ANN401
-    return bind(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
+    return bind(nnx.eval_shape(lambda: module(config, rngs=_OneKey(0))))
+
+
+class _OneKey(nnx.Rngs):
+    """For weights that are never drawn: to trace how each layer's key comes about takes longer than all the rest."""
+
+    def params(self) -> Array:
+        """The same key for every layer."""
+        return self.default.key[...]
 
 
 @dataclasses.dataclass(frozen=True)
