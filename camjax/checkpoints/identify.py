@@ -30,7 +30,7 @@ class Match:
     def convert(self, tensors: Tensors) -> Params:
         """The checkpoint as this network's parameters; see `convert`."""
         family, config = self.architecture.family, self.architecture.config
-        return convert(tensors, family.layouts[self.layout], config, family.outline(config).params)
+        return convert(tensors, family.layouts[self.layout], config, family.params_outline(config))
 
 
 def identify(

@@ -10,7 +10,7 @@ from camjax.core.inference import cast
 from camjax.core.layers import INPUT, default_layer, on_grid, with_input
 from camjax.core.model import Model, Params
 from camjax.core.names import tap, traced_once
-from camjax.core.precision import product_dtype
+from camjax.core.precision import exact, product_dtype
 from camjax.errors import LayerError
 
 
@@ -34,7 +34,7 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
             on_grid(model, layer, arrays[layer], (images.shape[1], images.shape[2]))
             return arrays[layer], outputs
 
-        with jax.default_matmul_precision("highest"):  # so that `verified` finds the network traced
+        with exact():  # as `verified` has it, which then finds the network traced
             program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
         return product_dtype(program, results=1) or array.dtype, outputs
 
