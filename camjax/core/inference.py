@@ -80,7 +80,7 @@ class Ready:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
 def made_ready(prepare: Comparable, dtype: np.dtype, platform: str, params: Params) -> Ready:
-    """What a model's `prepare` gives: traced once for equal ones, whether shapes are asked for, arrays or some of them."""
+    """What a model's `prepare` gives; traced once for equal ones, whether its shapes are asked for or its arrays."""
     made: Model = prepare.value(params, dtype, platform)
     return Ready(made.params, dataclasses.replace(made, params=None))
 
