@@ -1,15 +1,19 @@
 """From a checkpoint's flat dict of NumPy arrays to a network's parameters: renamed, changed, every key checked."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
 from camjax.models.layout import Layout, Tensors
+
+ALIGNED = 64
+"""Bytes, as XLA asks of memory that it did not allocate."""
 
 LISTED = 8
 """Keys named in an error before it says how many more there are."""
@@ -106,8 +110,21 @@ def _shapes(outline: Params) -> dict[str, tuple[int, ...]]:
 
 
 def _params(arrays: Tensors) -> Params:
-    # Copies: on a CPU, JAX would share memory with the caller's arrays, or with the file behind them.
-    return unflatten({name: jnp.array(array, jnp.float32) for name, array in arrays.items()})
+    # Copies: on a CPU, JAX would share memory with the caller's arrays, or with the file behind them. NumPy makes them,
+    # several at once; JAX would compile a program for each shape.
+    with ThreadPoolExecutor() as pool:
+        copies = list(pool.map(_copy, arrays.values()))
+    return unflatten(dict(zip(arrays, jax.device_put(copies), strict=True)))
+
+
+def _copy(array: np.ndarray) -> np.ndarray:
+    """In float32, where a CPU's array can take it over as it is: at an address that is a multiple of `ALIGNED`."""
+    room = np.empty(4 * array.size + ALIGNED, np.uint8)
+    start = -room.ctypes.data % ALIGNED
+    copy = room[start : start + 4 * array.size].view(np.float32).reshape(array.shape)
+    with np.errstate(over="ignore"):
+        copy[...] = array
+    return copy
 
 
 def _changed(

@@ -27,10 +27,14 @@ class Match:
     layout: str
     overlap: float
 
+    def suits(self, tensors: Tensors) -> bool:
+        """Whether the checkpoint's shapes may be this network's, as far as its layout looks."""
+        return self.architecture.family.layouts[self.layout].suits(tensors, self.architecture.config)
+
     def convert(self, tensors: Tensors) -> Params:
         """The checkpoint as this network's parameters; see `convert`."""
         family, config = self.architecture.family, self.architecture.config
-        return convert(tensors, family.layouts[self.layout], config, family.outline(config).params)
+        return convert(tensors, family.layouts[self.layout], config, family.params_outline(config))
 
 
 def identify(
@@ -64,7 +68,9 @@ def identify(
         raise CheckpointError(_unlike(tensors, matches))
     found: list[tuple[Match, Params]] = []
     error: CheckpointError | None = None
-    for match in (match for match in matches if match.overlap == best):
+    alike = [match for match in matches if match.overlap == best]
+    # To look at one shape is quicker than to build a network; where none is right, the first one's error says why.
+    for match in [match for match in alike if match.suits(tensors)] or alike:
         if any(_same(match, other) for other, _ in found):
             continue
         try:

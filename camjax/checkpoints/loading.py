@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from camjax.checkpoints.checksums import sha256_of
@@ -131,11 +132,13 @@ def _build(
 ) -> Model:
     """The model of a checkpoint whose network is one of `choice`; what is not known is the architecture's usual."""
     path = fetched.path
-    try:
-        match, params = identify(read_checkpoint(path), choice, layout)
-    except CheckpointError as error:
-        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    origin = {**origin, "layout": match.layout, "sha256": fetched.sha256 or sha256_of(path)}
+    with ThreadPoolExecutor(1) as beside:
+        sha256 = beside.submit(lambda: fetched.sha256 or sha256_of(path))
+        try:
+            match, params = identify(read_checkpoint(path), choice, layout)
+        except CheckpointError as error:
+            raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    origin = {**origin, "layout": match.layout, "sha256": sha256.result()}
     preprocess = preprocess or match.architecture.preprocess
     return _assemble(match.architecture, params, name, preprocess, labels, origin)
 

@@ -9,8 +9,8 @@ from jax import Array
 from camjax.core.inference import cast
 from camjax.core.layers import INPUT, default_layer, on_grid, with_input
 from camjax.core.model import Model, Params
-from camjax.core.names import tap
-from camjax.core.precision import product_dtype
+from camjax.core.names import tap, traced_once
+from camjax.core.precision import exact, product_dtype
 from camjax.errors import LayerError
 
 
@@ -26,7 +26,7 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
     """
     layer = _judged_by(model, layer)
     images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
-    tapped = tap(with_input(model.forward), read=[layer])
+    tapped = tap(with_input(traced_once(model.forward)), read=[layer])
 
     def computed(casts: bool) -> tuple[Any, Any]:
         def run(params: Params, images: Array) -> tuple[Array, Array]:
@@ -34,7 +34,8 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
             on_grid(model, layer, arrays[layer], (images.shape[1], images.shape[2]))
             return arrays[layer], outputs
 
-        program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
+        with exact():  # as `verified` has it, which then finds the network traced
+            program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
         return product_dtype(program, results=1) or array.dtype, outputs
 
     try:

@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
+from camjax.core.comparable import Comparable
 from camjax.core.model import Model, Params
 from camjax.core.names import tap
 
@@ -51,21 +52,37 @@ def for_inference(
     """
     if model.prepare is None:
         return model
-    made: list[Model] = []
-    prepare, where = model.prepare, platform or platform_of(model.params)
-
-    def prepared(params: Params) -> Params:
-        made.append(prepare(params, dtype, where))
-        return made[0].params
-
-    params = jax.eval_shape(prepared, model.params) if abstract else jax.jit(prepared)(model.params)
+    where = platform or platform_of(model.params)
+    prepared = functools.partial(made_ready, Comparable(model.prepare), np.dtype(dtype), where)
+    made = jax.eval_shape(prepared, model.params) if abstract else prepared(model.params)
     kept: dict[str, Any] = {
         "preprocess": model.preprocess,
         "labels": model.labels,
         "name": model.name,
         "tokens": model.tokens,
     }
-    return dataclasses.replace(made[0], params=params, **kept)
+    return dataclasses.replace(made.model, params=made.params, **kept)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["model"])
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A model made ready.
+
+    Attributes:
+        params: of the faster network.
+        model: it, without them.
+    """
+
+    params: Params
+    model: Model
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def made_ready(prepare: Comparable, dtype: np.dtype, platform: str, params: Params) -> Ready:
+    """What a model's `prepare` gives; traced once for equal ones, whether its shapes are asked for or its arrays."""
+    made: Model = prepare.value(params, dtype, platform)
+    return Ready(made.params, dataclasses.replace(made, params=None))
 
 
 def cast(params: Params, dtype: DTypeLike) -> Params:

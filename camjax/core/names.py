@@ -11,6 +11,7 @@ computed: `relu:0`, `relu:1`, …
 """
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import ArrayLike
 
+from camjax.core.comparable import Comparable
 from camjax.core.program import Program, Site, find_sites, without_number
 from camjax.errors import LayerError
 
@@ -136,6 +138,20 @@ def cut(
         return values[program.output(at)], rest
 
     return halved
+
+
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which is traced once for arguments of the same shapes, however often it is tapped.
+
+    Args:
+        function: of pytrees of arrays. Those that are equal are traced together.
+    """
+    return functools.partial(_call, Comparable(function))
+
+
+@functools.partial(jax.jit, static_argnums=0, inline=True)
+def _call(function: Comparable, *args: Any) -> Any:  # noqa: ANN401
+    return function.value(*args)
 
 
 def named_array(x: Array, name: str) -> Array:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jaxtyping import Float
 
 from camjax.core.comparable import Comparable
+from camjax.core.inference import read_leaves
 from camjax.core.model import LinearHead, Model, Params
-from camjax.core.names import tap
+from camjax.core.names import tap, traced_once
+from camjax.core.precision import exact
 
 TOLERANCE = 1e-4
 """Of the logits' relative error: rounding of a mean and a product, far below what another function would show."""
@@ -57,22 +60,26 @@ def verified(model: Model, layer: str) -> Model | None:
     """
     rng, forward = np.random.default_rng(0), Comparable(model.forward)
     images = rng.normal(size=model.image_shape()).astype(np.float32)
-    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
-        # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
-        weights = [_random(model.params, rng)]
-        if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
-            weights.append(model.params)
-        logits, feature = _read.trace(forward, layer, weights[0], images).out_info
+    with exact():
+        logits, feature = _read.trace(forward, layer, model.params, images).out_info
         if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
             return None
+        program = _after.trace(forward, layer, model.params, feature, images).jaxpr
+        read = read_leaves(program, len(jax.tree.leaves(model.params)))
+        # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
+        weights = [_random(model.params, read, rng)]
+        if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
+            weights.append(model.params)
         features = rng.normal(size=feature.shape)
-        trials = [(params, (scale * features).astype(feature.dtype)) for params in weights for scale in SCALES]
-        found = [np.asarray(_after(forward, layer, *trial, images), np.float64) for trial in trials]
-        means = [np.asarray(given, np.float64).mean((1, 2)) for _, given in trials]
+        trials = [(scale * features).astype(feature.dtype) for scale in SCALES]
+        means = np.concatenate([np.asarray(given, np.float64).mean((1, 2)) for given in trials])
+        found = [
+            np.concatenate([np.asarray(_after(forward, layer, params, given, images), np.float64) for given in trials])
+            for params in weights
+        ]
         heads = [model.head] if model.head is not None else _candidates(weights[0], feature.shape[-1], logits.shape[-1])
         for head in heads:
-            known = [head(params) for params in weights for _ in SCALES]
-            if all(map(_agree, means, known, found)):
+            if all(_agree(means, head(params), logits) for params, logits in zip(weights, found, strict=True)):
                 return dataclasses.replace(model, head=head, layer=layer)
     return None
 
@@ -80,24 +87,25 @@ def verified(model: Model, layer: str) -> Model | None:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _read(forward: Comparable, layer: str, params: Params, images: Array) -> tuple[Array, Array]:
     """The logits and the layer; only its shapes are asked for. Equal networks are traced once."""
-    logits, arrays = tap(forward.value, read=[layer])(params, images)
+    logits, arrays = tap(traced_once(forward.value), read=[layer])(params, images)
     return logits, arrays[layer]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _after(forward: Comparable, layer: str, params: Params, features: Array, images: Array) -> Array:
     """The logits of other features; compiled once for equal networks."""
-    logits: Array = tap(forward.value, replace={layer: features})(params, images)[0]
+    logits: Array = tap(traced_once(forward.value), replace={layer: features})(params, images)[0]
     return logits
 
 
-def _agree(mean: np.ndarray, head: LinearHead, logits: np.ndarray) -> bool:
-    if head.kernel.shape != (mean.shape[-1], logits.shape[-1]):
+def _agree(means: Float[np.ndarray, "t c"], head: LinearHead, logits: Float[np.ndarray, "t n"]) -> bool:
+    """Whether all trials' logits are those of the head, each beside its own size."""
+    if head.kernel.shape != (means.shape[-1], logits.shape[-1]):
         return False
-    expected = mean @ np.asarray(head.kernel, np.float64)
+    expected = means @ np.asarray(head.kernel, np.float64)
     if head.bias is not None:
         expected = expected + np.asarray(head.bias, np.float64)
-    return bool(np.linalg.norm(logits - expected) <= TOLERANCE * np.linalg.norm(expected))
+    return bool((np.linalg.norm(logits - expected, axis=-1) <= TOLERANCE * np.linalg.norm(expected, axis=-1)).all())
 
 
 def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHead]:
@@ -114,12 +122,15 @@ def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHea
         yield LeafHead(kernel, bias, transposed)
 
 
-def _random(params: Params, rng: np.random.Generator) -> Params:
-    """Random parameters like these; positive, so that variances among them have roots."""
+def _random(params: Params, read: Collection[int], rng: np.random.Generator) -> Params:
+    """Random parameters like these; positive, so that variances among them have roots. What is not read is NaN."""
 
-    def draw(leaf: Any) -> Any:  # noqa: ANN401
+    def draw(number: int, leaf: Any) -> Any:  # noqa: ANN401
         if isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer | jax.ShapeDtypeStruct) else leaf
+        if number not in read:
+            return np.broadcast_to(np.asarray(np.nan, jnp.result_type(leaf)), jnp.shape(leaf))
         return jnp.asarray(rng.uniform(0.5, 1.5, jnp.shape(leaf)), jnp.result_type(leaf))
 
-    return jax.tree.map(draw, params)
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(structure, map(draw, itertools.count(), leaves))

@@ -1,7 +1,9 @@
-"""Which dtype a result is computed in."""
+"""Which dtype a result is computed in, and how exactly."""
 
+import contextlib
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
@@ -16,6 +18,16 @@ PRODUCTS = frozenset({"conv_general_dilated", "dot_general"})
 def at_least_float32(dtype: DTypeLike) -> np.dtype:
     """float64 for float64, and float32 for everything else."""
     return np.dtype(np.float64 if jnp.dtype(dtype) == np.float64 else np.float32)
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """What a network is judged in: products at full precision, and values where something else is being traced.
+
+    JAX knows a program again only if it was traced in the same setting.
+    """
+    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
+        yield
 
 
 def product_dtype(program: ClosedJaxpr, results: int) -> np.dtype | None:

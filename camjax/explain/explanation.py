@@ -17,7 +17,6 @@ from jaxtyping import Float32, Int8, Int32, UInt8
 from camjax.choices import Kind, NamedTarget, Sign
 from camjax.core.maps import Interpolation
 from camjax.core.model import Model
-from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
@@ -243,13 +242,10 @@ def _explanations(
     classes: Int32[np.ndarray, " k"] | None,
     labels: Sequence[str],
 ) -> Iterator[Explanation]:
-    def explain(pixels: np.ndarray, classes: np.ndarray | None) -> tuple[CamResult, Int8[jax.Array, "b k"]]:
-        result = explainer(pixels, classes)
-        return result, conditions(result)
-
-    for batch, answer in answers(explain, batches, classes=classes):
+    for batch, answer in answers(explainer, batches, classes=classes):
+        codes = conditions(answer)
         for row in range(len(batch)):
-            own = jax.tree.map(lambda leaf: np.asarray(leaf[row]), answer)  # noqa: B023  (called at once)
+            own = jax.tree.map(lambda leaf: np.asarray(leaf[row]), (answer, codes))  # noqa: B023  (called at once)
             # Whoever iterates is the only one to hold a picture that has been given out.
             yield _explanation(explainer, labels, *batch.popleft(), *own)
 

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from camjax.choices import Sign
 from camjax.core.casting import casts_to
 from camjax.core.comparable import Comparable
-from camjax.core.inference import cast, for_inference, platform_of
+from camjax.core.inference import cast, for_inference, made_ready, platform_of
 from camjax.core.layers import INPUT, default_layer, is_attention, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model, Params
@@ -182,7 +182,7 @@ def ready_params(plan: Plan, params: Params) -> Params:
     """The parameters of the network that is computed."""
     prepare = plan.static.with_params(None).prepare
     if prepare is not None:
-        return prepare(params, plan.dtype, plan.platform).params
+        return made_ready(Comparable(prepare), plan.dtype, plan.platform, params).params
     return cast(params, plan.dtype) if plan.casts else jax.tree.map(jnp.asarray, params)
 
 

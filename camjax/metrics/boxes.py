@@ -4,7 +4,6 @@ A box is top, left, bottom, right, the edges of its pixels, so that its height i
 """
 
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Bool, Float, Int
 
 from camjax.choices import SHARE
@@ -32,6 +31,8 @@ def boxes_of(maps: Float[np.ndarray, "*batch h w"], *, share: float = SHARE) -> 
 
 def largest_box(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, float]:
     """The box around the component with the largest outline, its holes filled; the first of equal ones."""
+    import scipy.ndimage  # a third of a second that a figure without boxes need not wait for
+
     labels, count = scipy.ndimage.label(mask, EIGHT)
     if not count:
         return NOWHERE

@@ -25,6 +25,11 @@ def bind(network: Network) -> Model:
     return _bind(network, tagged(network))
 
 
+def params_of(network: nnx.Module) -> Params:
+    """The parameters of a network as its model has them."""
+    return string_keys(nnx.to_pure_dict(nnx.state(network)))
+
+
 def _bind(network: Network, named: nnx.Module) -> Model:
     graph, state = nnx.split(named)
     return Model(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
+from jax import Array
 
-from camjax.core.model import Model
+from camjax.core.model import Model, Params
 from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
-from camjax.models.binding import bind
+from camjax.models.binding import bind, params_of
 from camjax.models.configs import read_config
 from camjax.models.layout import Layout
 from camjax.models.network import Network
@@ -70,6 +71,10 @@ class Family:
         """The same model with shapes for parameters (`jax.ShapeDtypeStruct`): quick, nothing is computed."""
         return _outline(self.module, config)
 
+    def params_outline(self, config: Any) -> Params:  # noqa: ANN401
+        """The shapes of that model's parameters, in half the time."""
+        return params_of(_network(self.module, config))
+
     def read_config(self, fields: Any) -> Any:  # noqa: ANN401
         """A config from the plain values of an untrusted file, for example `dataclasses.asdict` of one as JSON.
 
@@ -85,7 +90,20 @@ class Family:
 
 @functools.lru_cache(maxsize=32)
 def _outline(module: Callable[..., Network], config: Any) -> Model:  # noqa: ANN401
-    return bind(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(0))))
+    return bind(_network(module, config))
+
+
+@functools.lru_cache(maxsize=32)
+def _network(module: Callable[..., Network], config: Any) -> Network:  # noqa: ANN401
+    return nnx.eval_shape(lambda: module(config, rngs=_OneKey(0)))
+
+
+class _OneKey(nnx.Rngs):
+    """For weights that are never drawn: to trace how each layer's key comes about takes longer than all the rest."""
+
+    def params(self) -> Array:
+        """The same key for every layer."""
+        return self.default.key[...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ The functions here write the usual lines, those of `camjax.models.layers`.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ Tensors = Mapping[str, np.ndarray]
 """A checkpoint's arrays by its own names."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """Where one parameter comes from.
 
     Attributes:
@@ -51,12 +50,15 @@ class Layout:
         config: `config(tensors, config)` is the config with what the checkpoint's shapes tell, such as the number of
             classes. The tensors may be another network's, or lack some.
         holds: whether checkpoints of that config are ever named so.
+        suits: whether the checkpoint's shapes may be of that config, where a look at one tells siblings with the same
+            keys apart; all shapes are checked later.
         unused: parts of keys that only training reads: a buffer's name, or that of a head with all that is in it.
     """
 
     table: Callable[[Any], Table]
     config: Callable[[Tensors, Any], Any]
     holds: Callable[[Any], bool] = lambda _: True
+    suits: Callable[[Tensors, Any], bool] = lambda _, __: True
     unused: frozenset[str] = frozenset({"num_batches_tracked"})
 
     def ignores(self, key: str) -> bool:

@@ -20,7 +20,7 @@ from camjax.errors import CheckpointError
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear, max_pool
-from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, Tensors, batch_norm, classes_of, conv, linear
 from camjax.models.network import Network
 
 
@@ -51,6 +51,10 @@ class ResNetConfig:
         """Channels that leave a block, per channel of its stage's width."""
         return 4 if self.bottleneck else 1
 
+    def inner(self, width: int) -> int:
+        """Channels inside a bottleneck of a stage of that width."""
+        return width * self.group_width // 64 * self.groups
+
 
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions beside a shortcut."""
@@ -77,7 +81,7 @@ class Bottleneck(nnx.Module):
     norms = types.MappingProxyType({"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"})
 
     def __init__(self, inputs: int, width: int, *, stride: int, config: ResNetConfig, rngs: nnx.Rngs) -> None:
-        inner = width * config.group_width // 64 * config.groups
+        inner = config.inner(width)
         outputs = width * config.expansion
         self.conv1 = Conv(inputs, inner, 1, rngs=rngs)
         self.bn1 = BatchNorm(inner)
@@ -220,13 +224,20 @@ def from_transformers(config: Mapping[str, Any]) -> Architecture:
     return Architecture(name, FAMILY, shape)
 
 
+def _suits(tensors: Tensors, config: ResNetConfig) -> bool:
+    """Whether the first bottleneck is as wide as the config's; ResNet, Wide ResNet and ResNeXt have the same keys."""
+    kernel = tensors.get("layer1.0.conv2.weight")
+    inner = config.inner(config.widths[0])
+    return not config.bottleneck or kernel is None or kernel.shape[:2] == (inner, inner // config.groups)
+
+
 FAMILY = Family(
     name="resnet",
     title="ResNet (He et al. 2015), Wide ResNet, ResNeXt",
     config=ResNetConfig,
     module=ResNet,
     layouts={
-        "torchvision": Layout(torchvision_table, classes_of("fc.weight")),
+        "torchvision": Layout(torchvision_table, classes_of("fc.weight"), suits=_suits),
         "transformers": Layout(
             transformers_table,
             classes_of("classifier.1.weight"),

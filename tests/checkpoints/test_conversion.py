@@ -133,3 +133,25 @@ def test_parameters_share_no_memory_with_the_checkpoint():
     for tensor in tensors.values():
         tensor += 1
     jax.tree.map(np.testing.assert_array_equal, before, params)
+
+
+def test_parameters_are_made_without_a_program(caplog):
+    jax.clear_caches()
+    with jax.log_compiles():
+        convert(shaped_like(torch_outline("resnet18")), *resnet18())
+    assert not [record for record in caplog.records if "ompil" in record.getMessage()]
+
+
+def test_siblings_with_the_same_keys_are_told_apart_by_a_look():
+    tensors = shaped_like(torch_outline("resnext50_32x4d"))
+    layout = ARCHITECTURES["resnet50"].family.layouts["torchvision"]
+    suits = [name for name in RESNETS if layout.suits(tensors, ARCHITECTURES[name].config)]
+    assert suits == ["resnet18", "resnet34", "resnext50_32x4d"]  # the first two have other keys
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+def test_the_outline_of_parameters_is_the_models(name):
+    architecture = ARCHITECTURES[name]
+    found = architecture.family.params_outline(architecture.config)
+    model = architecture.family.outline(architecture.config)
+    assert dict(flatten(found)) == dict(flatten(model.params))

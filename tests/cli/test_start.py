@@ -31,5 +31,24 @@ def test_nothing_heavy_is_imported(arguments):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+START = """
+import gc, sys
+from camjax.cli.start import COLLECTED, main
+try:
+    main()
+finally:
+    assert gc.get_threshold()[0] == COLLECTED and gc.get_freeze_count()
+"""
+
+
+def test_cycles_are_looked_for_seldom_and_not_at_the_end():
+    subprocess.run([sys.executable, "-c", START, "methods"], capture_output=True, check=True)
+
+
+def test_a_figure_without_boxes_waits_for_no_scipy():
+    program = "import sys, camjax.explain.outputs; sys.exit('scipy.ndimage' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_the_listing_is_the_registries():
     assert LISTING.read_text("utf-8") == listing.page(), "python -m camjax.cli.listing > camjax/data/listing.json"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.ad_checkpoint import checkpoint_name
 
 from camjax import LayerError, tap
-from camjax.core.names import cut, named_arrays
+from camjax.core.names import cut, named_arrays, traced_once
 
 RNG = np.random.default_rng(0)
 PARAMS = {name: jnp.asarray(RNG.normal(size=shape), jnp.float32) for name, shape in {"a": (3, 4), "b": (4, 2)}.items()}
@@ -285,3 +285,21 @@ def test_a_name_that_cannot_be_reached_says_so(function, kind):
 def test_what_does_not_fit_is_named(options, words):
     with pytest.raises(LayerError, match=words):
         tap(network, **options)(PARAMS, X)
+
+
+def test_traced_once_however_often_it_is_tapped():
+    calls = []
+
+    def counted(params, x):
+        calls.append(x)
+        return network(params, x)
+
+    once = traced_once(counted)
+    (expected, arrays), (_, others) = (tap(counted, read=[name])(PARAMS, X) for name in ("first", "jitted"))
+    calls.clear()
+    found, seen = tap(once, read=["first"])(PARAMS, X)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(seen["first"], arrays["first"], rtol=1e-6)
+    np.testing.assert_allclose(tap(once, read=["jitted"])(PARAMS, X)[1]["jitted"], others["jitted"], rtol=1e-6)
+    assert named_arrays(once, PARAMS, X) == named_arrays(network, PARAMS, X)
+    assert len(calls) == 1

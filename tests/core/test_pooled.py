@@ -198,3 +198,22 @@ def test_zeros_of_a_new_head_hide_nothing():
     assert verified(dataclasses.replace(model, params=zeros), "layer") is None
     found = verified(dataclasses.replace(network(pooled), params=zeros), "layer")
     assert found.head == verified(network(pooled), "layer").head
+
+
+def test_what_the_end_of_a_network_does_not_read_is_not_drawn():
+    """Weights as many as no memory holds, in front of the layer."""
+    wide, kernel = jax.ShapeDtypeStruct((10**9, 3, 6), jnp.float32), jax.ShapeDtypeStruct((6, 5), jnp.float32)
+
+    def forward(params, images):
+        x = named_array(images @ params["wide"][0], "layer")
+        return x.mean((1, 2)) @ params["kernel"]
+
+    found = verified(Model({"wide": wide, "kernel": kernel}, forward, PREPROCESS), "layer")
+    assert found.head({"wide": wide, "kernel": kernel}) == LinearHead(kernel, None)
+
+
+def test_a_head_of_weights_that_the_network_does_not_read_is_none():
+    model = network(lambda x, kernel, images: 0 * x.mean((1, 2)) @ kernel, bias=False)
+    silent = dataclasses.replace(model, forward=lambda params, images: 0 * model.forward(params, images))
+    unread = dataclasses.replace(silent, head=lambda params: LinearHead(params["other"], None))
+    assert verified(unread, "layer") is None

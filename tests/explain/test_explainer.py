@@ -513,3 +513,19 @@ def test_classes_of_every_kind_on_explicit_axes(dtype):
         result = explain(jax.device_put(pictures, rows), jax.device_put(classes, rows))
         assert result.classes.tolist() == [[3], [1]]
         np.testing.assert_allclose(result.maps, explain(pictures, classes).maps, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_is_traced_and_folded_once_for_its_first_explanation():
+    model, calls = small_resnet(), {"forward": 0, "prepare": 0}
+
+    def counted(name):
+        def call(*arguments):
+            calls[name] += 1
+            return getattr(model, name)(*arguments)
+
+        return call
+
+    make_explainer(dataclasses.replace(model, forward=counted("forward"), prepare=counted("prepare")))(
+        uint8_images(1, 224, 224)
+    )
+    assert calls == {"forward": 1, "prepare": 1}  # what explains is the folded network's stages

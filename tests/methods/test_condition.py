@@ -16,11 +16,13 @@ def result_of(maps, classes, logits=9):
     return CamResult(jnp.zeros((*maps.shape[:-3], logits)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
 
 
-def test_every_condition():
+@pytest.mark.parametrize(("convert", "kind"), [(jnp.asarray, jax.Array), (np.asarray, np.ndarray)])
+def test_every_condition(convert, kind):
     ramp = np.arange(12.0).reshape(3, 4)
     broken = np.where(ramp == 5, np.nan, ramp)
     maps = [ramp, ramp - 5, -ramp, 0 * ramp, ramp * 0 + 2, broken, broken, broken]
-    found = conditions(result_of(maps, [0, 1, 2, 3, 4, 5, 9, -1]))
+    found = conditions(jax.tree.map(convert, result_of(maps, [0, 1, 2, 3, 4, 5, 9, -1])))
+    assert isinstance(found, kind)
     assert found.dtype == jnp.int8
     expected = [FINE, FINE, NOT_POSITIVE, NOT_POSITIVE, CONSTANT, NOT_A_NUMBER, NO_CLASS, NO_CLASS]
     assert found.tolist() == expected
