@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from jax import Array
 from jax.core import Tracer
 
 from camjax.core.comparable import Comparable
+from camjax.core.inference import placeholder, read_leaves
 from camjax.core.model import LinearHead, Model, Params
 from camjax.core.names import tap
 
@@ -59,12 +60,14 @@ def verified(model: Model, layer: str) -> Model | None:
     images = rng.normal(size=model.image_shape()).astype(np.float32)
     with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
         # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
-        weights = [_random(model.params, rng)]
-        if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
-            weights.append(model.params)
-        logits, feature = _read.trace(forward, layer, weights[0], images).out_info
+        outline = jax.eval_shape(lambda params: params, model.params)
+        logits, feature = _read.trace(forward, layer, outline, images).out_info
         if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
             return None
+        behind = _after.trace(forward, layer, outline, feature, images).jaxpr
+        weights = [_random(model.params, rng, read_leaves(behind, len(jax.tree.leaves(outline))))]
+        if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
+            weights.append(model.params)
         features = rng.normal(size=feature.shape)
         trials = [(params, (scale * features).astype(feature.dtype)) for params in weights for scale in SCALES]
         found = [np.asarray(_after(forward, layer, *trial, images), np.float64) for trial in trials]
@@ -114,12 +117,18 @@ def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHea
         yield LeafHead(kernel, bias, transposed)
 
 
-def _random(params: Params, rng: np.random.Generator) -> Params:
-    """Random parameters like these; positive, so that variances among them have roots."""
+def _random(params: Params, rng: np.random.Generator, wanted: Collection[int]) -> Params:
+    """Random parameters like these; positive, so that variances among them have roots.
 
-    def draw(leaf: Any) -> Any:  # noqa: ANN401
+    Only those of the wanted numbers: a whole network's would take as much memory as its weights, and half a second.
+    """
+
+    def draw(number: int, leaf: Any) -> Any:  # noqa: ANN401
+        if number not in wanted:
+            return placeholder(leaf)
         if isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer | jax.ShapeDtypeStruct) else leaf
         return jnp.asarray(rng.uniform(0.5, 1.5, jnp.shape(leaf)), jnp.result_type(leaf))
 
-    return jax.tree.map(draw, params)
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(structure, [draw(number, leaf) for number, leaf in enumerate(leaves)])
