@@ -60,7 +60,7 @@ def verified(model: Model, layer: str) -> Model | None:
     images = rng.normal(size=model.image_shape()).astype(np.float32)
     with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
         # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
-        outline = jax.eval_shape(lambda params: params, model.params)
+        outline = _random(model.params, rng, ())
         logits, feature = _read.trace(forward, layer, outline, images).out_info
         if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
             return None
@@ -124,10 +124,10 @@ def _random(params: Params, rng: np.random.Generator, wanted: Collection[int]) -
     """
 
     def draw(number: int, leaf: Any) -> Any:  # noqa: ANN401
-        if number not in wanted:
-            return placeholder(leaf)
         if isinstance(leaf, Array | np.ndarray | jax.ShapeDtypeStruct) and not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer | jax.ShapeDtypeStruct) else leaf
+        if number not in wanted:
+            return placeholder(leaf)
         return jnp.asarray(rng.uniform(0.5, 1.5, jnp.shape(leaf)), jnp.result_type(leaf))
 
     leaves, structure = jax.tree.flatten(params)

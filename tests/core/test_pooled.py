@@ -203,10 +203,10 @@ def test_zeros_of_a_new_head_hide_nothing():
 def test_what_the_head_does_not_read_is_neither_drawn_nor_held():
     model = network(pooled)
     huge = jax.ShapeDtypeStruct((2**20, 2**20), jnp.float32)  # four terabytes
-    before = {**model.params, "huge": huge}
+    before = {**model.params, "unread": huge}
 
     def forward(params, images):
-        return model.forward(params, images + params["huge"][0, 0])
+        return model.forward(params, images + params["unread"][0, 0])
 
     found = verified(dataclasses.replace(model, params=before, forward=forward), "layer")
     np.testing.assert_array_equal(found.head(model.params).kernel, model.params["kernel"])
