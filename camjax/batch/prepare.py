@@ -10,6 +10,7 @@ from camjax.batch import plan as plans
 from camjax.batch import store
 from camjax.batch.entries import Entry
 from camjax.batch.listing import check_list, write_list
+from camjax.batch.sizes import KEY
 from camjax.core.model import Model
 from camjax.explain.explainer import Explainer
 
@@ -64,11 +65,11 @@ def _check(group: store.Group, entries: Callable[[], Iterable[Entry]], plan: pla
 def _begin(
     out: str, entries: Callable[[], Iterable[Entry]], plan: plans.Plan, model: Model, explainer: Explainer
 ) -> None:
-    group = store.begin(out)
+    group, auto = store.begin(out), plan.batch_size is None
     plan = dataclasses.replace(plan, batch_size=plans.batch_size(write_list(group, entries()), plan.batch_size))
     map_size = _map_size(explainer, plan.size(model))
     chunk = plans.chunk_size(plan.batch_size or 1, plan.top_k, map_size)
-    attributes = plan.attributes(model)
+    attributes = plan.attributes(model) | ({KEY: []} if auto else {})
     store.allocate(
         group,
         chunk=chunk,

@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,23 +17,25 @@ from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
 from camjax.batch.prepare import prepare_store
 from camjax.batch.report import reported
+from camjax.batch.sizes import KEY, MEASURED, Sizes, begins, joined
 from camjax.batch.sources import list_entries
 from camjax.batch.team import Team
 from camjax.batch.writer import Writer
 from camjax.choices import Kind
 from camjax.core.model import Model
+from camjax.core.result import CamResult
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain.explainer import Explainer
 from camjax.explain.pipeline import answers
+from camjax.explain.waits import Waits
 
 MAX_WORKERS = 32
-FEW = 256
-"""For so few pictures, starting worker processes takes longer than reading in this one."""
+FEW = 512
+"""For so few pictures, starting worker processes takes longer than reading in this one (`benchmarks/README.md`)."""
 
 KINDS = 100
 """Reasons that are counted."""
 
-T = TypeVar("T")
 Progress = Callable[[int, int, int], None]
 """`progress(done, total, unreadable)`: the pictures that this process has done, of all that are its own."""
 
@@ -51,6 +52,8 @@ class Summary:
         seconds: that it took.
         waited: of these, the seconds that were spent waiting for `"pictures"`, for the `"devices"` (their compiling
             and computing), and for the `"disk"`.
+        batch_size: pictures that the devices computed at once, at the end of the run.
+        measured: pictures a second by batch size, where that was chosen by measuring, in this run or before.
     """
 
     explained: int
@@ -59,6 +62,8 @@ class Summary:
     done: int
     seconds: float
     waited: dict[str, float]
+    batch_size: int
+    measured: dict[int, float]
 
 
 def explain_to_store(
@@ -95,7 +100,8 @@ def explain_to_store(
         geometry: how a picture gets the input's proportions; see `camjax.images.geometry.Geometry`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in, `"float32"` or `"bfloat16"`.
-        batch_size: pictures a batch in each process, a multiple of its devices; None chooses.
+        batch_size: pictures a batch in each process, a multiple of its devices; None chooses, and on one device of one
+            process measures smaller ones at the start of a long run; see `camjax.batch.sizes`.
         method: how to explain, by its name in `camjax.methods.registry.METHODS`.
         layer: where, by its name; None is the network's own.
         workers: processes that read pictures; 0 reads in a thread, None chooses.
@@ -133,12 +139,13 @@ def explain_to_store(
         with reported(out, team.process, team.count) as report:
             own = store.chunks(group)[team.process :: team.count]
             left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
+            sizes = _sizes(group, size, left, batch_size, team)
             batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
             count = sum(stop - start for start, stop in own)
-            work = _Work(explainer, place, batches, group, strict, progress, count, team)
+            work = _Work(explainer, place, sizes, batches, group, strict, progress, count, team)
             done, seconds, waited = work.run(_workers(workers, len(batches) * size))
             team.meet("the store is written")
-            summary = Summary(*_counts(group), done, seconds, waited)
+            summary = Summary(*_counts(group), done, seconds, waited, sizes.chosen, sizes.rates)
             report.update(dataclasses.asdict(summary))
         return summary
 
@@ -149,6 +156,7 @@ class _Work:
 
     explainer: Explainer
     place: Callable[[np.ndarray], object]
+    sizes: Sizes
     batches: Batches
     group: store.Group
     strict: bool
@@ -162,20 +170,22 @@ class _Work:
         Returns:
             What was done, in how many seconds, and for what it waited.
         """
-        began, waited = time.perf_counter(), {"pictures": 0.0, "devices": 0.0, "disk": 0.0}
+        began, waits = time.perf_counter(), Waits("pictures", "devices", "disk")
         todo = sum(stop - start for start, stop in self.batches.places)
         done, unreadable = self.total - todo, 0
         with Writer(self.group) as writer, contextlib.closing(load(self.batches, workers)) as pictures:
-            checked = self._checked(_timed(pictures, waited, "pictures"))
-            pairs = ((loaded, loaded.pixels) for loaded in checked)
-            for loaded, result in _timed(answers(self.explainer, pairs, place=self.place), waited, "devices"):
-                with _measured(waited, "disk"):
-                    writer.add(loaded, result)
+            checked = self._checked(waits.over("pictures", pictures))
+            results = answers(self._explain, ((loaded, loaded) for loaded in checked), place=lambda loaded: loaded)
+            for loaded, parts in waits.over("devices", results):
+                with waits.on("disk"):
+                    writer.add(loaded, joined(parts))
                 done += loaded.rows.stop - loaded.rows.start
                 unreadable += int((loaded.status == store.UNREADABLE).sum())
                 self.progress(done, self.total, unreadable)
-        waited["devices"] -= waited["pictures"]  # which are waited for inside
-        return todo, time.perf_counter() - began, waited
+        return todo, time.perf_counter() - began, waits.seconds
+
+    def _explain(self, loaded: Loaded, _: object) -> list[CamResult]:
+        return self.sizes.explain(self.explainer, self.place, loaded)
 
     def _checked(self, pictures: Iterable[Loaded]) -> Iterator[Loaded]:
         for loaded in pictures:
@@ -188,6 +198,16 @@ class _Work:
 def _is_done(group: store.Group, chunk: tuple[int, int], team: Team) -> bool:
     team.check()
     return store.is_whole(group, *chunk)
+
+
+def _sizes(group: store.Group, size: int, left: Sequence[tuple[int, int]], wanted: int | None, team: Team) -> Sizes:
+    """The sizes of the batches, to be measured where the store is of one process and device, and nobody gave one."""
+    if wanted is not None or KEY not in group.attrs or MEASURED in group.attrs or team.count > 1:
+        return Sizes(group, size)
+    first = begins(store.chunks(group), left)
+    if first is None or len(jax.local_devices()) > 1:
+        return Sizes(group, size)
+    return Sizes(group, size, begins=first, left=group["status"].shape[0] - first)
 
 
 def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:
@@ -219,23 +239,3 @@ def _counts(group: store.Group) -> tuple[int, int, dict[str, int]]:
 def _reason(error: str, path: str) -> str:
     """Without the picture's name, what is in brackets, and what to do."""
     return error.removeprefix(f"{path}: ").partition(";")[0].partition(" (")[0]
-
-
-@contextlib.contextmanager
-def _measured(waited: dict[str, float], what: str) -> Iterator[None]:
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        waited[what] += time.perf_counter() - began
-
-
-def _timed(items: Iterator[T], waited: dict[str, float], what: str) -> Iterator[T]:
-    """The items, with the time that each took to come."""
-    end = object()
-    while True:
-        with _measured(waited, what):
-            item = next(items, end)
-        if item is end:
-            return
-        yield item  # type: ignore[misc]

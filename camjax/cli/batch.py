@@ -31,7 +31,7 @@ class BatchOptions(MethodOptions, NetworkOptions):
     maps: Annotated[
         str, typer.Option(help="Side of the maps in the store; features: the network's own resolution.")
     ] = "features"
-    batch_size: Annotated[str, typer.Option(help="Pictures a batch in each process; auto chooses.")] = "auto"
+    batch_size: Annotated[str, typer.Option(help="Pictures a batch in each process; auto measures.")] = "auto"
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="cores less one")
     ] = None
@@ -173,13 +173,20 @@ def _team(options: BatchOptions) -> "Team":
 
 
 def _print_summary(summary: "Summary", out: str, console: Console) -> None:
+    from camjax.explain.waits import in_words
+
     say(console, f"{summary.explained} explained, {summary.unreadable} unreadable → {out}")
     if not summary.done:
         return
-    speed = summary.done / summary.seconds
-    waits = ", ".join(f"{what} {100 * seconds / summary.seconds:.0f} %" for what, seconds in summary.waited.items())
-    said = f"this run: {summary.done} in {duration(summary.seconds)}, {speed:.1f} pictures/s; waited for {waits}"
-    say(console, said, style="dim")
+    if summary.measured:
+        say(console, _measured(summary), style="dim")
+    said = in_words(summary.waited, summary.done, summary.seconds)
+    say(console, f"this run: {summary.done} in {duration(summary.seconds)}, {said}", style="dim")
+
+
+def _measured(summary: "Summary") -> str:
+    rates = ", ".join(f"{size}: {rate:.1f}" for size, rate in sorted(summary.measured.items()))
+    return f"batches of {summary.batch_size}, by measurement (pictures/s by size: {rates})"
 
 
 def _number(text: str, word: str, option: str) -> int | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from camjax.choices import SHARE
 from camjax.cli.options import ExplainedOptions, FigureOptions, MethodOptions, NetworkOptions, named_classes
-from camjax.cli.progress import progress_bar
+from camjax.cli.progress import duration, progress_bar
 from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
 from camjax.errors import CamjaxError, PictureError
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from camjax.core.model import Model
     from camjax.explain.explanation import Explanation
     from camjax.explain.outputs import Add
+    from camjax.explain.waits import Waits
+
+FEW = 8
+"""For more pictures than these, a last line says where the time went."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,7 @@ def explain(
 ) -> None:
     """Show where a network sees its top classes in your pictures."""
     from camjax.explain.outputs import figure_paths, write_figures
+    from camjax.explain.waits import Waits, in_words
     from camjax.images.colours import check_colormap
     from camjax.images.pictures import find_pictures
 
@@ -58,7 +64,9 @@ def explain(
     model = load_for_command(options.model, options.architecture, options.labels, errors)
     failed: list[PictureError] = []
     keep_programs()
-    explanations = _explanations(options, model, paths, failed.append)
+    waits = Waits()
+    explanations = _explanations(options, model, paths, failed.append, waits)
+    began = time.perf_counter()
     looks: Any = {"colormap": options.colormap, "opacity": options.opacity, "box_share": box_share}
     explained = 0
     with contextlib.ExitStack() as open_files:
@@ -73,11 +81,19 @@ def explain(
                 advance()
     if explained:
         _name_files(options, console)
+    if explained > FEW:
+        seconds = time.perf_counter() - began
+        waited = waits.seconds | {"figures": seconds - sum(waits.seconds.values())}
+        say(console, f"{explained} in {duration(seconds)}, {in_words(waited, explained, seconds)}", style="dim")
     _report(failed, explained, errors)
 
 
 def _explanations(
-    options: ExplainOptions, model: "Model", paths: Sequence[Path], on_error: Callable[[PictureError], None]
+    options: ExplainOptions,
+    model: "Model",
+    paths: Sequence[Path],
+    on_error: Callable[[PictureError], None],
+    waits: "Waits",
 ) -> "Iterator[Explanation]":
     from camjax.explain.explanation import explain_pictures
 
@@ -94,6 +110,7 @@ def _explanations(
         sign=options.sign,
         dtype=options.dtype,
         on_error=on_error,
+        waits=waits,
     )
 
 

@@ -113,6 +113,11 @@ def read_leaves(program: Any, leaves: int) -> tuple[int, ...]:  # noqa: ANN401
     )
 
 
+def placeholder(leaf: Any) -> np.ndarray:  # noqa: ANN401
+    """Of that shape and dtype, and of no size; for what a program does not read."""
+    return np.broadcast_to(np.zeros((), jnp.result_type(leaf)), jnp.shape(leaf))
+
+
 def platform_of(params: Params) -> str:
     """`"cpu"`, `"gpu"` or `"tpu"`: where the parameters are, or would go."""
     for leaf in jax.tree.leaves(params):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import DTypeLike
 from jaxtyping import Integer, UInt8
 
 from camjax.choices import Sign
-from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, read_leaves
+from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, placeholder, read_leaves
 from camjax.core.layers import layers
 from camjax.core.maps import Interpolation, Size, finish
 from camjax.core.memory import pictures_at_once
@@ -151,9 +152,9 @@ class Explainer:
             read = read_leaves(traced.jaxpr, len(outline))
             missing = tuple(number for number in read if number not in self._leaves)
             if missing:
-                self._leaves |= zip(missing, _ready_leaves(self.plan, self.params, missing), strict=True)
+                self._leaves |= _ready_leaves(self.plan, self.params, missing)
             leaves = [
-                self._leaves[number] if number in read else _placeholder(leaf) for number, leaf in enumerate(outline)
+                self._leaves[number] if number in read else placeholder(leaf) for number, leaf in enumerate(outline)
             ]
             self._ready_for[shape] = jax.tree.unflatten(structure, leaves)
         return self._ready_for[shape]
@@ -226,15 +227,30 @@ def make_explainer(
     return Explainer(model.params, plan)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _ready_leaves(plan: Plan, params: Params, wanted: tuple[int, ...]) -> list[Array]:
-    leaves = jax.tree.leaves(ready_params(plan, params))
-    return [leaves[number] for number in wanted]
+def _ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int, Array]:
+    """Some of the faster network's leaves, by their numbers; one that is a parameter as it stands is that very array.
+
+    A compiled program would give a copy of it.
+    """
+    program = _preparation.trace(plan, params).jaxpr
+    given = jax.tree.leaves(params)
+    places = {variable: place for place, variable in enumerate(program.jaxpr.invars)}
+    kept = {number: place for number in wanted if (place := places.get(program.jaxpr.outvars[number])) is not None}
+    made = tuple(number for number in wanted if number not in kept)
+    leaves = {number: jnp.asarray(given[place]) for number, place in kept.items()}
+    return leaves | dict(zip(made, _results(program, made, given), strict=True))
 
 
-def _placeholder(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Of that shape, and of no size; for what a program does not read."""
-    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+@functools.partial(jax.jit, static_argnums=0)
+def _preparation(plan: Plan, params: Params) -> list[Array]:
+    return jax.tree.leaves(ready_params(plan, params))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _results(program: ClosedJaxpr, wanted: tuple[int, ...], arguments: list[Array]) -> list[Array]:
+    """Those of a program's results; it is compiled without what makes the others."""
+    results = jaxpr_as_fun(program)(*arguments)
+    return [results[number] for number in wanted]
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from camjax.core.model import Model
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
+from camjax.explain.waits import Waits
 from camjax.images.geometry import Geometry, shown_part, to_picture
 from camjax.images.labels import LabelError
 from camjax.images.pictures import read_picture
@@ -107,6 +108,7 @@ def explain_pictures(
     dtype: DTypeLike = jnp.float32,
     batch_size: int = 8,
     on_error: Callable[[PictureError], None] | None = None,
+    waits: Waits | None = None,
 ) -> Iterator[Explanation]:
     """Explains picture files, in batches of one compiled program, in the order given.
 
@@ -126,6 +128,7 @@ def explain_pictures(
         dtype: what the network computes in, `float32` or `bfloat16`.
         batch_size: pictures a batch; those of two batches are in memory at most.
         on_error: called with the error of a picture that cannot be read, which is then left out; None raises it.
+        waits: counts the seconds that the iterator spends on `"pictures"` and on the `"devices"`.
 
     Returns:
         An iterator with an explanation for each picture that could be read. A class without a label is `"class 7"`.
@@ -156,8 +159,9 @@ def explain_pictures(
         interpolation=interpolation,
         dtype=dtype,
     )
-    prepared = _read(itertools.chain([first], files), preprocess, geometry, on_error)
-    return _explanations(explainer, _batches(prepared, batch_size), wanted, labels)
+    waits = waits or Waits()
+    prepared = waits.over("pictures", _read(itertools.chain([first], files), preprocess, geometry, on_error))
+    return waits.over("devices", _explanations(explainer, _batches(prepared, batch_size), wanted, labels))
 
 
 def explain_prepared(

@@ -60,17 +60,18 @@ def stack(pixels: Sequence[UInt8[np.ndarray, "h w 3"]], rows: int) -> UInt8[np.n
 
 def answers(
     explainer: Callable[[Any, Int[np.ndarray, " k"] | None], Answer],
-    batches: Iterable[tuple[T, UInt8[np.ndarray, "b h w 3"]]],
+    batches: Iterable[tuple[T, Any]],
     *,
     classes: Int[np.ndarray, " k"] | None = None,
-    place: Callable[[np.ndarray], Any] = lambda pixels: pixels,
+    place: Callable[[Any], Any] = lambda pixels: pixels,
     ahead: int = 1,
 ) -> Iterator[tuple[T, Answer]]:
     """Runs batches through the compiled program; the next are under way while one's answer is fetched and used.
 
     Args:
         explainer: from `make_explainer`, or what else makes a pytree of arrays of pixels and classes.
-        batches: the pixels of each, and whatever is to come back beside its answer.
+        batches: whatever is to come back beside its answer, and the pixels of each, uint8 `(b, h, w, 3)`, or what
+            `place` makes these of.
         classes: explain these instead of the top ones.
         place: puts pixels onto the devices.
         ahead: how many batches are under way besides.

@@ -58,6 +58,7 @@ def test_from_a_folder_to_a_store_and_a_figure(tmp_path, camjax):
     first, second = done.stdout.splitlines()
     assert first == "11 explained, 1 unreadable → out.zarr"
     assert "pictures/s; waited for pictures" in second
+    assert ": bound by " in second
     dataset = xarray.open_zarr(tmp_path / "out.zarr")
     assert dict(dataset.sizes) == {"picture": 12, "rank": 2, "y": 2, "x": 2, "side": 6, "class": 1000}
     assert len(dataset.attrs["model"]["origin"]["sha256"]) == 64

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -218,6 +219,20 @@ def test_a_folder_that_is_explained_twice(run, tmp_path, toy):
         assert visible(tmp_path) == ["a.cam.png", "a.png"]
     assert run("explain", "a.cam.png", "-k", 1)[0] == 0
     assert visible(tmp_path) == ["a.cam.cam.png", "a.cam.png", "a.png"]
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_of_many_pictures_a_last_line_says_where_the_time_went(run, tmp_path, toy, count):
+    for number in range(count):
+        write_picture(tmp_path / "in" / f"{number}.png", number)
+    status, out, err = run("explain", "in", "-k", 1, "-o", "figures")
+    assert (status, err) == (0, "")
+    found = re.search(r"^9 in [\d.]+ s, [\d.]+ pictures/s; waited for (.*): bound by \w+$", out, re.MULTILINE)
+    assert bool(found) == (count == 9)
+    if found:
+        shares = {what: int(share) for what, share, _ in (part.split() for part in found[1].split(", "))}
+        assert shares.keys() == {"pictures", "devices", "figures"}
+        assert 98 <= sum(shares.values()) <= 102
 
 
 def test_boxes_are_drawn_and_written(run, tmp_path, toy):

@@ -270,6 +270,15 @@ def test_one_kernel_is_kept_for_each_layer_and_program(small):
     assert used == {number: leaf.unsafe_buffer_pointer() for number, leaf in explain._leaves.items()}
 
 
+def test_weights_that_are_read_as_they_are_are_in_memory_once(small):
+    explain = make_explainer(small)
+    explain(uint8_images(1, 64, 64))  # few enough tiles everywhere for plain kernels
+    own = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(small.params) if leaf.ndim > 1}
+    read = [leaf.unsafe_buffer_pointer() for leaf in explain._leaves.values() if leaf.ndim > 1]
+    assert len(read) == len(own)
+    assert set(read) == own
+
+
 def test_lowers_and_tells_its_layers(small):
     explain = make_explainer(small, method="grad-cam", layer="layer3")
     text = explain.lower(jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)).as_text()
