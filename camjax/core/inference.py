@@ -24,8 +24,8 @@ CACHE_BYTES = 2**23
 """How large a layer's features may be to stay in a CPU's caches beside its kernels."""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
-    # YNNPACK for matrix products, not for convolutions, which it computes slower than Eigen (`benchmarks/README.md`).
-    "cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"},
+    # Eigen's matrix products instead of YNNPACK's, which are slower at most of these shapes (`benchmarks/README.md`).
+    "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""},
     # Convolutions, too, as parts of a CUDA graph: launched one by one, a small batch's take longer than they compute.
     "gpu": {
         "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONVOLUTION,DYNAMIC_SLICE_FUSION"

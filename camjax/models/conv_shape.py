@@ -37,12 +37,6 @@ class Shape:
         """The kernel's rows and columns."""
         return sides(self.size)
 
-    @property
-    def is_placewise(self) -> bool:
-        """Whether each output place reads all channels of one input place, and no padding."""
-        padded = not isinstance(self.padding, str) and any(map(sum, self.padding))
-        return self.groups == 1 and self.window == (1, 1) and not padded
-
     def pads(self, x: Float[Array, "b h w c"]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Zeros before and after along each axis."""
         if isinstance(self.padding, str):

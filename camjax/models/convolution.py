@@ -4,9 +4,8 @@ Each takes features `(b, h, w, c)` and gives `(b, h2, w2, o)` in their dtype, wi
 `direct` up to rounding. `benchmarks/README.md` has the measurements behind `choose`.
 
 On a CPU, XLA computes a direct convolution at the speed of its matrix products; Winograd's algorithm needs a quarter of
-those. A depthwise one takes XLA up to sixty times longer than a sum of shifted products does. A 1x1 convolution it turns
-into a product itself, but too late for YNNPACK to take it. On a GPU, cuDNN wants kernels with their outputs first, and
-XLA would transpose any others at every call.
+those. A depthwise one takes XLA up to sixty times longer than a sum of shifted products does. On a GPU, cuDNN wants
+kernels with their outputs first, and XLA would transpose any others at every call.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from camjax.models.blocks import block_kernel, over_blocks, suits_blocks
 from camjax.models.conv_shape import Shape
 from camjax.models.winograd import winograd, winograd_kernel
 
-Algorithm = Literal["direct", "product", "shifted", "winograd", "cudnn", "blocks"]
+Algorithm = Literal["direct", "shifted", "winograd", "cudnn", "blocks"]
 
 GROUP_CHANNELS = 32
 """A CPU computes groups of fewer channels faster as larger ones with zeros where channels do not meet."""
@@ -45,13 +44,9 @@ def algorithms(shape: Shape, dtype: DTypeLike, platform: str) -> tuple[Algorithm
         return ("direct",)
     if shape.groups == shape.inputs == shape.outputs:
         return ("shifted",)
-    if jnp.dtype(dtype) != np.float32:
-        # In 16 bits Winograd's sums would lose what precision there is, and YNNPACK gives no product of that dtype.
-        return ("direct",)
-    if shape.is_placewise:
-        return ("product",)
+    # In 16 bits Winograd's sums would lose what precision there is.
     plain = shape.window == (3, 3) and shape.stride == 1 and shape.groups == 1 and shape.inputs >= 16
-    return ("direct", "winograd") if plain else ("direct",)
+    return ("direct", "winograd") if plain and jnp.dtype(dtype) == np.float32 else ("direct",)
 
 
 def choose(shape: Shape, tiles: int, dtype: DTypeLike, platform: str) -> Algorithm:
@@ -136,13 +131,6 @@ def _convolve(x: Float[Array, "b h w c"], kernel: Array, shape: Shape, layout: s
     )
 
 
-def product(x: Float[Array, "b h w c"], kernel: Float[Array, "o c"], shape: Shape) -> Float[Array, "b h2 w2 o"]:
-    """A 1x1 convolution as the product of all places and a kernel that has its outputs first."""
-    x = x[:, :: shape.stride, :: shape.stride]
-    y = lax.dot_general(x.reshape(-1, shape.inputs), kernel, (((1,), (1,)), ((), ())))
-    return y.reshape(*x.shape[:3], shape.outputs)
-
-
 def shifted(x: Float[Array, "b h w c"], kernel: Float[Array, "k l 1 c"], shape: Shape) -> Float[Array, "b h2 w2 c"]:
     """A depthwise convolution as a sum of shifted products."""
     x = jnp.pad(x, ((0, 0), *shape.pads(x), (0, 0)))
@@ -168,7 +156,6 @@ class Way(NamedTuple):
 
 WAYS: Mapping[Algorithm, Way] = {
     "direct": Way(as_it_is, direct),
-    "product": Way(lambda kernel, _: kernel[0, 0].T, product),
     "shifted": Way(as_it_is, shifted),
     "winograd": Way(lambda kernel, _: winograd_kernel(kernel), winograd),
     "cudnn": Way(outputs_first, cudnn),

@@ -15,7 +15,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from references import images, relative_error
 
-from camjax.core.inference import compiler_options
 from camjax.models.conv_shape import Shape
 from camjax.models.convolution import WAYS, algorithms, choose, merge_groups, merged_groups
 from camjax.models.layers import symmetric
@@ -55,7 +54,6 @@ def compute(algorithm, x, kernel, shape):
             ("direct", 1, 1),
             ("direct", 5, 2),
             ("direct", (3, 1), 1),
-            ("product", 1, 1),
             ("shifted", 3, 4),
             ("shifted", (1, 3), 4),
             ("shifted", 5, 4),
@@ -110,8 +108,7 @@ def test_blocks_have_channels_for_tensor_cores(dtype, channels):
 
 @pytest.mark.parametrize("algorithm", sorted(WAYS))
 def test_gradients_are_those_of_the_direct_convolution(algorithm):
-    side, groups = 1 if algorithm == "product" else 3, 4 if algorithm == "shifted" else 1
-    shape = Shape(side, 2 if algorithm in ("blocks", "product") else 1, symmetric(side), groups, 4, 4)
+    shape = Shape(3, 2 if algorithm == "blocks" else 1, symmetric(3), 4 if algorithm == "shifted" else 1, 4, 4)
     x, kernel = jnp.asarray(pixels(2, 7, 6, 4)), jnp.asarray(random_kernel(shape))
 
     def loss(algorithm, x, kernel):
@@ -132,11 +129,7 @@ def test_gradients_are_those_of_the_direct_convolution(algorithm):
         (Shape(3, 1, "SAME", 1, 512, 512), 4, jnp.float32, "cpu", "direct"),
         (Shape(3, 1, "SAME", 1, 64, 64), 196, jnp.bfloat16, "cpu", "direct"),
         (Shape(3, 2, "SAME", 1, 64, 64), 196, jnp.float32, "cpu", "direct"),
-        (Shape(1, 2, "SAME", 1, 64, 64), 196, jnp.float32, "cpu", "product"),
-        (Shape((1, 1), 1, symmetric(1), 1, 64, 64), 196, jnp.float32, "cpu", "product"),
-        (Shape(1, 1, "SAME", 1, 64, 64), 196, jnp.bfloat16, "cpu", "direct"),
-        (Shape(1, 1, "SAME", 2, 64, 64), 196, jnp.float32, "cpu", "direct"),
-        (Shape(1, 1, ((1, 1), (0, 0)), 1, 64, 64), 196, jnp.float32, "cpu", "direct"),
+        (Shape(1, 2, "SAME", 1, 64, 64), 196, jnp.float32, "cpu", "direct"),
         (Shape(5, 2, "SAME", 96, 96, 96), 196, jnp.float32, "cpu", "shifted"),
         (Shape(3, 1, "SAME", 32, 128, 128), 196, jnp.float32, "cpu", "direct"),
         (Shape(7, 2, "SAME", 1, 3, 64), 196, jnp.float32, "cpu", "direct"),
@@ -227,18 +220,6 @@ def test_a_kernel_as_large_as_the_features_is_a_product_also_backwards(algorithm
         assert relative_error(compute(algorithm, other, kernel, at), expected(other, kernel, at)) < 1e-6
 
 
-@pytest.mark.parametrize(("algorithm", "side"), [("blocks", 7), ("product", 1)])
-def test_no_pictures(algorithm, side):
-    shape = Shape(side, 2, symmetric(side), 1, 3, 5)
-    assert compute(algorithm, pixels(0, 20, 21, 3), random_kernel(shape), shape).shape == (0, 10, 11, 5)
-
-
-@pytest.mark.parametrize(("side", "algorithm", "by_ynnpack"), [(1, "product", True), (3, "direct", False)])
-def test_ynnpack_computes_products_but_no_convolutions(side, algorithm, by_ynnpack):
-    options = compiler_options("cpu")
-    assert options, "this jaxlib does not know the options, so a convolution's library is its own choice"
-    shape, way = Shape(side, 1, symmetric(side), 1, 64, 64), WAYS[algorithm]
-    kernel = way.kernel(jnp.asarray(random_kernel(shape)), shape)
-    program = jax.jit(way.compute, static_argnums=2, compiler_options=options)
-    text = program.lower(pixels(1, 8, 8, 64), kernel, shape).compile().as_text()
-    assert ("__ynn_fusion" in text) == by_ynnpack
+def test_blocks_of_no_pictures():
+    shape = Shape(7, 2, symmetric(7), 1, 3, 5)
+    assert compute("blocks", pixels(0, 20, 21, 3), random_kernel(shape), shape).shape == (0, 10, 11, 5)
