@@ -201,13 +201,22 @@ def _is_done(group: store.Group, chunk: tuple[int, int], team: Team) -> bool:
 
 
 def _sizes(group: store.Group, size: int, left: Sequence[tuple[int, int]], wanted: int | None, team: Team) -> Sizes:
-    """The sizes of the batches, to be measured where the store is of one process and device, and nobody gave one."""
-    if wanted is not None or KEY not in group.attrs or MEASURED in group.attrs or team.count > 1:
-        return Sizes(group, size)
-    first = begins(store.chunks(group), left)
-    if first is None or len(jax.local_devices()) > 1:
-        return Sizes(group, size)
-    return Sizes(group, size, begins=first, left=group["status"].shape[0] - first)
+    """The sizes of the batches, to be measured where the store is of one process and device, and nobody gave one.
+
+    Raises:
+        StoreError: the store was begun with batches that these devices cannot share.
+    """
+    devices, open_choice = len(jax.local_devices()), KEY in group.attrs and MEASURED not in group.attrs
+    first = begins(store.chunks(group), left) if open_choice and team.count == 1 else None
+    remaining = 0 if first is None else group["status"].shape[0] - first
+    sizes = Sizes(group, size, begins=first, left=remaining, measure=wanted is None and devices == 1)
+    unfit = sorted(one for one in sizes.sizes if one % devices)
+    if unfit:
+        raise store.StoreError(
+            f"the store has batches of {unfit[0]} pictures, which {devices} devices cannot share; "
+            "go on with one device, as it was begun"
+        )
+    return sizes
 
 
 def _places(chunks: Sequence[tuple[int, int]], size: int) -> tuple[Rows, ...]:

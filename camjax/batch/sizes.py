@@ -39,8 +39,9 @@ class Sizes:
     Args:
         group: the store.
         whole: how many pictures are read at once, the largest size.
-        begins: the row from which on nothing is there, where sizes are still to be measured; None where they are not.
+        begins: the row from which on nothing is there, where a choice is still to be made; None where there is none.
         left: how many pictures are to be done from there on.
+        measure: whether they are to be measured from there on; if not, they are whole.
         clock: seconds.
     """
 
@@ -51,20 +52,34 @@ class Sizes:
         *,
         begins: int | None = None,
         left: int = 0,
+        measure: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._group, self._whole, self._left, self._clock = group, whole, left, clock
         self._steps: list[list[int]] = list(group.attrs.get(KEY, []))
         self._begins = begins
-        self.rates: dict[int, float] = {int(size): rate for size, rate in group.attrs.get(MEASURED, {}).items()}
+        self._rates: dict[int, float] = {int(size): rate for size, rate in group.attrs.get(MEASURED, {}).items()}
         self._times: list[float] = []
         if begins is not None:
             self._steps = [step for step in self._steps if step[0] < begins]
-            self._from(begins, whole)
+            self._steps.append([begins, whole])
+            group.update_attributes({KEY: self._steps})
+        if not measure:
+            self._begins = None
 
     def at(self, row: int) -> int:
         """How many pictures are computed at once from that row on."""
         return next((size for first, size in reversed(self._steps) if first <= row), self._whole)
+
+    @property
+    def rates(self) -> dict[int, float]:
+        """Pictures a second by size, once one has been chosen by them."""
+        return self._rates if self._begins is None else {}
+
+    @property
+    def sizes(self) -> set[int]:
+        """All that are in use."""
+        return {size for _, size in self._steps} or {self._whole}
 
     @property
     def chosen(self) -> int:
@@ -96,16 +111,16 @@ class Sizes:
         if rows < self._whole or len(self._times) <= TIMED:
             return
         compiling = max(COMPILING, self._times[0] - min(self._times[1:]))
-        self.rates[size] = rows / min(self._times[1:])
+        self._rates[size] = rows / min(self._times[1:])
         self._times = []
-        best = max(self.rates, key=lambda one: self.rates[one] * (BETTER if one > size else 1))
-        worth = compiling * len(self.rates) <= SHARE * self._left / self.rates[best]
+        best = max(self._rates, key=lambda one: self._rates[one] * (BETTER if one > size else 1))
+        worth = compiling * len(self._rates) <= SHARE * self._left / self._rates[best]
         if best == size and size % 2 == 0 and worth:
             self._from(loaded.rows.stop, size // 2)
             return
         self._from(loaded.rows.stop, best)
         self._begins = None
-        self._group.update_attributes({MEASURED: {str(one): rate for one, rate in self.rates.items()}})
+        self._group.update_attributes({MEASURED: {str(one): rate for one, rate in self._rates.items()}})
 
     def _from(self, row: int, size: int) -> None:
         """Says so in the store before anything is computed in that size."""
@@ -116,9 +131,9 @@ class Sizes:
 
 def begins(chunks: Sequence[tuple[int, int]], left: Sequence[tuple[int, int]]) -> int | None:
     """The row from which on none of a store's chunks is there; None where its last one is."""
-    row = None
+    row, missing = None, set(left)
     for chunk in reversed(chunks):
-        if chunk not in left:
+        if chunk not in missing:
             break
         row = chunk[0]
     return row

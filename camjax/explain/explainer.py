@@ -46,6 +46,9 @@ class Explainer:
         jax.jit(lambda explain, images: explain(images).maps.sum())(explain, images)
         explain.with_params(other_params)
 
+    On a CPU it reads large kernels where the model has them: after a step that donates the model's parameters, give it
+    the new ones by `with_params`.
+
     Attributes:
         params: the model's.
         plan: everything else.

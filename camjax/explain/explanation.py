@@ -85,7 +85,8 @@ class Explanation:
         if cut:  # of the maps as they come; a figure has many times their pixels
             seen = np.maximum(self.maps[:, *shown_part(geometry)], 0).reshape(len(self.maps), -1)
             bright = np.quantile(seen, 1 - cut, axis=1).astype(np.float32)
-            high = np.where(bright > low, bright, high)
+            # A picture smaller than its maps averages their peaks away: its own largest value is drawn as 1.
+            high = np.where(bright > low, np.minimum(bright, high), high)
         spread = np.where(high > low, high - low, np.float32(1))
         heats -= low[:, None, None]
         heats /= spread[:, None, None]

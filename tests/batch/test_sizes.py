@@ -12,7 +12,7 @@ from toys import toy_model
 from camjax.batch import explain_to_store, plan, sizes
 from camjax.batch.loader import Loaded, Rows
 from camjax.batch.sizes import KEY, MEASURED, Sizes, begins
-from camjax.batch.store import open_store
+from camjax.batch.store import StoreError, open_store
 
 PICTURES = 100
 
@@ -135,3 +135,35 @@ def test_measuring_that_was_stopped_begins_anew_with_what_is_not_there():
     tuner = Sizes(group, 32, begins=160, left=10**6)
     assert group.attrs[KEY] == [[0, 32], [96, 16], [160, 32]]
     assert [tuner.at(row) for row in (0, 64, 96, 128, 160, 320)] == [32, 32, 16, 16, 32, 32]
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_what_a_stopped_run_had_tried_and_lost_is_forgotten_in_the_store(measure):
+    group = Group(**{KEY: [[0, 32], [96, 16]]})
+    tuner = Sizes(group, 32, begins=64, left=64, measure=measure)
+    assert group.attrs[KEY][-1] == [64, 32]
+    assert all(row <= 64 for row, _ in group.attrs[KEY])
+    assert {tuner.at(row) for row in range(0, 320, 32)} == {32}
+    assert tuner.rates == {}
+
+
+def test_a_number_on_resuming_ends_the_trial(measured):
+    whole = measured.run()
+    group = open_store(str(measured.folder / "out.zarr"), mode="r+")
+    steps = [step for step in group.attrs[KEY] if step[0] <= 48]
+    group.attrs.put({name: value for name, value in group.attrs.items() if name != MEASURED} | {KEY: steps})
+    for chunk in range(7, 13):  # rows from 56 on
+        (measured.folder / "out.zarr" / "status" / "c" / str(chunk)).unlink()
+    again = measured.run(resume=True, batch_size=8)
+    assert (again.batch_size, again.measured) == (8, {})
+    assert open_store(str(measured.folder / "out.zarr")).attrs[KEY] == [*steps, [56, 8]]
+    assert again.explained == whole.explained
+
+
+def test_devices_that_cannot_share_a_stores_batches(measured, monkeypatch):
+    measured.run()
+    (measured.folder / "out.zarr" / "status" / "c" / "4").unlink()
+    both = jax.devices()[:2]
+    monkeypatch.setattr(jax, "local_devices", lambda: both)
+    with pytest.raises(StoreError, match="batches of 1 pictures, which 2 devices cannot share"):
+        measured.run(resume=True)

@@ -103,3 +103,11 @@ def test_a_few_bright_pixels_do_not_hide_the_others(tmp_path):
     np.testing.assert_array_equal(cut[1], plain[1])
     assert cut.max() == 1
     assert cut.dtype == np.float32
+
+
+def test_a_picture_smaller_than_its_maps_reaches_one(tmp_path):
+    path = write_pictures(tmp_path, 1) / "000.png"
+    (explanation,) = explain_pictures(MODEL, [path], classes=[0, 1], geometry="squash")
+    noise = np.abs(np.random.default_rng(0).normal(size=(2, 32, 32))).astype(np.float32)
+    heats = dataclasses.replace(explanation, maps=noise).heats((8, 8), 0.005)
+    np.testing.assert_array_equal(heats.max((1, 2)), 1)
