@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Integer, UInt8
 
 from camjax.choices import Sign
+from camjax.core.heap import give_back
 from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, placeholder, read_leaves
 from camjax.core.layers import layers
 from camjax.core.maps import Interpolation, Size, finish
@@ -160,6 +161,7 @@ class Explainer:
                 self._leaves[number] if number in read else placeholder(leaf) for number, leaf in enumerate(outline)
             ]
             self._ready_for[shape] = jax.tree.unflatten(structure, leaves)
+            give_back()  # the program is compiled next
         return self._ready_for[shape]
 
 

@@ -283,6 +283,15 @@ def test_large_weights_that_are_read_as_they_are_are_in_memory_once(monkeypatch)
     assert set(read) == own
 
 
+def test_what_is_free_is_given_back_before_a_program_is_compiled(small, monkeypatch):
+    given = []
+    monkeypatch.setattr(explainers, "give_back", lambda: given.append(None))
+    explain = make_explainer(small)
+    for rows, times in ((1, 1), (1, 1), (2, 2)):
+        explain(uint8_images(rows, 64, 64))
+        assert len(given) == times
+
+
 def test_lowers_and_tells_its_layers(small):
     explain = make_explainer(small, method="grad-cam", layer="layer3")
     text = explain.lower(jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)).as_text()
