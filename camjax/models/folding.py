@@ -25,7 +25,7 @@ from camjax.models.layers import BatchNorm, Chain, Conv, channelwise
 OWN_BYTES = 2**20
 """Bytes from which on a kernel stays the network's own: large ones belong to small features; a factor costs little.
 
-Of ResNet-50's weights these are 85 %. With all of them, the whole network takes 1 to 2 % longer.
+Of ResNet-50's weights these are 85 %. With all of them, the network takes 0.3 to 0.4 % more of a core's time.
 """
 
 
