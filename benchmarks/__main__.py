@@ -26,7 +26,7 @@ from benchmarks import (
     report,
 )
 from benchmarks.setting import PRECISIONS, WORKLOADS, BenchmarkError, Case, Setting
-from benchmarks.side import CPU_SIDES, GPU_SIDES, SIDES
+from benchmarks.side import BEFORE, CPU_SIDES, GPU_SIDES, SIDES
 from benchmarks.worker import Worker
 from camjax.atomic import atomic_path
 
@@ -72,13 +72,13 @@ def run(
     processes: Annotated[int, typer.Option(min=0, help="Rounds of whole processes; 0 leaves these out.")] = 3,
     threads: Annotated[int, typer.Option(min=0, help="CPU cores for each side.", show_default="all")] = 0,
     image_size: Annotated[int, typer.Option(min=32, help="Side of the pictures.")] = 224,
+    before: Annotated[Path | None, typer.Option(help=f"An earlier checkout of camjax, for the side {BEFORE}.")] = None,
     out: Annotated[Path, typer.Option(help="A folder for result.json and the plots.")] = Path("out/benchmark"),
 ) -> None:
     """Time camjax and its rivals in turns, and write the JSON and the plots."""
     if device not in BATCHES or precision not in PRECISIONS:
         raise BenchmarkError(f"device is cpu or gpu, precision one of {', '.join(PRECISIONS)}")
-    names = _split(sides) or (CPU_SIDES if device == "cpu" else GPU_SIDES)
-    harness.require(names, list(SIDES))
+    names = _chosen(_split(sides), device, before)
     harness.require(_split(workloads), (*WORKLOADS, *OWN_CASES))
     cases = [
         Case(workload, int(batch))
@@ -99,13 +99,16 @@ def run(
         weights = Path(folder, f"{model}.safetensors")
         if model:
             _export(model, weights)
-        setting = Setting(model, str(weights), device, precision, threads or described["machine"]["cores"], image_size)
+        cores = threads or described["machine"]["cores"]
+        earlier = str(before.resolve()) if before else ""
+        setting = Setting(model, str(weights), device, precision, cores, image_size, before=earlier)
         tell = status.update if console.is_terminal else console.print
         options = {"rounds": rounds, "seconds": seconds, "report": tell}
         result = {
             **described,
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "setting": dataclasses.asdict(setting) | {"weights": "random", "rounds": rounds, "seconds": seconds},
+            "setting": dataclasses.asdict(setting)
+            | {"weights": "random", "before": before and machine.commit(before), "rounds": rounds, "seconds": seconds},
             "cases": harness.measure(setting, cases, names, **options) if cases else [],
             "left_out": absent,
         }
@@ -187,6 +190,15 @@ def _stages(setting: Setting, cases: Sequence[Case]) -> dict[str, dict[str, floa
         }
     finally:
         worker.close()
+
+
+def _chosen(sides: tuple[str, ...], device: str, before: Path | None) -> tuple[str, ...]:
+    """The sides that were asked for, or all; an earlier checkout is one where it is given."""
+    names = sides or (CPU_SIDES if device == "cpu" else GPU_SIDES) + ((BEFORE,) if before else ())
+    harness.require(names, list(SIDES))
+    if BEFORE in names and not (before and (before / "camjax" / "__init__.py").exists()):
+        raise BenchmarkError(f"the side {BEFORE} needs --before and the folder of an earlier checkout")
+    return names
 
 
 def _split(text: str) -> tuple[str, ...]:

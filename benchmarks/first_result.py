@@ -1,6 +1,6 @@
 """Time to the first result: a new process imports, loads the weights, compiles and explains one picture.
 
-`python -m benchmarks.first_result camjax resnet50 resnet50.safetensors` is such a process.
+`python -m benchmarks.first_result camjax resnet50 resnet50.safetensors cpu 2 224 ""` is such a process.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.setting import BenchmarkError, Case, Setting
+from benchmarks.side import BEFORE
 from benchmarks.worker import serve_once, use_cores
 
 SIDES = ("camjax", "naive JAX", "torch eager", "torch.compile")
@@ -34,14 +35,15 @@ def measure(setting: Setting, *, rounds: int, report: Callable[[str], None] = la
     Raises:
         BenchmarkError: a process failed.
     """
+    names = (*SIDES, BEFORE) if setting.before else SIDES
     with tempfile.TemporaryDirectory(prefix="camjax-caches-") as folder:
         found = {}
-        for name in SIDES:
+        for name in names:
             report(f"first result: {name}, empty caches")
             found[name] = {"cold": _process(name, setting, folder), "warm": []}
         for number in range(rounds):
             report(f"first result: round {number + 1} of {rounds}, caches warm")
-            for name in SIDES:
+            for name in names:
                 found[name]["warm"].append(_process(name, setting, folder))
     return found
 
@@ -49,7 +51,7 @@ def measure(setting: Setting, *, rounds: int, report: Callable[[str], None] = la
 def _process(name: str, setting: Setting, folder: str) -> float:
     caches = {variable: str(Path(folder, name, kind)) for variable, kind in CACHES.items()}
     command = [sys.executable, "-m", "benchmarks.first_result", name, setting.model, setting.weights]
-    command += [setting.device, str(setting.threads), str(setting.image_size)]
+    command += [setting.device, str(setting.threads), str(setting.image_size), setting.before]
     start = time.perf_counter()
     done = subprocess.run(
         command, env={**os.environ, **caches, **CACHE_EVERYTHING}, capture_output=True, text=True, check=False
@@ -60,10 +62,10 @@ def _process(name: str, setting: Setting, folder: str) -> float:
     return seconds
 
 
-def main(name: str, model: str, weights: str, device: str, threads: str, image_size: str) -> None:
+def main(name: str, model: str, weights: str, device: str, threads: str, image_size: str, before: str) -> None:
     """What the process does."""
     use_cores(int(threads))
-    setting = Setting(model, weights, device, threads=int(threads), image_size=int(image_size))
+    setting = Setting(model, weights, device, threads=int(threads), image_size=int(image_size), before=before)
     serve_once(name, setting, Case("explanation", 1))
 
 

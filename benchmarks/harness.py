@@ -85,7 +85,7 @@ def compare(
     if name == "grad-cam":
         reference = workers[REFERENCE].ask("side_call", "grad_cam_maps", case)
         outputs.pop("probabilities")
-    return agreement.check(name, reference, outputs, setting.precision)
+    return agreement.check(name, reference, outputs, SIDES[name].precision or setting.precision)
 
 
 def take_turns(

@@ -69,7 +69,8 @@ def summary(result: Result) -> Iterator[str]:
     device = machine["gpu"] if setting["device"] == "gpu" else machine["cpu"]
     network = f"{setting['model']} in " if setting["model"] else ""
     yield f"{device}, {setting['threads']} threads, {network}{setting['precision']}"
-    yield f"commit {result['commit']}, {result['when']}"
+    before = f", beside {setting['before']}" if setting.get("before") else ""
+    yield f"commit {result['commit']}{before}, {result['when']}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     if result.get("copy_bandwidth"):
         yield f"a pass over memory: {result['copy_bandwidth'] / 1e9:.1f} GB/s"

@@ -31,6 +31,7 @@ class Setting:
         threads: CPU cores that each side may use.
         image_size: side of the square pictures, and of the maps.
         top_k: how many classes are explained.
+        before: an earlier checkout of camjax, for the side `camjax before`.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Setting:
     threads: int = 2
     image_size: int = 224
     top_k: int = 5
+    before: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.setting import Case, Setting, Workload
+from benchmarks.setting import Case, Precision, Setting, Workload
 
 Outputs = dict[str, np.ndarray]
 
@@ -54,6 +54,7 @@ class Entry:
         workloads: what it can do.
         what: a line for the table's legend.
         needs: modules that may not be installed.
+        precision: that it computes in whatever the other sides do.
     """
 
     module: str
@@ -62,12 +63,15 @@ class Entry:
     workloads: tuple[Workload, ...]
     what: str
     needs: tuple[str, ...] = ()
+    precision: Precision | None = None
 
 
 BOTH: tuple[Workload, ...] = ("explanation", "features")
 EXPLANATION: tuple[Workload, ...] = ("explanation",)
 JAX, TORCH = "benchmarks.sides_jax", "benchmarks.sides_torch"
 TIMM = ("torch", "timm")
+
+BEFORE, BFLOAT16 = "camjax before", "torch bfloat16"
 
 SIDES: dict[str, Entry] = {
     "camjax": Entry(JAX, "Camjax", {}, BOTH, "`make_explainer`"),
@@ -101,6 +105,16 @@ SIDES: dict[str, Entry] = {
         EXPLANATION,
         "pytorch-grad-cam's `GradCAM`, the top class only",
         (*TIMM, "pytorch_grad_cam"),
+    ),
+    BEFORE: Entry("benchmarks.side_before", "Before", {}, EXPLANATION, "`make_explainer` of an earlier checkout"),
+    BFLOAT16: Entry(
+        TORCH,
+        "Torch",
+        {"precision": "bfloat16"},
+        BOTH,
+        "torch channels_last in bfloat16, beside float32",
+        TIMM,
+        precision="bfloat16",
     ),
     "matrix products": Entry(
         "benchmarks.limits",
@@ -139,8 +153,11 @@ METRICS: dict[str, Entry] = {
 
 ENTRIES = SIDES | PARTS | METHODS | METRICS
 
-CPU_SIDES = tuple(name for name in SIDES if name != "torch.compile max-autotune")
-GPU_SIDES = tuple(name for name in SIDES if name != "torch.compile frozen")
+ON_REQUEST = (BEFORE, BFLOAT16)
+"""Not among the sides of a run that names none: one needs a checkout, the other computes something coarser."""
+
+CPU_SIDES = tuple(name for name in SIDES if name not in ("torch.compile max-autotune", *ON_REQUEST))
+GPU_SIDES = tuple(name for name in SIDES if name not in ("torch.compile frozen", *ON_REQUEST))
 
 
 def missing(name: str) -> list[str]:

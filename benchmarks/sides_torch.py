@@ -8,14 +8,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import networks
-from benchmarks.setting import Case, Setting
+from benchmarks.setting import Case, Precision, Setting
 from benchmarks.side import Outputs, Program
 
 
 class Torch:
     """timm's network, the head's columns at every pixel, bicubic interpolation."""
 
-    def __init__(self, setting: Setting, *, channels_last: bool = True, compiled: str | None = None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        channels_last: bool = True,
+        compiled: str | None = None,
+        precision: Precision | None = None,
+    ) -> None:
         torch.set_num_threads(setting.threads)
         allow = setting.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
@@ -23,7 +30,7 @@ class Torch:
         self.setting = setting
         self.device = torch.device("cuda" if setting.device == "gpu" else "cpu")
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.dtype = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
+        self.dtype = torch.bfloat16 if (precision or setting.precision) == "bfloat16" else torch.float32
         network = networks.load(setting.model, setting.weights)
         self.mean, self.std = (
             torch.tensor(network.pretrained_cfg[name], device=self.device).reshape(1, 3, 1, 1)

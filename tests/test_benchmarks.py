@@ -13,6 +13,7 @@ from benchmarks import __main__ as command
 from benchmarks import agreement, harness, networks, plots, report
 from benchmarks.limits import MatrixProducts
 from benchmarks.setting import BenchmarkError, Case, Setting
+from benchmarks.side import BEFORE, BFLOAT16
 from benchmarks.worker import Worker
 
 SIDES = ["naive JAX", "torch channels_last", "torchcam", "grad-cam", "matrix products"]
@@ -40,6 +41,51 @@ def test_every_side_agrees_and_is_timed_in_every_round(setting):
             expected -= {"probabilities"} if name == "grad-cam" else set()
             assert found["agreement"].keys() == (expected if name != "matrix products" else set())
             assert max((error for key, error in found["agreement"].items() if key != "classes"), default=0) < 1e-5
+
+
+EARLIER = """
+from types import SimpleNamespace
+import numpy as np
+
+def load_model(weights):
+    return weights
+
+def make_explainer(model, top_k):
+    assert model == "resnet18.safetensors"
+    return lambda images: SimpleNamespace(
+        classes=np.zeros((len(images), top_k), int), probabilities=np.full((len(images), top_k), 0.5), maps=images + 0.0
+    )
+"""
+
+
+def test_an_earlier_checkout_is_a_side(tmp_path):
+    package = tmp_path / "camjax"
+    package.mkdir()
+    (package / "__init__.py").write_text(EARLIER)
+    setting = Setting("resnet18", "resnet18.safetensors", threads=2, image_size=8, top_k=3, before=str(tmp_path))
+    worker = Worker(BEFORE, setting)
+    try:
+        _, outputs = worker.ask("prepare", CASES[0])
+    finally:
+        worker.close()
+    assert outputs["classes"].shape == (CASES[0].batch, 3)
+    np.testing.assert_array_equal(outputs["probabilities"], 0.5)
+    np.testing.assert_array_equal(outputs["maps"], CASES[0].images(setting))
+
+
+def test_a_side_of_its_own_precision_may_differ_by_as_much(monkeypatch):
+    class Coarse(FakeWorker):
+        def ask(self, question, *arguments):
+            if question != "prepare" or self.name == "camjax":
+                return super().ask(question, *arguments)
+            return 0.1, {name: array * np.array(1.03, array.dtype) for name, array in outputs().items()}
+
+    monkeypatch.setattr(harness, "Worker", Coarse)
+    setting = Setting("resnet18", "")
+    with pytest.raises(BenchmarkError, match=r"more than 0\.0001"):
+        harness.measure(setting, [Case("explanation", 2)], ["torch channels_last"], rounds=1, seconds=0.0)
+    [case] = harness.measure(setting, [Case("explanation", 2)], [BFLOAT16], rounds=1, seconds=0.0)
+    assert 0.02 < case["sides"][BFLOAT16]["agreement"]["maps"] < 0.04
 
 
 def test_equal_outputs_agree():
@@ -179,6 +225,8 @@ def test_features_alone_have_a_roofline_too(tmp_path):
         (["--workloads", "everything"], "'everything'"),
         (["--batches", "1,many"], "many"),
         (["--model", "alexnet9"], "timm has no model 'alexnet9'"),
+        (["--sides", "camjax before"], "camjax before needs --before and the folder"),
+        (["--before", "nowhere"], "camjax before needs --before and the folder"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
