@@ -1,5 +1,6 @@
 """An earlier checkout of camjax, as its users called it: only what both checkouts have."""
 
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -19,7 +20,12 @@ class Before:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.camjax = import_from(Path(setting.before))
-        self.explain = self.camjax.make_explainer(self.camjax.load_model(setting.weights), top_k=setting.top_k)
+        self.model = self.camjax.load_model(setting.weights)
+
+    @functools.cached_property
+    def explain(self) -> Any:  # noqa: ANN401
+        """From uint8 pictures to the explanation."""
+        return self.camjax.make_explainer(self.model, top_k=self.setting.top_k)
 
     def peak_device_bytes(self) -> int | None:
         """XLA's own count; None on CPU."""

@@ -1,6 +1,7 @@
 """Runs every test under the strictest settings that JAX has, on eight virtual CPU devices."""
 
 import atexit
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -27,9 +28,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import checked
 import jax
 import jaxtyping
 import pytest
+
+jaxtyping.jaxtyped = checked.jaxtyped  # before anything imports camjax
+# A test process holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
+gc.set_threshold(50_000, 20, 100)
 
 if importlib.util.find_spec("torch"):  # a test that needs torch fails by itself where there is none
     import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)

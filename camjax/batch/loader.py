@@ -155,7 +155,8 @@ def load(batches: Batches, workers: int) -> Generator[Loaded]:
     finally:
         iterator.close()
         del iterator
-        gc.collect()  # the error that marked a worker's end holds its last batch's shared memory, in a cycle
+        if workers:
+            gc.collect()  # the error that marked a worker's end holds its last batch's shared memory, in a cycle
 
 
 @contextlib.contextmanager

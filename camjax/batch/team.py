@@ -184,6 +184,8 @@ class Team:
     def _listen(self, peer: int, link: Link) -> None:
         try:
             while (message := link.receive()) is not None:
+                if not all(isinstance(part, str) for part in message):
+                    raise ValueError("no words")
                 self._take(peer, *message)
             lost = "was killed, or its connection was lost"
         except TimeoutError:

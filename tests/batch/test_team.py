@@ -64,7 +64,9 @@ def test_silence_is_a_failure_and_a_farewell_is_none(monkeypatch, pair):
     assert failures == []
 
 
-@pytest.mark.parametrize("line", [b"no JSON\n", b"{}\n", b"[]\n", b'["failed", 1, 2]\n', b'"' + b"x" * 2**15])
+@pytest.mark.parametrize(
+    "line", [b"no JSON\n", b"{}\n", b"[]\n", b'["failed", 1]\n', b'["failed", "1", "2"]\n', b'"' + b"x" * 2**15]
+)
 def test_what_is_no_message_is_a_lost_process(line):
     end, other = socket.socketpair()
     other.sendall(line)
