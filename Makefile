@@ -10,6 +10,9 @@ LOWEST_TESTS = tests/batch/test_loader.py tests/batch/test_show.py tests/batch/t
 	tests/cli/test_cli.py tests/core/test_names.py tests/images/test_figures.py tests/images/test_pictures.py \
 	tests/methods/test_cam.py
 
+# Tests start a hundred processes, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-lowest bench lint format
 
 demo: $(VENV)/demo.stamp
