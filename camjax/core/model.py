@@ -43,6 +43,20 @@ class LinearHead(NamedTuple):
     bias: Float[Array, " n"] | None
 
 
+class Pooled(NamedTuple):
+    """What a forward function is made of, which no trial has to show then; of a function that says so by `pooled`.
+
+    It computes a layer in the dtype of its images, whatever their size, and then, in float32, the head of its mean.
+
+    Attributes:
+        layer: its name.
+        head: the model's.
+    """
+
+    layer: str
+    head: Callable[[Params], LinearHead]
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenGrid:
     """How a network's tokens `(b, n, c)` lie on its image.
@@ -108,7 +122,8 @@ class Model:
         name: what it is called in tables and files.
         layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
         head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
-            not trusted, before CAM relies on it; None looks for it among the parameters.
+            not trusted, before CAM relies on it, but for a head that `forward` is itself made of (see `Pooled`); None
+            looks for it among the parameters.
         tokens: how tokens become a grid, where the network has tokens.
         stages: what the network does up to `layer`, step by step, where it tells; a large batch can then go in parts.
         prepare: `prepare(params, dtype, platform)` gives a faster equal of this model; see `camjax.core.inference`.
@@ -143,6 +158,10 @@ class Model:
         names = named_arrays(self.forward, params, images)
         arrays = tap(self.forward, read=names)(params, images)[1]
         return {name: arrays[name] for name in names}
+
+    def is_made_pooled(self, layer: str) -> bool:
+        """Whether `forward` is made of that layer, its mean and the model's head; see `Pooled`."""
+        return self.head is not None and getattr(self.forward, "pooled", None) == Pooled(layer, self.head)
 
     def image_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
         """The shape of a batch of images as the weights were trained with."""

@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from camjax.core.adapters.nnx import NNXForward, merge, string_keys, tagged
-from camjax.core.model import LinearHead, Model, Params, Stage
+from camjax.core.model import LinearHead, Model, Params, Pooled, Stage
 from camjax.models.folding import fold, keeps_its_name
 from camjax.models.network import Network
 
@@ -32,15 +32,35 @@ def params_of(network: nnx.Module) -> Params:
 
 def _bind(network: Network, named: nnx.Module) -> Model:
     graph, state = nnx.split(named)
+    head = None if network.linear is None else NamedHead(network.linear)
+    pooled = Pooled(network.layer, head) if head and _ends_in_its_mean(network) else None
     return Model(
         string_keys(nnx.to_pure_dict(state)),
-        NNXForward(graph),
+        NetworkForward(graph, pooled),
         layer=network.layer,
-        head=None if network.linear is None else NamedHead(network.linear),
+        head=head,
         tokens=network.tokens,
         stages=tuple(Stage(name, StageForward(graph, name)) for name in network.order),
         prepare=Preparation(nnx.graphdef(network)),
     )
+
+
+def _ends_in_its_mean(network: Network) -> bool:
+    """Whether nothing stands between its last stage and `Network.classify`."""
+    kind = type(network)
+    as_all = kind.__call__ is Network.__call__ and kind.classify is Network.classify
+    return as_all and network.layer == network.order[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkForward(NNXForward):
+    """The forward function of one of camjax's own networks.
+
+    Attributes:
+        pooled: what it ends in, where that is global average pooling and a linear layer.
+    """
+
+    pooled: Pooled | None
 
 
 @dataclasses.dataclass(frozen=True)

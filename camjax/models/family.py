@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
-from jax import Array
 
 from camjax.core.model import Model, Params
 from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
 from camjax.models.binding import bind, params_of
 from camjax.models.configs import read_config
+from camjax.models.layers import Undrawn
 from camjax.models.layout import Layout
 from camjax.models.network import Network
 
@@ -95,15 +95,7 @@ def _outline(module: Callable[..., Network], config: Any) -> Model:  # noqa: ANN
 
 @functools.lru_cache(maxsize=32)
 def _network(module: Callable[..., Network], config: Any) -> Network:  # noqa: ANN401
-    return nnx.eval_shape(lambda: module(config, rngs=_OneKey(0)))
-
-
-class _OneKey(nnx.Rngs):
-    """For weights that are never drawn: to trace how each layer's key comes about takes longer than all the rest."""
-
-    def params(self) -> Array:
-        """The same key for every layer."""
-        return self.default.key[...]
+    return nnx.eval_shape(lambda: module(config, rngs=Undrawn(0)))
 
 
 @dataclasses.dataclass(frozen=True)

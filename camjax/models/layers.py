@@ -24,6 +24,27 @@ Edges = Literal["filled", "whole", "ceil"]
 Activation = Callable[[Array], Array]
 
 
+class Undrawn(nnx.Rngs):
+    """For a network of which only the shapes are wanted: to trace its random weights takes longer than all the rest."""
+
+    def params(self) -> Array:
+        """The same key for every layer."""
+        return self.default.key[...]
+
+
+def drawn(rngs: nnx.Rngs, initial: nnx.Initializer, shape: Sequence[int]) -> Float[Array, "..."]:
+    """Initial weights, float32; of `Undrawn`, zeros.
+
+    Args:
+        rngs: for the key.
+        initial: draws them.
+        shape: of them.
+    """
+    if isinstance(rngs, Undrawn):
+        return jnp.zeros(shape, jnp.float32)
+    return initial(rngs.params(), tuple(shape), jnp.float32)
+
+
 class Conv(nnx.Module):
     """A 2-D convolution.
 
@@ -53,7 +74,7 @@ class Conv(nnx.Module):
     ) -> None:
         shape = (*sides(size), inputs // groups, outputs)
         deviation = math.sqrt(2 / math.prod(shape[:3]))  # He et al. 2015, by the inputs of one output
-        self.kernel = nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(drawn(rngs, nnx.initializers.normal(deviation), shape))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
         self.stride = stride
         self.padding = symmetric(size) if padding is None else padding
@@ -155,8 +176,7 @@ class Dense(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs) -> None:
-        initial = nnx.initializers.lecun_normal()
-        self.kernel = nnx.Param(initial(rngs.params(), (inputs, outputs), jnp.float32))
+        self.kernel = nnx.Param(drawn(rngs, nnx.initializers.lecun_normal(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32)) if bias else None
 
     def __call__(self, x: Float[Array, "*places c"]) -> Float[Array, "*places c2"]:
@@ -193,8 +213,7 @@ class Linear(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
-        initial = nnx.initializers.lecun_normal()
-        self.kernel = nnx.Param(initial(rngs.params(), (inputs, outputs), jnp.float32))
+        self.kernel = nnx.Param(drawn(rngs, nnx.initializers.lecun_normal(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
 
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b n"]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from camjax.core.names import named_array
 from camjax.core.precision import at_least_float32
-from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear
+from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear, drawn
 from camjax.models.network import Network
 from camjax.models.swin_windows import Windows, log_distances, relative_places
 
@@ -74,7 +74,7 @@ class WindowAttention(nnx.Module):
     def __init__(self, width: int, heads: int, windows: Windows, path: str, *, rngs: nnx.Rngs) -> None:
         distances = (2 * windows.side - 1) ** 2
         self.qkv = Dense(width, 3 * width, rngs=rngs)
-        self.relative_position_bias_table = nnx.Param(0.02 * jax.random.normal(rngs.params(), (distances, heads)))
+        self.relative_position_bias_table = nnx.Param(drawn(rngs, nnx.initializers.normal(0.02), (distances, heads)))
         self.proj = Dense(width, width, rngs=rngs)
         self.heads = heads
         self.windows = windows

@@ -18,7 +18,7 @@ from camjax.core.model import TokenGrid
 from camjax.core.names import named_array
 from camjax.core.precision import at_least_float32
 from camjax.models.flash_attention import flash_attention, has_flash, read_with, weights_of
-from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear, channelwise
+from camjax.models.layers import MLP, Chain, Conv, Dense, LayerNorm, Linear, channelwise, drawn
 from camjax.models.network import Network
 
 
@@ -162,8 +162,8 @@ class ViT(Network):
         self.dist_token = nnx.Param(jnp.zeros((1, 1, config.width), jnp.float32)) if config.distilled else None
         registers = jnp.zeros((1, config.registers, config.width), jnp.float32)
         self.reg_token = nnx.Param(registers) if config.registers else None
-        positions = jax.random.normal(rngs.params(), (1, config.positions, config.width), jnp.float32)
-        self.pos_embed = nnx.Param(0.02 * positions)
+        positions = (1, config.positions, config.width)
+        self.pos_embed = nnx.Param(drawn(rngs, nnx.initializers.normal(0.02), positions))
         self.blocks = Chain([Block(config, f"blocks.{number}", rngs=rngs) for number in range(config.depth)])
         norm = LayerNorm(config.width, eps=config.eps)
         self.norm = norm if config.pool != "avg" else None

@@ -333,6 +333,29 @@ def test_models_lists_every_name(run):
     assert all(source.name in out for source in manifest())
 
 
+def test_a_row_of_models_is_one_line_in_a_pipe_and_in_a_narrower_terminal(run):
+    from rich.console import Console
+
+    from camjax.checkpoints.manifest import manifest
+    from camjax.cli import listing, models
+
+    def lines(width):
+        console = Console(width=width, color_system="standard", force_terminal=True)
+        with console.capture() as captured:
+            console.print(models._table(manifest(), listing.families(), width))
+        return captured.get().splitlines()
+
+    wide, narrow = lines(200), lines(120)
+    families = {listing.families()[source.architecture] for source in manifest()}
+    assert len(wide) == len(narrow) == 1 + len(manifest()) + len(families) - 1
+    assert "short" in wide[0]
+    assert "short" not in narrow[0]
+    [row] = [line for line in narrow if "swin_base_patch4_window7_224" in line and "in1k" in line and "22k" not in line]
+    assert "\x1b[1mswin_base_patch4_window7_224\x1b[0m.ms_in1k" in row
+    _, out, _ = run("models")
+    assert out.splitlines()[: len(wide)] == [re.sub("\x1b.*?m", "", line) for line in wide]
+
+
 def test_models_can_be_searched(run):
     _, out, _ = run("models", "deit3")
     rows = [line.split()[0] for line in out.splitlines()[1:-1]]

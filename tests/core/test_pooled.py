@@ -14,6 +14,7 @@ from camjax import LinearHead, MethodError, Model, Preprocess, make_explainer, n
 from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 from camjax.models.registry import ARCHITECTURES
+from camjax.models.resnet import ResNetConfig
 
 RNG = np.random.default_rng(0)
 PREPROCESS = Preprocess(input_size=(8, 12))
@@ -87,6 +88,23 @@ def test_a_wrong_head_that_its_user_says_is_refused_though_another_fits():
     assert (names[2], names[1]) == ("offset", "mix")
     wrong = dataclasses.replace(model, head=lambda params: LinearHead(params["other"], params["offset"]))
     assert verified(wrong, "layer") is None
+
+
+def test_a_network_of_camjaxs_is_tried_where_its_head_or_forward_function_was_replaced():
+    model = ARCHITECTURES["resnet18"].family.initialise(
+        ResNetConfig((1, 1, 1, 1), bottleneck=False, widths=(4, 6, 8, 8), stem_width=4, num_classes=3)
+    )
+    model = dataclasses.replace(model, preprocess=Preprocess(input_size=(32, 32)))
+    assert verified(model, model.layer).head is model.head
+
+    def doubled(params):
+        kernel, bias = model.head(params)
+        return LinearHead(2 * kernel, bias)
+
+    assert verified(dataclasses.replace(model, head=doubled), model.layer) is None
+    bent = dataclasses.replace(model, forward=lambda *given: jnp.tanh(model.forward(*given)))
+    assert verified(bent, model.layer) is None
+    assert verified(model, "layer3") is None
 
 
 def test_an_inner_layer_has_no_linear_head_and_the_last_one_has():

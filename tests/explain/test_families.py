@@ -5,12 +5,16 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import uint8_images
 
 from camjax import LayerError, MethodError, make_explainer
+from camjax.core.adapters.nnx import NNXForward
+from camjax.core.casting import casts_to
 from camjax.core.layers import INPUT, layers
+from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
 from camjax.methods.method import ATTENTION, POOLED, RELUS
 from camjax.methods.registry import METHODS
@@ -63,6 +67,24 @@ def tiny(family):
     config = dataclasses.replace(TINY[family], num_classes=5)
     FAMILIES[family].check(config)
     return dataclasses.replace(FAMILIES[family].initialise(config), preprocess=Preprocess(input_size=SIZES[family]))
+
+
+@pytest.mark.parametrize("family", QUICK)
+def test_what_a_network_is_made_of_a_trial_shows(family):
+    model = tiny(family)
+    assert (model.forward.pooled is not None) == (family in POOLED_FAMILIES)
+    if model.forward.pooled is None:
+        return
+    tried = dataclasses.replace(model, forward=NNXForward(model.forward.graph))
+    assert model.is_made_pooled(model.layer)
+    assert not tried.is_made_pooled(model.layer)
+    for size in {SIZES[family], (96, 80)}:
+        assert verified(dataclasses.replace(tried, preprocess=Preprocess(input_size=size)), model.layer) is not None
+    for dtype in map(np.dtype, (np.float32, jnp.bfloat16)):
+        casts, outputs = casts_to(tried, model.layer, dtype)
+        assert (casts, outputs.shape, outputs.dtype) == (False, (1, 5), np.float32)
+        said, shape = casts_to(model, model.layer, dtype)
+        assert (said, shape.shape, shape.dtype) == (casts, outputs.shape, outputs.dtype)
 
 
 def fits(name, family):
