@@ -100,7 +100,7 @@ def run(
         if model:
             _export(model, weights)
         cores = threads or described["machine"]["cores"]
-        earlier = str(before.resolve()) if before else ""
+        earlier = str(before.resolve()) if before and BEFORE in names else ""
         setting = Setting(model, str(weights), device, precision, cores, image_size, before=earlier)
         tell = status.update if console.is_terminal else console.print
         options = {"rounds": rounds, "seconds": seconds, "report": tell}
@@ -196,7 +196,7 @@ def _chosen(sides: tuple[str, ...], device: str, before: Path | None) -> tuple[s
     """The sides that were asked for, or all; an earlier checkout is one where it is given."""
     names = sides or (CPU_SIDES if device == "cpu" else GPU_SIDES) + ((BEFORE,) if before else ())
     harness.require(names, list(SIDES))
-    if BEFORE in names and not (before and (before / "camjax" / "__init__.py").exists()):
+    if (before or BEFORE in names) and not (before and (before / "camjax" / "__init__.py").exists()):
         raise BenchmarkError(f"the side {BEFORE} needs --before and the folder of an earlier checkout")
     return names
 

@@ -42,9 +42,13 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     if all(hint is Any for hint in resolved.values()):
         return function
     function.__annotations__ = resolved
-    strict = beartype(function)
-    if any(map(_has_arrays, resolved.values())):
-        strict = with_shapes(strict, typechecker=None)
+    arrays = any(map(_has_arrays, resolved.values()))
+    if arrays and inspect.isgeneratorfunction(function):  # beartype would look at its arguments when it is iterated
+        strict = with_shapes(function, typechecker=beartype)
+    elif arrays:
+        strict = with_shapes(beartype(function), typechecker=None)
+    else:
+        strict = beartype(function)
     function.__annotations__ = given
 
     @functools.wraps(function)

@@ -89,13 +89,20 @@ def test_generators_and_trees_of_arrays():
         yield from np.zeros((count, 2))
 
     @check
+    def beside(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> Iterator[Float[np.ndarray, " n"]]:
+        yield one + other
+
+    @check
     def total(tree: PyTree[Float[np.ndarray, " n"]]) -> float:
         return sum(leaf.sum() for leaf in tree.values())
 
     assert len(list(rows(3))) == 3
     assert total({"a": np.ones(2), "b": np.ones(2)}) == 4.0
-    with pytest.raises(BeartypeCallHintViolation):
-        list(rows("3"))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        rows("3")
+    assert len(list(beside(np.ones(2), np.ones(2)))) == 1
+    with pytest.raises(jaxtyping.TypeCheckError):
+        beside(np.ones(2), np.ones(3))
     with pytest.raises(BeartypeCallHintViolation):
         total({"a": np.ones(2), "b": np.ones((2, 2))})
     with pytest.raises(BeartypeCallHintViolation):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from npz import read_npz
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -27,7 +28,7 @@ def test_original_demo_with_the_embedded_network(tmp_path):
 
 @pytest.mark.parametrize("how", ["the script", "the command line"])
 def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
-    expected = np.load(FIXTURE / "expected.npz")
+    expected = read_npz(FIXTURE / "expected.npz")
     Image.fromarray(expected["data_nchw_0_255"][0].transpose(1, 2, 0)).save(tmp_path / "noise.png")
     model = f"mxnet:{FIXTURE / 'resnet-50-narrow'}@0"
     if how == "the script":
@@ -39,7 +40,7 @@ def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
         command = [sys.executable, "-c", "from camjax.cli.app import main; main()", *arguments, "--npz", "x.npz"]
         environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
-        arrays = np.load(tmp_path / "x.npz")
+        arrays = read_npz(tmp_path / "x.npz")
         classes, probabilities = arrays["classes"][0], arrays["probabilities"][0]
         # The upsampled maps' means over each of the network's 7 x 7 cells are its own maps, a little smoothed.
         cells = arrays["maps"][0].reshape(8, 7, 32, 7, 32).mean((2, 4))

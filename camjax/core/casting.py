@@ -26,8 +26,8 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
     """
     layer = _judged_by(model, layer)
     if model.head is not None and model.is_made_pooled(layer):
-        classes = model.head(model.params).kernel.shape[1]
-        return False, jax.ShapeDtypeStruct((1, classes), np.float32)  # type: ignore[no-untyped-call]
+        kernel = model.head(model.params).kernel
+        return False, jax.ShapeDtypeStruct((1, kernel.shape[1]), kernel.dtype)  # type: ignore[no-untyped-call]
     images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
     tapped = tap(with_input(traced_once(model.forward)), read=[layer])
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from camjax.core.comparable import Comparable
 from camjax.core.model import Model, Params
 from camjax.core.names import tap
+from camjax.errors import LayerError
 
 Step = Callable[[Array], Array]
 
@@ -154,7 +155,24 @@ def features_of(
         normalise: makes the network's input of images, each by itself.
         in_parts: takes a large batch through the network a few images at a time, so that what lies between its layers
             stays in a CPU's caches. Not for a sharded batch, whose parts would lie on one device each.
+
+    Raises:
+        LayerError: the images are so small that nothing is left of them there.
     """
+    features = _features_of(model, layer, images, normalise, in_parts)
+    if 0 in features.shape[1:]:
+        size = " x ".join(map(str, images.shape[1:3]))
+        raise LayerError(f"images of {size} are too small for {model.name}: {layer!r} has no places then")
+    return features
+
+
+def _features_of(
+    model: Model,
+    layer: str,
+    images: Shaped[Array, "b h w c"],
+    normalise: Callable[[Array], Array],
+    in_parts: bool,
+) -> Float[Array, "..."]:
     names = [stage.name for stage in model.stages]
     if not (in_parts and layer in names):
         return tap(model.forward, read=[layer])(model.params, normalise(images))[1][layer]

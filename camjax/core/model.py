@@ -44,9 +44,9 @@ class LinearHead(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """What a forward function is made of, which no trial has to show then; of a function that says so by `pooled`.
+    """What a forward function is made of, which no trial has to show then; its class says so by a property `pooled`.
 
-    It computes a layer in the dtype of its images, whatever their size, and then, in float32, the head of its mean.
+    It computes a layer in the dtype of its images, and then, in the head's own dtype, the head of the layer's mean.
 
     Attributes:
         layer: its name.
@@ -161,7 +161,11 @@ class Model:
 
     def is_made_pooled(self, layer: str) -> bool:
         """Whether `forward` is made of that layer, its mean and the model's head; see `Pooled`."""
-        return self.head is not None and getattr(self.forward, "pooled", None) == Pooled(layer, self.head)
+        # A function that wraps this one may have its attributes, but is of another class.
+        if self.head is None or not isinstance(getattr(type(self.forward), "pooled", None), property):
+            return False
+        made: Any = self.forward
+        return bool(made.pooled == Pooled(layer, self.head))
 
     def image_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
         """The shape of a batch of images as the weights were trained with."""

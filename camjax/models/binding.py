@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 from camjax.core.adapters.nnx import NNXForward, merge, string_keys, tagged
 from camjax.core.model import LinearHead, Model, Params, Pooled, Stage
 from camjax.models.folding import fold, keeps_its_name
-from camjax.models.network import Network
+from camjax.models.layers import Linear
+from camjax.models.network import Network, module_at
 
 
 def bind(network: Network) -> Model:
@@ -33,10 +34,10 @@ def params_of(network: nnx.Module) -> Params:
 def _bind(network: Network, named: nnx.Module) -> Model:
     graph, state = nnx.split(named)
     head = None if network.linear is None else NamedHead(network.linear)
-    pooled = Pooled(network.layer, head) if head and _ends_in_its_mean(network) else None
+    end = Pooled(network.layer, head) if head and _ends_in_its_mean(network) else None
     return Model(
         string_keys(nnx.to_pure_dict(state)),
-        NetworkForward(graph, pooled),
+        NetworkForward(graph, end),
         layer=network.layer,
         head=head,
         tokens=network.tokens,
@@ -46,10 +47,11 @@ def _bind(network: Network, named: nnx.Module) -> Model:
 
 
 def _ends_in_its_mean(network: Network) -> bool:
-    """Whether nothing stands between its last stage and `Network.classify`."""
+    """Whether nothing stands between its last stage and `Network.classify`, and nothing but a linear layer there."""
     kind = type(network)
     as_all = kind.__call__ is Network.__call__ and kind.classify is Network.classify
-    return as_all and network.layer == network.order[-1]
+    linear = type(module_at(network, network.linear)) is Linear if network.linear else False
+    return as_all and linear and network.layer == network.order[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +59,15 @@ class NetworkForward(NNXForward):
     """The forward function of one of camjax's own networks.
 
     Attributes:
-        pooled: what it ends in, where that is global average pooling and a linear layer.
+        end: of the network, where that is global average pooling and a linear layer.
     """
 
-    pooled: Pooled | None
+    end: Pooled | None
+
+    @property
+    def pooled(self) -> Pooled | None:
+        """What it is made of; see `Pooled`."""
+        return self.end
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from npz import read_npz
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from toys import toy_model, uint8_images
@@ -58,7 +59,7 @@ def test_one_picture(run, tmp_path):
     assert document["model"]["name"] == "efficientnet_lite0"
     assert len(document["model"]["origin"]["sha256"]) == 64
     assert len(entry["classes"]) == 4
-    arrays = np.load(tmp_path / "a.npz")
+    arrays = read_npz(tmp_path / "a.npz")
     assert arrays["maps"].shape == (1, 4, 224, 224)
     np.testing.assert_array_equal(arrays["classes"][0], [c["class"] for c in entry["classes"]])
     np.testing.assert_allclose(arrays["probabilities"][0], [c["probability"] for c in entry["classes"]], rtol=1e-6)
@@ -77,7 +78,7 @@ def test_arrays_equal_the_library(run, tmp_path):
     picture = np.asarray(Image.open(EXAMPLE).convert("RGB"))
     geometry = Geometry("crop", picture.shape[:2], (224, 224), 0.875, "bicubic")
     result = make_explainer(model)(to_input(geometry, picture)[None], np.asarray([281, 967]))
-    arrays = np.load(tmp_path / "a.npz")
+    arrays = read_npz(tmp_path / "a.npz")
     np.testing.assert_array_equal(arrays["classes"], [[281, 967]])
     np.testing.assert_allclose(arrays["maps"], result.maps, rtol=1e-5, atol=1e-5)
 
@@ -168,14 +169,14 @@ def test_convert_and_load_again(run, tmp_path):
     assert "1000 classes" in out
     run("explain", EXAMPLE, "--npz", "name.npz", "-o", "x.png")
     run("explain", EXAMPLE, "--npz", "file.npz", "-o", "x.png", "--model", "sub/model.safetensors")
-    first, second = np.load(tmp_path / "name.npz"), np.load(tmp_path / "file.npz")
-    for name in first.files:
+    first, second = read_npz(tmp_path / "name.npz"), read_npz(tmp_path / "file.npz")
+    for name in first:
         np.testing.assert_array_equal(first[name], second[name])
 
 
 def test_an_input_that_is_not_square(run, tmp_path):
     assert run("explain", EXAMPLE, "--size", "64x96", "-k", 1, "--npz", "a.npz")[0] == 0
-    assert np.load(tmp_path / "a.npz")["maps"].shape == (1, 1, 64, 96)
+    assert read_npz(tmp_path / "a.npz")["maps"].shape == (1, 1, 64, 96)
 
 
 def test_pictures_do_not_stay_in_memory(run, tmp_path, toy, monkeypatch):
@@ -199,7 +200,7 @@ def test_pictures_do_not_stay_in_memory(run, tmp_path, toy, monkeypatch):
     gc.unfreeze()
     assert len(most) == 24
     assert max(most) <= outputs.DRAWERS + 2  # those that are drawn or wait for their turn, and the next
-    assert np.load(tmp_path / "a.npz")["maps"].shape == (24, 5, 32, 32)
+    assert read_npz(tmp_path / "a.npz")["maps"].shape == (24, 5, 32, 32)
 
 
 def test_figures_of_one_name_are_all_there(run, tmp_path, toy):
@@ -277,7 +278,7 @@ def test_names_that_are_not_utf8(run, tmp_path, toy):
     assert (status, err) == (0, "")
     assert "?.png → ?.cam.png" in out
     assert json.loads((tmp_path / "a.json").read_text())["pictures"][0]["path"] == name
-    assert np.load(tmp_path / "a.npz")["paths"].tolist() == [name]
+    assert read_npz(tmp_path / "a.npz")["paths"].tolist() == [name]
 
 
 def test_errors_are_shown_but_not_obeyed(run):
@@ -417,7 +418,7 @@ def test_another_method_at_another_layer(run, toy, tmp_path):
     for method, layer in (("cam", "last"), ("grad-cam", "last"), ("grad-cam", "cells")):
         status, _, err = run("explain", "x.png", "--method", method, "--layer", layer, "--npz", f"{method}.npz")
         assert (status, err) == (0, "")
-        maps[method, layer] = np.load(tmp_path / f"{method}.npz")["maps"]
+        maps[method, layer] = read_npz(tmp_path / f"{method}.npz")["maps"]
     np.testing.assert_allclose(maps["grad-cam", "last"], maps["cam", "last"], rtol=1e-3, atol=1e-4)
     assert not np.allclose(maps["grad-cam", "cells"], maps["cam", "last"], rtol=0.1, atol=0.1)
 

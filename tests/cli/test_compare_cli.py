@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from npz import read_npz
 from PIL import Image
 from rich.console import Console
 from toys import toy_model, uint8_images
@@ -102,7 +103,7 @@ def test_sign_and_target_reach_the_maps(run):
     for name, value in (("sign", "both"), ("sign", "negative"), ("target", "probability")):
         options = ("--classes", "0", "--method", "grad-cam", f"--{name}", value, "--npz", "a.npz")
         assert run("explain", "a.png", *options)[0] == 0
-        maps[value] = np.load("a.npz")["maps"]
+        maps[value] = read_npz("a.npz")["maps"]
     assert (maps["both"] < 0).any()
     assert (maps["negative"] > 0).any()
     assert np.nanmax(np.abs(maps["probability"] - maps["both"]), initial=0) != 0

@@ -87,6 +87,13 @@ def test_what_a_network_is_made_of_a_trial_shows(family):
         assert (said, shape.shape, shape.dtype) == (casts, outputs.shape, outputs.dtype)
 
 
+def test_pictures_of_which_nothing_is_left_at_the_layer():
+    explain = make_explainer(tiny("densenet"), top_k=2)
+    assert np.isfinite(explain(uint8_images(1, 8, 8)).maps).all()
+    with pytest.raises(LayerError, match="images of 4 x 4 are too small for model"):
+        explain(uint8_images(1, 4, 4))
+
+
 def fits(name, family):
     """Whether a family has what a method needs."""
     method = METHODS[name]

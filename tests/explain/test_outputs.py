@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batch_material import png
+from npz import read_npz
 from toys import toy_model
 
 from camjax.errors import CamjaxError
@@ -73,8 +74,8 @@ def test_arrays_and_json_are_those_of_the_explanations(tmp_path):
             add(explanation)
             note(explanation)
             kept.append(explanation)
-    arrays = np.load(tmp_path / "new" / "a.npz")
-    assert sorted(arrays.files) == ["classes", "labels", "logits", "maps", "paths", "probabilities"]
+    arrays = read_npz(tmp_path / "new" / "a.npz")
+    assert sorted(arrays) == ["classes", "labels", "logits", "maps", "paths", "probabilities"]
     for name in ("classes", "labels", "logits", "maps", "probabilities"):
         expected = np.asarray([getattr(explanation, name) for explanation in kept])
         np.testing.assert_array_equal(arrays[name], expected)
