@@ -28,12 +28,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import checked
 import jax
 import jaxtyping
 import pytest
 
-jaxtyping.jaxtyped = checked.jaxtyped  # before anything imports camjax
+if importlib.util.find_spec("beartype"):  # a bare GPU machine has none; `benchmarks/gpu.sh` runs without these checks
+    import checked
+
+    jaxtyping.jaxtyped = checked.jaxtyped  # before anything imports camjax
 # A test process holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
 gc.set_threshold(50_000, 20, 100)
 
