@@ -1,4 +1,4 @@
-"""The shape checks of the test run at a third of their price; the same annotations are checked at the same calls.
+"""The shape checks of the test run at less than half their price; the same annotations are checked at the same calls.
 
 jaxtyping's import hook gives every function of camjax to `jaxtyping.jaxtyped`, which checks the arguments twice, binds
 them by `inspect` at every call and writes out two functions for each closure. Here beartype checks a function once, and

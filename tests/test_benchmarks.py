@@ -2,7 +2,9 @@
 
 import json
 import statistics
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from benchmarks.setting import BenchmarkError, Case, Setting
 from benchmarks.side import BEFORE, BFLOAT16
 from benchmarks.worker import Worker
 
+ROOT = Path(__file__).parent.parent
 SIDES = ["naive JAX", "torch channels_last", "torchcam", "grad-cam", "matrix products"]
 CASES = [Case("explanation", 2), Case("features", 3)]
 
@@ -71,6 +74,14 @@ def test_an_earlier_checkout_is_a_side(tmp_path):
     assert outputs["classes"].shape == (CASES[0].batch, 3)
     np.testing.assert_array_equal(outputs["probabilities"], 0.5)
     np.testing.assert_array_equal(outputs["maps"], CASES[0].images(setting))
+    program = (
+        "import sys, camjax.atomic; from pathlib import Path; from benchmarks.side_before import import_from;"
+        "print(import_from(Path(sys.argv[1])).__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == str(package / "__init__.py")
 
 
 def test_a_side_of_its_own_precision_may_differ_by_as_much(monkeypatch):

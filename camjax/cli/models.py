@@ -18,6 +18,7 @@ from camjax.cli.options import WeightOptions
 from camjax.cli.terminal import load_for_command, say, text, wide_console
 from camjax.errors import CamjaxError, UnknownModelError
 
+COLUMNS = ("name", "short", "from", "licence", "here")
 Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
 
 
@@ -34,9 +35,6 @@ def models(
     console.print(_table(found, family_of, console.width))
     said = "Also hf-hub:OWNER/NAME[@REVISION], mxnet:PREFIX@EPOCH, and weight files: .safetensors, .pth, .pt, .bin"
     console.print(text(said, style="dim"))
-
-
-COLUMNS = ("name", "short", "from", "licence", "here")
 
 
 def _table(found: Sequence[WeightSource], family_of: Mapping[str, str], room: int) -> Table:

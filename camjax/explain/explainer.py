@@ -85,6 +85,7 @@ class Explainer:
         Raises:
             ValueError: the images are of another shape or dtype, or the classes no integers.
             MethodError: the method is CAM, and the network pools the layer otherwise at that size of images.
+            LayerError: the images are so small that nothing is left of them at the layer.
         """
         return self.run(images, classes)
 
@@ -189,7 +190,8 @@ def make_explainer(
         model: from `load_model`, or of your own network (`camjax.from_nnx` and its siblings).
         method: one of `camjax.methods.registry.METHODS`, by its name, or a `Method` with options of your own. `"cam"`
             needs a network that ends in global average pooling and one linear layer, which is verified here with random
-            features; where it does, the others need no pass back through the network at that layer.
+            features unless the network is made so, as camjax's own are; where it does, the others need no pass back
+            through the network at that layer.
         layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent. `"input"`
             is what goes into the network, the normalised pictures, where methods that need no layer explain. Several
             layers, the last one last, give one map of all of theirs, which has no unit; what they share is computed
