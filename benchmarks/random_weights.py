@@ -8,34 +8,43 @@ import os
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from camjax import Model, save_model
 from camjax.models.registry import find_architecture
 
 
-def randomised(model: Model, seed: int = 0) -> Model:
-    """Random statistics and affine parameters in every normalisation: never zeros or identity."""
+def random_model(name: str, *, seed: int = 0, **changes: object) -> Model:
+    """The architecture of that name with random weights, also in every normalisation: never zeros or identity.
+
+    NumPy draws them: JAX would compile a program for each shape.
+
+    Args:
+        name: of the architecture.
+        seed: of the weights.
+        **changes: to its config.
+    """
+    architecture = find_architecture(name)
+    config = dataclasses.replace(architecture.config, **changes)
+    return randomised(architecture.family.outline(config), seed)
+
+
+def randomised(outline: Model, seed: int = 0) -> Model:
+    """A model with random weights of the shapes of its parameters."""
     rng = np.random.default_rng(seed)
     draws = {
+        "kernel": lambda shape: rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape),  # He et al. 2015
         "mean": lambda shape: rng.normal(0, 0.2, shape),
         "var": lambda shape: rng.uniform(0.5, 2, shape),
         "scale": lambda shape: rng.uniform(0.5, 1.5, shape),
-        "bias": lambda shape: rng.normal(0, 0.2, shape),
     }
 
-    def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> jax.Array:
-        name = path[-1].key
-        return jnp.asarray(draws[name](leaf.shape), jnp.float32) if name in draws else leaf
+    def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        drawn = draws.get(path[-1].key, lambda shape: rng.normal(0, 0.2, shape))(leaf.shape)
+        return np.asarray(drawn, leaf.dtype)
 
-    return dataclasses.replace(model, params=jax.tree_util.tree_map_with_path(draw, model.params))
-
-
-def random_model(name: str, **changes: object) -> Model:
-    """The architecture of that name, its config changed, with random weights."""
-    architecture = find_architecture(name)
-    return randomised(architecture.family.initialise(dataclasses.replace(architecture.config, **changes)))
+    drawn = jax.tree_util.tree_map_with_path(draw, outline.params)
+    return dataclasses.replace(outline, params=jax.device_put(drawn))
 
 
 def export(name: str, path: str | os.PathLike[str]) -> None:

@@ -37,26 +37,32 @@ def jaxtyped(checked: Any = None, *, typechecker: Any = None) -> Any:
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, which raises where an argument or its result is not what its annotations say."""
-    given = function.__annotations__
-    resolved = {name: _resolved(hint, function.__globals__) for name, hint in given.items()}
-    if all(hint is Any for hint in resolved.values()):
+    if all(hint is Any or hint == "Any" for hint in function.__annotations__.values()):
         return function
-    function.__annotations__ = resolved
-    arrays = any(map(_has_arrays, resolved.values()))
-    if arrays and inspect.isgeneratorfunction(function):  # beartype would look at its arguments when it is iterated
-        strict = with_shapes(function, typechecker=beartype)
-    elif arrays:
-        strict = with_shapes(beartype(function), typechecker=None)
-    else:
-        strict = beartype(function)
-    function.__annotations__ = given
+
+    @functools.cache  # a test process calls a third of the functions that it imports
+    def strict() -> Callable[..., Any]:
+        return _strict(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        return (function if jaxtyping.config.jaxtyping_disable else strict)(*args, **kwargs)
+        return (function if jaxtyping.config.jaxtyping_disable else strict())(*args, **kwargs)
 
     return call
+
+
+def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    given = function.__annotations__
+    resolved = {name: _resolved(hint, function.__globals__) for name, hint in given.items()}
+    function.__annotations__ = resolved
+    arrays = any(map(_has_arrays, resolved.values()))
+    try:
+        if arrays and inspect.isgeneratorfunction(function):  # beartype would look at its arguments when it is iterated
+            return with_shapes(function, typechecker=beartype)
+        return with_shapes(beartype(function), typechecker=None) if arrays else beartype(function)
+    finally:
+        function.__annotations__ = given
 
 
 def _resolved(hint: Any, names: dict[str, Any]) -> Any:

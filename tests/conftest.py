@@ -48,6 +48,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it f
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One program in ninety is found again by a test process, at the price of writing every one; those that tests start
+    # compile the same ones time and again.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -67,3 +72,9 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+def pytest_sessionfinish() -> None:
+    """Once is enough for what was left open: pytest looks through all objects five times, for seconds each."""
+    gc.collect()
+    gc.freeze()

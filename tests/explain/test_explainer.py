@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from toys import toy_model, uint8_images
 
+from benchmarks.random_weights import random_model
 from camjax import CamResult, LayerError, MethodError
 from camjax.core import inference
 from camjax.core.inference import features_of, for_inference
@@ -20,14 +21,11 @@ from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.cam import cam_fn
 from camjax.models import folding
-from camjax.models.registry import ARCHITECTURES
 
 
 def small_resnet(seed=0):
     """A ResNet-18 a quarter as wide, with random weights."""
-    architecture = ARCHITECTURES["resnet18"]
-    config = dataclasses.replace(architecture.config, widths=(16, 32, 64, 128), stem_width=16, num_classes=10)
-    return architecture.family.initialise(config, seed=seed)
+    return random_model("resnet18", seed=seed, widths=(16, 32, 64, 128), stem_width=16, num_classes=10)
 
 
 def test_equals_the_steps_one_by_one():
@@ -273,8 +271,7 @@ def test_one_kernel_is_kept_for_each_layer_and_program(small):
 
 def test_large_weights_that_are_read_as_they_are_are_in_memory_once(monkeypatch):
     monkeypatch.setattr(folding, "OWN_BYTES", 0)
-    jax.clear_caches()  # of how an equal network was folded
-    small = small_resnet()
+    small = random_model("resnet18", widths=(16, 32, 64, 128), stem_width=16, num_classes=9)  # no other test folds it
     explain = make_explainer(small)
     explain(uint8_images(1, 64, 64))  # few enough tiles everywhere for plain kernels
     own = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(small.params) if leaf.ndim > 1}

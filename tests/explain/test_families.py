@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from toys import uint8_images
 
+from benchmarks.random_weights import randomised
 from camjax import LayerError, MethodError, make_explainer
 from camjax.core.adapters.nnx import NNXForward
 from camjax.core.casting import casts_to
@@ -66,7 +67,9 @@ FEW = ("grad-cam", "eigen-cam", "score-cam", "ablation-cam", "recipro-cam")
 def tiny(family):
     config = dataclasses.replace(TINY[family], num_classes=5)
     FAMILIES[family].check(config)
-    return dataclasses.replace(FAMILIES[family].initialise(config), preprocess=Preprocess(input_size=SIZES[family]))
+    return dataclasses.replace(
+        randomised(FAMILIES[family].outline(config)), preprocess=Preprocess(input_size=SIZES[family])
+    )
 
 
 @pytest.mark.parametrize("family", QUICK)
