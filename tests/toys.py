@@ -19,6 +19,14 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
         "kernel": jax.random.normal(keys[1], (channels, num_classes)),
         "bias": jax.random.normal(keys[2], (num_classes,)),
     }
+    labels = tuple(f"class {number}" for number in range(num_classes))
+    preprocess = Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
+    return Model(params, toy_forward(stride), preprocess, labels, name="toy")
+
+
+@functools.cache
+def toy_forward(stride):
+    """The same function for all toys, whose programs are compiled once."""
 
     def forward(params, images):
         b, h, w, c = images.shape
@@ -26,9 +34,7 @@ def toy_model(channels=6, num_classes=9, seed=0, stride=4):
         last = named_array(jax.nn.relu(cells @ params["mix"].astype(images.dtype)), "last")
         return last.astype(jnp.float32).mean((1, 2)) @ params["kernel"] + params["bias"][None, :]
 
-    labels = tuple(f"class {number}" for number in range(num_classes))
-    preprocess = Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
-    return Model(params, forward, preprocess, labels, name="toy")
+    return forward
 
 
 def convolutional_params():

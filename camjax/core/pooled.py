@@ -133,7 +133,8 @@ def _random(params: Params, read: Collection[int], rng: np.random.Generator) -> 
             return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer | jax.ShapeDtypeStruct) else leaf
         if number not in read:
             return np.broadcast_to(np.asarray(np.nan, jnp.result_type(leaf)), jnp.shape(leaf))
-        return jnp.asarray(rng.uniform(0.5, 1.5, jnp.shape(leaf)), jnp.result_type(leaf))
+        drawn = rng.uniform(0.5, 1.5, jnp.shape(leaf))
+        return jax.device_put(drawn.astype(jnp.result_type(leaf)))  # JAX would compile a program to change the type
 
     leaves, structure = jax.tree.flatten(params)
     return jax.tree.unflatten(structure, map(draw, itertools.count(), leaves))

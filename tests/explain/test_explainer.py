@@ -115,7 +115,7 @@ def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
     monkeypatch.setattr(explainers, "features_of", spy)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    explain = make_explainer(toy_model())
+    explain = make_explainer(toy_model(channels=7))  # which no other test traces
     pictures = uint8_images(8, 32, 24)
     explain(pictures)
     explain(jax.device_put(pictures, jax.devices()[0]))
