@@ -7,7 +7,7 @@ from camjax.checkpoints.conversion import convert
 from camjax.core.model import Params
 from camjax.errors import CheckpointError
 from camjax.models.family import Architecture
-from camjax.models.layout import Layout, Tensors
+from camjax.models.layout import Tensors
 
 ENOUGH = 0.5
 """Share of keys that a checkpoint and a network must have in common before the one is taken for the other."""
@@ -57,13 +57,19 @@ def identify(
         CheckpointError: no network is like it, several that compute something else fit it, or the nearest one lacks
             keys, has others, or other shapes.
     """
-    matches = [
-        _match(architecture, name, known, tensors)
+    candidates = [
+        (architecture, name)
         for architecture in architectures
         for name, known in architecture.family.layouts.items()
         if layout in (None, name) and known.holds(architecture.config)
     ]
+    # A checkpoint that fits has its network's head: most tables need not be made. Where none fits, the nearest is told.
+    with_head = [one for one in candidates if one[0].family.layouts[one[1]].head in tensors]
+    matches = [_match(*one, tensors) for one in with_head]
     best = max((match.overlap for match in matches), default=0.0)
+    if best < 1:
+        matches = [_match(*one, tensors) for one in candidates]
+        best = max((match.overlap for match in matches), default=0.0)
     if best < ENOUGH:
         raise CheckpointError(_unlike(tensors, matches))
     found: list[tuple[Match, Params]] = []
@@ -106,7 +112,8 @@ def _same(match: Match, other: Match) -> bool:
     return (ours.family.name, ours.config) == (theirs.family.name, theirs.config)
 
 
-def _match(architecture: Architecture, name: str, layout: Layout, tensors: Tensors) -> Match:
+def _match(architecture: Architecture, name: str, tensors: Tensors) -> Match:
+    layout = architecture.family.layouts[name]
     keys = {key for read in layout.table(architecture.config).values() for key in read.keys}
     theirs = {key for key in tensors if key in keys or not layout.ignores(key)}
     overlap = len(keys & theirs) / len(keys | theirs)

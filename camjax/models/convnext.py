@@ -21,7 +21,7 @@ from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import Chain, Conv, Dense, LayerNorm, Linear, channelwise, global_average
-from camjax.models.layout import Layout, Read, Table, classes_of, conv, linear, norm
+from camjax.models.layout import Layout, Read, Table, conv, linear, norm
 from camjax.models.network import Network
 
 _VALID = ((0, 0), (0, 0))
@@ -213,10 +213,8 @@ FAMILY = Family(
     config=ConvNeXtConfig,
     module=ConvNeXt,
     layouts={
-        "timm": Layout(timm_table, classes_of("head.fc.weight")),
-        "torchvision": Layout(
-            torchvision_table, classes_of("classifier.2.weight"), holds=lambda config: not config.response
-        ),
+        "timm": Layout(timm_table, "head.fc.weight"),
+        "torchvision": Layout(torchvision_table, "classifier.2.weight", holds=lambda config: not config.response),
     },
     check=check_config,
     from_timm=from_timm,

@@ -20,7 +20,7 @@ from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
-from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, batch_norm, conv, linear
 from camjax.models.network import Network
 
 
@@ -180,8 +180,8 @@ FAMILY = Family(
     config=DenseNetConfig,
     module=DenseNet,
     layouts={
-        "torchvision": Layout(table, classes_of("classifier.weight")),
-        "torchvision-dotted": Layout(functools.partial(table, dot="."), classes_of("classifier.weight")),
+        "torchvision": Layout(table, "classifier.weight"),
+        "torchvision-dotted": Layout(functools.partial(table, dot="."), "classifier.weight"),
     },
     check=check_config,
     from_timm=timm_arguments(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from camjax.models.layout import Layout, Table, Tensors, batch_norm, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, Tensors, batch_norm, conv, linear
 from camjax.models.mobile_blocks import DepthwiseSeparable, InvertedResidual
 
 
@@ -113,27 +113,27 @@ def _ends(last: int) -> Table:
     return pair(("conv_stem", "bn1"), stem) | pair(("conv_head", "bn2"), head) | linear("classifier", "classifier.1")
 
 
-def _torchvision_config(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
+def _torchvision_config(_: Tensors, config: Any) -> Any:  # noqa: ANN401
     """B5 to B7 of torchvision, unlike timm's, have TensorFlow's epsilon with PyTorch's padding."""
-    config = classes_of("classifier.1.weight")(tensors, config)
     return dataclasses.replace(config, eps=1e-3) if config.depths[0] > 2 else config
 
 
 LAYOUTS = {
-    "timm": Layout(timm_table, classes_of("classifier.weight")),
+    "timm": Layout(timm_table, "classifier.weight"),
     "efficientnet-pytorch": Layout(
         efficientnet_pytorch_table,
-        classes_of("_fc.weight"),
+        "_fc.weight",
         holds=lambda config: (config.padding, config.eps) == ("same", 1e-3),
     ),
     "torchvision": Layout(
         torchvision_table,
+        "classifier.1.weight",
         _torchvision_config,
         holds=lambda config: config.padding == "symmetric" and config.squeeze > 0,
     ),
     "torchvision-mobilenet": Layout(
         torchvision_mobilenet_table,
-        classes_of("classifier.1.weight"),
+        "classifier.1.weight",
         holds=lambda config: config.padding == "symmetric" and not config.squeeze and {*config.kernel_sizes} == {3},
     ),
 }

@@ -20,7 +20,7 @@ from camjax.models.configs import within
 from camjax.models.conv_norm import ConvNormReLU, conv_norm
 from camjax.models.family import Architecture, Family
 from camjax.models.layers import Chain, Linear
-from camjax.models.layout import Layout, Table, classes_of, linear
+from camjax.models.layout import Layout, Table, linear
 from camjax.models.network import Network
 from camjax.models.weightless import MaxPool
 
@@ -156,7 +156,7 @@ FAMILY = Family(
     layouts={
         "torchvision": Layout(
             torchvision_table,
-            classes_of("fc.weight"),
+            "fc.weight",
             unused=frozenset({"num_batches_tracked", "aux1", "aux2"}),  # heads that only training has
         )
     },

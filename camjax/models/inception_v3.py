@@ -20,7 +20,7 @@ from camjax.models.configs import within
 from camjax.models.conv_norm import ConvNormReLU, conv_norm
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import Linear, Size, max_pool
-from camjax.models.layout import Layout, Table, classes_of, linear
+from camjax.models.layout import Layout, Table, linear
 from camjax.models.network import Network
 from camjax.models.weightless import MaxPool
 
@@ -246,7 +246,7 @@ FAMILY = Family(
     layouts={
         "torchvision": Layout(
             torchvision_table,
-            classes_of("fc.weight"),
+            "fc.weight",
             unused=frozenset({"num_batches_tracked", "AuxLogits"}),  # a head that only training has
         )
     },

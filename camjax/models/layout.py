@@ -31,24 +31,15 @@ Table = dict[str, Read]
 """By the parameter's dotted name here; every parameter of the network is in it."""
 
 
-def classes_of(key: str) -> Callable[[Tensors, Any], Any]:
-    """A `Layout.config` for heads whose tensor `key` has one row a class."""
-
-    def config(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
-        rows = tensors[key].shape[0] if key in tensors and tensors[key].ndim else 0
-        return dataclasses.replace(config, num_classes=rows) if rows else config
-
-    return config
-
-
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """One naming of a family's checkpoints.
 
     Attributes:
         table: from a config to the table.
-        config: `config(tensors, config)` is the config with what the checkpoint's shapes tell, such as the number of
-            classes. The tensors may be another network's, or lack some.
+        head: the key of the head's kernel, with one row a class, which is in every table.
+        more: `more(tensors, config)` is the config with what else the naming, or the checkpoint's shapes, tell. The
+            tensors may be another network's, or lack some.
         holds: whether checkpoints of that config are ever named so.
         suits: whether the checkpoint's shapes may be of that config, where a look at one tells siblings with the same
             keys apart; all shapes are checked later.
@@ -56,10 +47,18 @@ class Layout:
     """
 
     table: Callable[[Any], Table]
-    config: Callable[[Tensors, Any], Any]
+    head: str
+    more: Callable[[Tensors, Any], Any] = lambda _, config: config
     holds: Callable[[Any], bool] = lambda _: True
     suits: Callable[[Tensors, Any], bool] = lambda _, __: True
     unused: frozenset[str] = frozenset({"num_batches_tracked"})
+
+    def config(self, tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
+        """The config with what the checkpoint's shapes tell, such as the number of classes."""
+        kernel = tensors.get(self.head)
+        if kernel is not None and kernel.ndim and len(kernel):
+            config = dataclasses.replace(config, num_classes=len(kernel))
+        return self.more(tensors, config)
 
     def ignores(self, key: str) -> bool:
         """Whether a checkpoint may have that key though no parameter is made of it."""

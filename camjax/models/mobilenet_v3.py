@@ -21,7 +21,7 @@ from camjax.models.efficientnet import PADDINGS
 from camjax.models.efficientnet_layouts import Block, excitation, pair
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear, global_average
-from camjax.models.layout import Layout, Table, Tensors, classes_of, linear
+from camjax.models.layout import Layout, Table, Tensors, linear
 from camjax.models.mobile_blocks import DepthwiseSeparable, InvertedResidual, Layers, SqueezeExcite, divisible
 from camjax.models.network import Network
 
@@ -166,9 +166,9 @@ def torchvision_table(config: MobileNetV3Config) -> Table:
     return table | linear("conv_head", "classifier.0") | linear("classifier", "classifier.3")
 
 
-def _torchvision_config(tensors: Tensors, config: MobileNetV3Config) -> MobileNetV3Config:
+def _torchvision_config(_: Tensors, config: MobileNetV3Config) -> MobileNetV3Config:
     """Unlike timm's, torchvision's have TensorFlow's epsilon with PyTorch's padding."""
-    return dataclasses.replace(classes_of("classifier.3.weight")(tensors, config), eps=1e-3)
+    return dataclasses.replace(config, eps=1e-3)
 
 
 def check_config(config: MobileNetV3Config) -> None:
@@ -209,9 +209,12 @@ FAMILY = Family(
     config=MobileNetV3Config,
     module=MobileNetV3,
     layouts={
-        "timm": Layout(timm_table, classes_of("classifier.weight")),
+        "timm": Layout(timm_table, "classifier.weight"),
         "torchvision": Layout(
-            torchvision_table, _torchvision_config, holds=lambda config: config.padding == "symmetric"
+            torchvision_table,
+            "classifier.3.weight",
+            _torchvision_config,
+            holds=lambda config: config.padding == "symmetric",
         ),
     },
     check=check_config,

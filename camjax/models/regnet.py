@@ -20,7 +20,7 @@ from camjax.models.configs import within
 from camjax.models.conv_norm import ConvNorm, conv_norm
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import Conv, Linear
-from camjax.models.layout import Layout, Table, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, conv, linear
 from camjax.models.mobile_blocks import SqueezeExcite
 from camjax.models.network import Network
 
@@ -163,8 +163,8 @@ FAMILY = Family(
     config=RegNetConfig,
     module=RegNet,
     layouts={
-        "timm": Layout(timm_table, classes_of("head.fc.weight")),
-        "torchvision": Layout(torchvision_table, classes_of("fc.weight")),
+        "timm": Layout(timm_table, "head.fc.weight"),
+        "torchvision": Layout(torchvision_table, "fc.weight"),
     },
     check=check_config,
     from_timm=timm_arguments(act_layer="relu", norm_layer="batchnorm", output_stride=32, zero_init_last=True),

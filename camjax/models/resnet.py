@@ -20,7 +20,7 @@ from camjax.errors import CheckpointError
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear, max_pool
-from camjax.models.layout import Layout, Table, Tensors, batch_norm, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, Tensors, batch_norm, conv, linear
 from camjax.models.network import Network
 
 
@@ -237,10 +237,10 @@ FAMILY = Family(
     config=ResNetConfig,
     module=ResNet,
     layouts={
-        "torchvision": Layout(torchvision_table, classes_of("fc.weight"), suits=_suits),
+        "torchvision": Layout(torchvision_table, "fc.weight", suits=_suits),
         "transformers": Layout(
             transformers_table,
-            classes_of("classifier.1.weight"),
+            "classifier.1.weight",
             # transformers has neither Wide ResNets nor ResNeXts.
             holds=lambda config: (config.groups, config.group_width) == (1, 64),
         ),

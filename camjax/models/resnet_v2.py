@@ -19,7 +19,7 @@ from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Conv, Linear, max_pool
-from camjax.models.layout import Layout, Table, batch_norm, classes_of, conv, linear
+from camjax.models.layout import Layout, Table, batch_norm, conv, linear
 from camjax.models.network import Network
 
 
@@ -199,7 +199,7 @@ FAMILY = Family(
     layouts={
         "timm": Layout(
             timm_table,
-            classes_of("head.fc.weight"),
+            "head.fc.weight",
             holds=lambda config: (config.eps, config.input_norm, config.stem_norm) == (1e-5, False, False),
         )
     },

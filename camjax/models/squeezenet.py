@@ -15,7 +15,7 @@ from jaxtyping import Float
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family
 from camjax.models.layers import Chain, Conv, global_average
-from camjax.models.layout import Layout, Table, classes_of, conv
+from camjax.models.layout import Layout, Table, conv
 from camjax.models.network import Network
 from camjax.models.weightless import MaxPool, ReLU
 
@@ -120,7 +120,7 @@ FAMILY = Family(
     title="SqueezeNet (Iandola et al. 2016)",
     config=SqueezeNetConfig,
     module=SqueezeNet,
-    layouts={"torchvision": Layout(torchvision_table, classes_of("classifier.1.weight"))},
+    layouts={"torchvision": Layout(torchvision_table, "classifier.1.weight")},
     check=check_config,
 )
 

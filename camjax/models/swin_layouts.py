@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from camjax.models.layout import Layout, Read, Table, Tensors, classes_of, conv, linear, norm
+from camjax.models.layout import Layout, Read, Table, Tensors, conv, linear, norm
 
 
 def timm_table(config: Any) -> Table:  # noqa: ANN401
@@ -100,25 +100,26 @@ def _without_keys(bias: np.ndarray) -> np.ndarray:
     return np.concatenate([query, value])
 
 
-def _of_library(library: str, head: str) -> Callable[[Tensors, Any], Any]:
-    """A `Layout.config`: the classes, and that features are moved and filled up as this library does."""
-    classes = classes_of(head)
-    return lambda tensors, config: dataclasses.replace(classes(tensors, config), library=library)
+def _as_in(library: str) -> Callable[[Tensors, Any], Any]:
+    """A `Layout.more`: features are moved and filled up as this library does."""
+    return lambda _, config: dataclasses.replace(config, library=library)
 
 
 _BUFFERS = frozenset({"relative_position_index", "relative_coords_table", "attn_mask"})
 LAYOUTS = {
-    "timm": Layout(timm_table, _of_library("timm", "head.fc.weight"), unused=_BUFFERS),
+    "timm": Layout(timm_table, "head.fc.weight", _as_in("timm"), unused=_BUFFERS),
     "torchvision": Layout(
         torchvision_table,
-        _of_library("torchvision", "head.weight"),
+        "head.weight",
+        _as_in("torchvision"),
         # The windows of all stages are alike, and V2's 8 places wide: no key tells how wide.
         holds=lambda config: {*config.windows} == {7 if config.version == 1 else 8} and not config.trained,
         unused=_BUFFERS,
     ),
     "transformers": Layout(
         transformers_table,
-        _of_library("transformers", "classifier.weight"),
+        "classifier.weight",
+        _as_in("transformers"),
         holds=lambda config: config.version == 1 and len({*config.windows}) == 1,
         unused=_BUFFERS,
     ),

@@ -20,7 +20,7 @@ from camjax.core.precision import at_least_float32
 from camjax.models.configs import within
 from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.layers import BatchNorm, Chain, Conv, Linear, global_average
-from camjax.models.layout import Layout, Read, Table, Tensors, batch_norm, classes_of, conv, hwio, linear
+from camjax.models.layout import Layout, Read, Table, Tensors, batch_norm, conv, hwio, linear
 from camjax.models.network import Network
 from camjax.models.weightless import MaxPool, ReLU
 
@@ -189,8 +189,8 @@ def check_config(config: VGGConfig) -> None:
     within("widths and hidden", (*config.widths, config.hidden), 1, 1 << 13)
 
 
-def _torchvision_config(tensors: Tensors, config: VGGConfig) -> VGGConfig:
-    return dataclasses.replace(classes_of("classifier.6.weight")(tensors, config), averaged=True)
+def _torchvision_config(_: Tensors, config: VGGConfig) -> VGGConfig:
+    return dataclasses.replace(config, averaged=True)
 
 
 FAMILY = Family(
@@ -199,8 +199,8 @@ FAMILY = Family(
     config=VGGConfig,
     module=VGG,
     layouts={
-        "timm": Layout(timm_table, classes_of("head.fc.weight")),
-        "torchvision": Layout(torchvision_table, _torchvision_config),
+        "timm": Layout(timm_table, "head.fc.weight"),
+        "torchvision": Layout(torchvision_table, "classifier.6.weight", _torchvision_config),
     },
     check=check_config,
     from_timm=timm_arguments(act_layer="relu", output_stride=32, mlp_ratio=1.0),

@@ -98,11 +98,9 @@ def _joined_columns(*parts: np.ndarray) -> np.ndarray:
 
 
 def _layout(table: Any, head: str, positions: str, **more: Any) -> Layout:  # noqa: ANN401
-    """A layout whose head's and position embedding's shapes tell the classes and the grid, where it is a square."""
+    """A layout whose position embedding's shape tells the grid, where it is a square."""
 
-    def config(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
-        if head in tensors and tensors[head].ndim == 2 and len(tensors[head]):
-            config = dataclasses.replace(config, num_classes=len(tensors[head]))
+    def with_grid(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
         if positions in tensors and tensors[positions].ndim == 3:
             places = tensors[positions].shape[1] - (config.positions - math.prod(config.grid))
             side = math.isqrt(max(places, 0))
@@ -110,7 +108,7 @@ def _layout(table: Any, head: str, positions: str, **more: Any) -> Layout:  # no
                 config = dataclasses.replace(config, grid=(side, side))
         return config
 
-    return Layout(table, config, **more)
+    return Layout(table, head, with_grid, **more)
 
 
 def _is_plain(config: Any) -> bool:  # noqa: ANN401

@@ -146,6 +146,14 @@ def test_parameters_are_made_without_a_program(caplog):
     assert not [record for record in caplog.records if "ompil" in record.getMessage()]
 
 
+def test_every_table_has_its_layouts_head():
+    for architecture in ARCHITECTURES.values():
+        for layout in architecture.family.layouts.values():
+            if layout.holds(architecture.config):
+                keys = {key for read in layout.table(architecture.config).values() for key in read.keys}
+                assert layout.head in keys, architecture.name
+
+
 def test_siblings_with_the_same_keys_are_told_apart_by_a_look():
     tensors = shaped_like(torch_outline("resnext50_32x4d"))
     layout = ARCHITECTURES["resnet50"].family.layouts["torchvision"]

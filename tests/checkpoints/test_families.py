@@ -100,11 +100,10 @@ def table(config):
 
 
 def from_tensors(tensors, config):
-    """The checkpoint's own number of classes and of positions."""
-    if not {"head.bias", "pos_embed"} <= tensors.keys() or tensors["pos_embed"].ndim != 3:
+    """The checkpoint's own number of positions."""
+    if "pos_embed" not in tensors or tensors["pos_embed"].ndim != 3:
         return config
-    side = round((tensors["pos_embed"].shape[1] - 1) ** 0.5)
-    return dataclasses.replace(config, num_classes=len(tensors["head.bias"]), side=side)
+    return dataclasses.replace(config, side=round((tensors["pos_embed"].shape[1] - 1) ** 0.5))
 
 
 def check(config):
@@ -125,7 +124,7 @@ FAMILY = Family(
     name="tokens",
     config=TokensConfig,
     module=Tokens,
-    layouts={"test": Layout(table, from_tensors, unused=frozenset({"mask"}))},
+    layouts={"test": Layout(table, "head.weight", from_tensors, unused=frozenset({"mask"}))},
     check=check,
     from_timm=from_timm,
     from_transformers={"tokens": from_transformers},
@@ -264,7 +263,7 @@ def test_every_problem_of_its_tensors_is_listed(tokens, tmp_path):
 def test_a_table_that_forgets_a_parameter_is_the_familys_mistake():
     config = TokensConfig()
     outline = FAMILY.outline(config).params
-    forgetful = Layout(lambda config: {k: v for k, v in table(config).items() if k != "cls_token"}, from_tensors)
+    forgetful = Layout(lambda config: {k: v for k, v in table(config).items() if k != "cls_token"}, "head.weight")
     with pytest.raises(ValueError, match="differ in cls_token") as caught:
         convert({}, forgetful, config, outline)
     assert not isinstance(caught.value, CheckpointError)
