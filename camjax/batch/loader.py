@@ -43,8 +43,6 @@ PROFILING_FLAG = "grain_enable_multiprocess_worker_profiling"
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """What Ctrl-C and schedulers send."""
 
-NO_WORD = "ignore::UserWarning:multiprocessing.resource_tracker"
-
 
 class Rows(NamedTuple):
     """A batch's place in the store: the rows from `start` to before `stop`."""

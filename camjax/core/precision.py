@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import eval_context
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jax.typing import DTypeLike
 
@@ -24,9 +25,10 @@ def at_least_float32(dtype: DTypeLike) -> np.dtype:
 def exact() -> Iterator[None]:
     """What a network is judged in: products at full precision, and values where something else is being traced.
 
-    JAX knows a program again only if it was traced in the same setting.
+    JAX knows a program again only if it was traced in the same setting. `jax.ensure_compile_time_eval` would also
+    compute what a network makes of constants while it is traced: Linen's modules would draw weights for their shapes.
     """
-    with jax.ensure_compile_time_eval(), jax.default_matmul_precision("highest"):
+    with eval_context(), jax.default_matmul_precision("highest"):
         yield
 
 

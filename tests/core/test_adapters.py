@@ -461,15 +461,17 @@ def test_tokens_become_the_grid_that_they_are_said_to_be():
         camjax.make_explainer(wrong, method="hires-cam", top_k=1)
 
 
-def test_a_network_of_a_published_linen_package():
+def drawn(rng, leaf, inputs):
+    """Random weights by NumPy, which compiles nothing; no normalisation has a scale of zero, as some begin with."""
+    array = rng.normal(0, 1, leaf.shape) / np.sqrt(np.prod(inputs)) if inputs else rng.uniform(0.5, 1.5, leaf.shape)
+    return jax.device_put(array.astype(leaf.dtype))
+
+
+def test_a_network_of_a_published_linen_package(caplog):
     module = jax_resnet.ResNet18(n_classes=7)
-    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    outline = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     rng = np.random.default_rng(0)
-
-    def random_norms(path, leaf):  # as it comes, every block's last normalisation has a scale of zero
-        return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype) if path[-1].key != "kernel" else leaf
-
-    variables = jax.tree_util.tree_map_with_path(random_norms, variables)
+    variables = jax.tree.map(lambda leaf: drawn(rng, leaf, leaf.shape[:-1]), outline)
     model = from_linen(module, variables, preprocess=Preprocess(input_size=(64, 96)))
     images = draw(2, 64, 96, 3)
     inner = "layers_6"
@@ -488,11 +490,19 @@ def test_a_network_of_a_published_linen_package():
     gradient, arrays = jax.jit(jax.grad(tapped, has_aux=True))(jnp.zeros_like(a), model.params)
     assert relative_error(arrays[inner], a) < TOLERANCE
     assert relative_error(gradient, jax.jit(jax.grad(score))(a, split[1])) < TOLERANCE
-    assert verified(model, default_layer(model)) is not None
+    with jax.log_compiles():
+        assert verified(model, default_layer(model)) is not None
+    # The trial alone: where a module asks for the shapes of its initial weights, they are not drawn.
+    compiled = [record.args[0] for record in caplog.records if record.msg.startswith("Compiling")]
+    assert compiled == ["jit(_after)"]
 
 
 def test_a_network_of_a_published_equinox_package():
-    module = equimo.models.mobilenetv3_small(num_classes=7)
+    outline = eqx.filter_eval_shape(equimo.models.mobilenetv3_small, num_classes=7)
+    rng = np.random.default_rng(0)
+    module = jax.tree.map(
+        lambda leaf: drawn(rng, leaf, leaf.shape[1:]) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, outline
+    )
     with pytest.raises(ValueError, match="is in training mode"):
         from_equinox(module)
     module = eqx.nn.inference_mode(module)
