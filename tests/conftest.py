@@ -28,38 +28,43 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax
-import jaxtyping
-import pytest
-
-if importlib.util.find_spec("beartype"):  # a bare GPU machine has none; `benchmarks/gpu.sh` runs without these checks
-    import checked
-
-    jaxtyping.jaxtyped = checked.jaxtyped  # before anything imports camjax
-# A test process holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
-gc.set_threshold(50_000, 20, 100)
-
-if importlib.util.find_spec("torch"):  # a test that needs torch fails by itself where there is none
-    import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
-
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it from the first one, which reads this too
     folder = tempfile.mkdtemp(prefix="camjax-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    jax.config.update("jax_compilation_cache_dir", folder)
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # One program in ninety is found again by a test process, at the price of writing every one; those that tests start
-    # compile the same ones time and again.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+import pytest
 
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets up a process that runs tests; one that only hands them out to others need not import all this."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import jax
+
+    if importlib.util.find_spec("beartype"):  # a bare GPU machine has none; `benchmarks/gpu.sh` does without the checks
+        import checked
+        import jaxtyping
+
+        jaxtyping.jaxtyped = checked.jaxtyped  # before anything imports camjax
+    if importlib.util.find_spec("torch"):  # a test that needs torch fails by itself where there is none
+        import benchmarks.torchvision_cpu  # noqa: F401  (before anything imports torchvision)
+
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    if hasattr(config, "workerinput"):
+        # One program in ninety is found again by a test process, at the price of writing every one; those that tests
+        # start compile the same ones time and again.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # It holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture
 def untyped():
     """Switches the shape checks of the test run off, to see what a user sees who has none."""
+    import jaxtyping
+
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -68,6 +73,8 @@ def untyped():
 @pytest.fixture
 def optimised():
     """Has LLVM make code fast, for programs that compute for longer than they compile."""
+    import jax
+
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     yield

@@ -83,7 +83,7 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path):
 
 @linux
 def test_a_killed_worker_ends_the_run(tmp_path):
-    folder = write_pictures(tmp_path / "in", 2000)
+    folder = write_pictures(tmp_path / "in", 800)
     process = start(folder, tmp_path / "out.zarr", "--workers=1", "--batch-size=8", stderr=subprocess.PIPE)
     for _ in range(3):
         process.stdout.readline()
@@ -94,7 +94,7 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     assert process.returncode == 1
     assert "SourceError: a process that reads pictures was killed, perhaps for want of memory; --resume" in error
     assert "resource_tracker" not in error
-    assert run(folder, tmp_path / "out.zarr", batch_size=None).explained == 1999
+    assert run(folder, tmp_path / "out.zarr", batch_size=None).explained == 799
 
 
 def children_of(process):

@@ -72,6 +72,12 @@ def pixels_of(batch):
     return jnp.asarray(images(batch, 16, 12))
 
 
+@functools.cache
+def of_two():
+    """Every map of two pictures, by one program for all tests."""
+    return jax.jit(every_map)(pixels_of(2))
+
+
 def assert_close(found, expected, tolerance=1e-4):
     assert found.keys() == expected.keys()
     for name, maps in expected.items():
@@ -123,9 +129,9 @@ def test_rows_of_classes_and_one_score_a_picture():
     @jax.jit
     def program(pixels, rows):
         single = Wanted(lambda logits: logits[:, 2], None, 5)
-        return every_map(pixels), every_map(pixels, Wanted("logit", rows, 2)), every_map(pixels, single)
+        return every_map(pixels, Wanted("logit", rows, 2)), every_map(pixels, single)
 
-    same, rows, single = program(pixels, jnp.asarray([[4, 2], [0, 4]]))
+    same, (rows, single) = of_two(), program(pixels, jnp.asarray([[4, 2], [0, 4]]))
     assert_close(rows, {name: maps[np.arange(2)[:, None], [[0, 2], [1, 0]]] for name, maps in same.items()})
     assert_close(single, {name: maps[:, 2:] for name, maps in same.items()})
 
@@ -134,7 +140,7 @@ def test_bfloat16_networks_have_scores_and_maps_in_float32():
     pixels = pixels_of(2)
     # A ReLU of next to nothing opens or shuts with the rounding, and a pixel's gradient with it.
     asked = jax.jit(functools.partial(every_map, without={"gradient-x-input", "integrated-gradients", "smooth-grad"}))
-    found, expected = (asked(pixels.astype(dtype)) for dtype in (jnp.bfloat16, jnp.float32))
+    found, expected = asked(pixels.astype(jnp.bfloat16)), of_two()
     # A fall is a small difference of scores that are rounded themselves.
     tolerances = dict.fromkeys(found, 0.1) | {"occlusion": 0.2}
     for name, tolerance in tolerances.items():
@@ -142,9 +148,8 @@ def test_bfloat16_networks_have_scores_and_maps_in_float32():
 
 
 def test_x64_mode_has_the_same_noise_and_masks():
-    pixels = np.asarray(pixels_of(2))
+    pixels, expected = np.asarray(pixels_of(2)), of_two()
     params = jax.tree.map(np.asarray, convolutional().params)
-    expected = jax.jit(every_map)(jnp.asarray(pixels))
     with jax.enable_x64(True):
         cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         found = jax.jit(every_map)(jnp.asarray(pixels, jnp.float64), params=cast)
