@@ -244,8 +244,8 @@ def _ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int
     places = {variable: place for place, variable in enumerate(program.jaxpr.invars)}
     kept = {number: place for number in wanted if (place := places.get(program.jaxpr.outvars[number])) is not None}
     made = tuple(number for number in wanted if number not in kept)
-    leaves = {number: jnp.asarray(given[place]) for number, place in kept.items()}
-    return leaves | dict(zip(made, _results(program, made, given), strict=True))
+    leaves = {number: jax.device_put(given[place]) for number, place in kept.items()}
+    return leaves | dict(zip(made, _results(program, made, given) if made else [], strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,7 +25,8 @@ def as_classes(classes: Array | np.ndarray | Sequence[Any]) -> Int[Array, "*some
     if np.iinfo(classes.dtype).max > LARGEST:  # before JAX would take them modulo 2**32
         low = -1 if jnp.issubdtype(classes.dtype, jnp.signedinteger) else 0  # an unsigned kind does not hold -1
         classes = classes.clip(low, LARGEST)
-    return jnp.asarray(classes, jnp.int32)
+    small = classes.astype(np.int32)  # by NumPy: JAX would compile a program to change the type
+    return jax.device_put(small) if isinstance(small, np.ndarray) else small
 
 
 def _held(classes: np.ndarray | Sequence[Any]) -> np.ndarray:

@@ -13,7 +13,7 @@ from toys import toy_model, uint8_images
 from benchmarks.random_weights import random_model
 from camjax import CamResult, LayerError, MethodError
 from camjax.core import inference
-from camjax.core.inference import features_of, for_inference
+from camjax.core.inference import compiler_options, features_of, for_inference
 from camjax.core.model import Model
 from camjax.core.names import named_array
 from camjax.explain import explainer as explainers
@@ -103,6 +103,16 @@ def test_sharded_batch_stays_sharded():
     result = explainer(jax.device_put(pictures, rows))
     assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
     np.testing.assert_allclose(result.maps, explainer(pictures).maps, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_compiled_beside_the_trial_and_the_program(caplog):
+    model = toy_model(channels=8)  # which no other test compiles
+    model = dataclasses.replace(model, params=jax.tree.map(np.asarray, model.params))
+    compiler_options("cpu")  # which tries once in a process what XLA knows
+    with jax.log_compiles():
+        make_explainer(model)(uint8_images(3, 32, 32), [2, 0])
+    compiled = [record.args[0] for record in caplog.records if record.msg.startswith("Compiling")]
+    assert compiled == ["jit(_after)", "jit(_explain)"]
 
 
 def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):

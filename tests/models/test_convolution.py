@@ -31,7 +31,7 @@ def random_kernel(shape, seed=1):
 
 def expected(x, kernel, shape):
     """PyTorch's convolution in float64, on input padded by hand."""
-    (top, bottom), (left, right) = shape.pads(jnp.asarray(x))
+    (top, bottom), (left, right) = shape.pads(jax.device_put(x))
     nchw = torch.from_numpy(np.moveaxis(x, -1, 1).astype(np.float64))
     padded = torch.nn.functional.pad(nchw, (left, right, top, bottom))
     weight = torch.from_numpy(np.transpose(kernel, (3, 2, 0, 1)).astype(np.float64))
@@ -41,7 +41,7 @@ def expected(x, kernel, shape):
 
 def compute(algorithm, x, kernel, shape):
     way = WAYS[algorithm]
-    return jax.jit(way.compute, static_argnums=2)(jnp.asarray(x), way.kernel(jnp.asarray(kernel), shape), shape)
+    return jax.jit(way.compute, static_argnums=2)(jax.device_put(x), way.kernel(jax.device_put(kernel), shape), shape)
 
 
 @settings(deadline=None, max_examples=25)
@@ -109,7 +109,7 @@ def test_blocks_have_channels_for_tensor_cores(dtype, channels):
 @pytest.mark.parametrize("algorithm", sorted(WAYS))
 def test_gradients_are_those_of_the_direct_convolution(algorithm):
     shape = Shape(3, 2 if algorithm == "blocks" else 1, symmetric(3), 4 if algorithm == "shifted" else 1, 4, 4)
-    x, kernel = jnp.asarray(pixels(2, 7, 6, 4)), jnp.asarray(random_kernel(shape))
+    x, kernel = jax.device_put(pixels(2, 7, 6, 4)), jax.device_put(random_kernel(shape))
 
     def loss(algorithm, x, kernel):
         way = WAYS[algorithm]
@@ -188,7 +188,7 @@ def test_merged_groups_compute_the_same(stride):
     shape = Shape(3, stride, "SAME", 6, 12, 18)
     x, kernel = pixels(2, 7, 9, 12), random_kernel(shape)
     for fewer in (1, 2, 3, 6):
-        merged = merge_groups(jnp.asarray(kernel), 6, fewer)
+        merged = merge_groups(jax.device_put(kernel), 6, fewer)
         assert merged.shape == (3, 3, 12 // fewer, 18)
         assert np.count_nonzero(merged) == kernel.size
         found = compute("direct", x, merged, dataclasses.replace(shape, groups=fewer))
