@@ -81,6 +81,18 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept():
+    """JAX keeps what it traced and compiled: a file's is not looked through again after its tests."""
+    yield
+    gc.freeze()
+
+
 def pytest_sessionfinish() -> None:
     """Once is enough for what was left open: pytest looks through all objects five times, for seconds each."""
     gc.collect()
