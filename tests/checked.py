@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import threading
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from beartype import beartype
 from jaxtyping import AbstractArray, PyTree
 
 with_shapes = jaxtyping.jaxtyped
+ONE_AT_A_TIME = threading.RLock()
+"""Annotations are exchanged while a check is made of them; figures are drawn in several threads."""
 
 
 def jaxtyped(checked: Any = None, *, typechecker: Any = None) -> Any:
@@ -42,7 +45,8 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.cache  # a test process calls a third of the functions that it imports
     def strict() -> Callable[..., Any]:
-        return _strict(function)
+        with ONE_AT_A_TIME:
+            return _strict(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

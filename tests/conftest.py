@@ -38,7 +38,8 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """Sets up a process that runs tests; one that only hands them out to others need not import all this."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+    hands_out = config.getoption("numprocesses", None) and not config.option.collectonly
+    if hands_out and not hasattr(config, "workerinput"):
         return
     import jax
 
@@ -83,17 +84,13 @@ def optimised():
 
 def pytest_collection_finish() -> None:
     """What was imported stays."""
+    gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def kept():
-    """JAX keeps what it traced and compiled: a file's is not looked through again after its tests."""
+    """JAX keeps what it traced: a file's is looked through once after its tests, for what was left open."""
     yield
-    gc.freeze()
-
-
-def pytest_sessionfinish() -> None:
-    """Once is enough for what was left open: pytest looks through all objects five times, for seconds each."""
     gc.collect()
     gc.freeze()

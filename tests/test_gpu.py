@@ -42,16 +42,9 @@ def placed(model, platform):
     return dataclasses.replace(model, params=params)
 
 
-def quickly_made(name):
-    """A random model; drawn on the CPU, where compiling a draw of each shape takes less."""
-    with jax.default_device(jax.devices("cpu")[0]):
-        made = random_model(name)
-    return placed(made, jax.default_backend())
-
-
 @pytest.fixture(scope="module")
 def model():
-    return quickly_made("resnet50" if ON_GPU else "resnet18")
+    return random_model("resnet50" if ON_GPU else "resnet18")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +76,7 @@ def test_convolution_bias_residual_and_relu_are_one_cudnn_call(model, dtype):
     ],
 )
 def test_an_explanation_equals_the_cpus(name, options):
-    model = quickly_made(name)
+    model = random_model(name)
     classes = np.asarray([3, 700, 12])
     with jax.default_matmul_precision("highest"):
         ours = make_explainer(model, **options)(pictures(2), classes)
@@ -110,7 +103,7 @@ def test_fewer_bits_stay_near_float32(model, exact, precision, dtype, tolerance)
 
 @needs_gpu
 def test_attention_without_its_weights_is_one_cudnn_call():
-    model = quickly_made("vit_tiny_patch16_224")
+    model = random_model("vit_tiny_patch16_224")
     explain = make_explainer(model, method="grad-cam", dtype=jnp.bfloat16)
     exact = make_explainer(model, method="grad-cam")(pictures(2), [3, 700])
     ours = explain(pictures(2), [3, 700])

@@ -1,7 +1,8 @@
 """Which dtype a result is computed in, and how exactly."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def product_dtype(program: ClosedJaxpr, results: int) -> np.dtype | None:
     """The widest float that goes into a convolution or matrix product; None where there is none of these.
 
     Args:
-        program: any.
+        program: any. What it makes of constants alone, such as a table of positions, does not count.
         results: how many of its results count, the first ones; what they do not need does not.
     """
     needed, live = {id(atom) for atom in program.jaxpr.outvars[:results]}, []
@@ -46,16 +47,21 @@ def product_dtype(program: ClosedJaxpr, results: int) -> np.dtype | None:
             live.append(equation)
     dtypes = {
         np.dtype(atom.aval.dtype)  # type: ignore[attr-defined]
-        for equation in _products(live)
+        for equation in _products(program.jaxpr.invars, live[::-1])
         for atom in equation.invars
         if jnp.issubdtype(atom.aval.dtype, jnp.floating)  # type: ignore[attr-defined]
     }
     return max(dtypes, key=lambda dtype: dtype.itemsize, default=None)
 
 
-def _products(equations: list[JaxprEqn]) -> Iterator[JaxprEqn]:
+def _products(inputs: Iterable[Any], equations: Iterable[JaxprEqn]) -> Iterator[JaxprEqn]:
+    """Those that depend on the inputs; of an inner program, on any of its own."""
+    varying = set(map(id, inputs))
     for equation in equations:
+        if varying.isdisjoint(map(id, equation.invars)):
+            continue
+        varying.update(map(id, equation.outvars))
         if equation.primitive.name in PRODUCTS:
             yield equation
         for inner in inner_programs(equation):
-            yield from _products(inner.eqns)
+            yield from _products(inner.invars, inner.eqns)

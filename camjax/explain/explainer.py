@@ -244,8 +244,13 @@ def _ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int
     places = {variable: place for place, variable in enumerate(program.jaxpr.invars)}
     kept = {number: place for number in wanted if (place := places.get(program.jaxpr.outvars[number])) is not None}
     made = tuple(number for number in wanted if number not in kept)
-    leaves = {number: jax.device_put(given[place]) for number, place in kept.items()}
+    leaves = {number: _on_device(given[place]) for number, place in kept.items()}
     return leaves | dict(zip(made, _results(program, made, given) if made else [], strict=True))
+
+
+def _on_device(leaf: Any) -> Array:  # noqa: ANN401
+    """A parameter as a JAX array, for which nothing is compiled; of NumPy's a copy, which does not change with it."""
+    return jax.device_put(np.array(leaf) if isinstance(leaf, np.ndarray) else leaf)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -19,13 +19,14 @@ from camjax.cli import progress as progress_module
 PROGRAM = """
 import sys
 from camjax.cli.app import main
-commands = " ".join(sys.argv[1:]).split(" then ")
-for command in commands:
-    sys.argv[1:] = command.split()
+words = sys.argv[1:]
+while words:
+    end = words.index("then") if "then" in words else len(words)
+    sys.argv[1:], words = words[:end], words[end + 1 :]
     try:
         main()
     except SystemExit as ended:
-        if ended.code or command is commands[-1]:
+        if ended.code or not words:
             raise
 """
 """One command or several, one after another: most of a process's time are its imports."""

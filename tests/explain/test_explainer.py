@@ -469,6 +469,23 @@ def test_bfloat16_is_computed_in_or_refused():
         make_explainer(own_network(jnp.float32), **options | {"layer": "input"})
 
 
+@pytest.mark.parametrize("wrap", [lambda function: function, jax.jit])
+def test_a_product_of_constants_says_nothing(wrap):
+    @wrap
+    def placed(images):
+        angles = jnp.einsum("i,j->ij", jnp.arange(8.0), jnp.arange(1.0, 4.0))  # as tables of positions are made
+        return images + jnp.cos(angles).astype(images.dtype)[None, None]
+
+    def forward(params, images):
+        x = placed(images).astype(params["kernel"].dtype)
+        return named_array(x @ params["kernel"], "x").mean((1, 2))
+
+    model = Model({"kernel": jnp.ones((3, 4), jnp.bfloat16)}, forward, Preprocess(input_size=(8, 8)))
+    for dtype, name in ((jnp.bfloat16, "bf16"), (jnp.float32, "f32")):  # the second by casting the kernel
+        explain = make_explainer(model, method="grad-cam", dtype=dtype, top_k=2)
+        assert f"(tensor<1x8x8x3x{name}>, tensor<3x4x{name}>)" in explain.lower(uint8_images(1, 8, 8)).as_text()
+
+
 def test_every_product_up_to_the_layer_counts_and_no_normalisation():
     params = {"first": jnp.ones((3, 3, 3, 4)), "second": jnp.ones((4, 5)), "head": jnp.ones((5, 6))}
 
