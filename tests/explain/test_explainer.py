@@ -115,6 +115,18 @@ def test_nothing_is_compiled_beside_the_trial_and_the_program(caplog):
     assert compiled == ["jit(_after)", "jit(_explain)"]
 
 
+def test_numpys_weights_are_copied():
+    model, pictures = toy_model(), uint8_images(2, 32, 32)
+    room = np.empty(4 * 54 + 64, np.uint8)
+    start = -room.ctypes.data % 64  # where JAX could read them as they are
+    kernel = room[start : start + 4 * 54].view(np.float32).reshape(6, 9)
+    kernel[...] = model.params["kernel"]
+    explain = make_explainer(dataclasses.replace(model, params=model.params | {"kernel": kernel}))
+    before = np.array(explain(pictures).maps)
+    kernel *= 2
+    np.testing.assert_array_equal(explain(pictures).maps, before)
+
+
 def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
     asked = []
 
