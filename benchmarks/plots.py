@@ -1,5 +1,6 @@
 """Pictures of a result: throughput over batch size, share of time by stage, roofline."""
 
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def write(result: Result, folder: Path) -> list[Path]:
 def throughput(result: Result, workload: str) -> "Figure":
     """Images a second of every side over the batch size, with quartiles."""
     drawing, axes = _axes()
-    cases = [case for case in result["cases"] if case["workload"] == workload]
+    cases = sorted((case for case in result["cases"] if case["workload"] == workload), key=itemgetter("batch"))
     names = list(dict.fromkeys(name for case in cases for name in case["sides"]))
     colors = dict(zip((name for name in names if name not in (REFERENCE, FLOOR)), OTHERS * 2, strict=False))
     for name in names:
@@ -52,7 +53,7 @@ def throughput(result: Result, workload: str) -> "Figure":
             batches, median, "o-", color=color, label=name, linewidth=2.6 if ours else 1.4, zorder=3 if ours else 2
         )
     axes.set_xscale("log", base=2)
-    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.set_xticks(ticks := [case["batch"] for case in cases], [str(batch) for batch in ticks])
     axes.set_ylim(bottom=0)
     axes.set(xlabel="batch size", ylabel="images a second", title=_title(result, workload))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)

@@ -222,6 +222,17 @@ def test_without_limits_or_stages_only_the_throughput_is_drawn(tmp_path):
     assert [path.stem for path in plots.write(bare, tmp_path)] == ["throughput_explanation"]
 
 
+def test_the_throughput_is_drawn_from_the_smallest_batch_to_the_largest():
+    (case, *_) = result()["cases"]
+    cases = [{**case, "batch": batch} for batch in (256, 1, 32)]
+    cases[-1]["sides"] = {"camjax": case["sides"]["camjax"]}
+    drawing = plots.throughput({**result(), "cases": cases}, "explanation")
+    drawn = {line.get_label(): list(line.get_xdata()) for line in drawing.axes[0].get_lines()}
+    assert drawn["camjax"] == [1, 32, 256]
+    assert {tuple(batches) for batches in drawn.values()} == {(1, 32, 256), (1, 256)}
+    assert list(drawing.axes[0].get_xticks()) == [1, 32, 256]
+
+
 def test_features_alone_have_a_roofline_too(tmp_path):
     cases = [{**case, "workload": "features"} for case in result()["cases"]]
     drawn = [path.stem for path in plots.write({**result(), "cases": cases}, tmp_path)]
