@@ -11,14 +11,13 @@ from camjax.core.names import named_array
 from camjax.images.preprocess import Preprocess
 
 
-def toy_model(channels=6, num_classes=9, seed=0, stride=4):
-    """Average-pools the image by `stride`, mixes its channels, and ends in a linear head."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    params = {
-        "mix": jax.random.normal(keys[0], (3, channels)),
-        "kernel": jax.random.normal(keys[1], (channels, num_classes)),
-        "bias": jax.random.normal(keys[2], (num_classes,)),
-    }
+def toy_model(channels=6, num_classes=9, seed=12, stride=4):
+    """Average-pools the image by `stride`, mixes its channels, and ends in a linear head.
+
+    With the seed that is the default, each place of `pictures` has a channel that is not 0.
+    """
+    shapes = {"mix": (3, channels), "kernel": (channels, num_classes), "bias": (num_classes,)}
+    params = jax.device_put(drawn(seed, shapes))
     labels = tuple(f"class {number}" for number in range(num_classes))
     preprocess = Preprocess(input_size=(32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     return Model(params, toy_forward(stride), preprocess, labels, name="toy")
@@ -37,22 +36,20 @@ def toy_forward(stride):
     return forward
 
 
-def convolutional_params():
-    keys = jax.random.split(jax.random.key(0), 4)
-    return {
-        **{
-            name: jax.random.normal(key, (3, 3, channels, 6)) / np.sqrt(9 * channels)
-            for name, key, channels in zip(("first", "middle", "last"), keys, (3, 6, 6), strict=False)
-        },
-        "head": jax.random.normal(keys[3], (6, 5)),
-    }
+def drawn(seed, shapes):
+    """Normal float32 arrays of those shapes, from NumPy: JAX would compile a program for each."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 @functools.cache
 def convolutional():
     """Three convolutions, the first of stride 2; the last one's output is pooled and read by a linear head."""
+    shapes = {"first": (3, 3, 3, 6), "middle": (3, 3, 6, 6), "last": (3, 3, 6, 6), "head": (6, 5)}
+    scales = {name: np.float32((9 * shape[2]) ** -0.5) if len(shape) == 4 else 1 for name, shape in shapes.items()}
+    weights = {name: scales[name] * leaf for name, leaf in drawn(5, shapes).items()}
     with jax.ensure_compile_time_eval():  # also where a program is traced, since it is kept
-        params = convolutional_params()
+        params = jax.device_put(weights)
 
     def forward(params, images):
         x = images
