@@ -1,10 +1,9 @@
 """ARCC and its parts against pytorch-grad-cam's, of a method that both can run."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from metrics.test_faithfulness import CLASSES, IMAGES, PIXELS, SIZE, WEIGHTS, Network, score
+from metrics.test_faithfulness import CLASSES, PIXELS, SIZE, WEIGHTS, Network, score
 from pytorch_grad_cam.metrics.arcc import ARCC
 from pytorch_grad_cam.metrics.perturbation_confidence import (
     PerturbationConfidenceMetric,
@@ -45,19 +44,19 @@ def without_noise(metric):
 
 
 def test_arcc_and_its_parts_are_grad_cams():
-    classes = np.asarray(CLASSES)
-    maps = np.stack([explain(PIXELS, classes[:, k]) for k in range(5)], 1)
-    shown = np.asarray(IMAGES[:, None] * as_masks(IMAGES, jnp.asarray(maps))[..., None])
-    again = jnp.asarray(np.stack([explain(shown[:, k], classes[:, k]) for k in range(5)], 1))
-    judge = jax.jit(lambda maps: road(score, IMAGES, maps, CLASSES, percents=ARCC_PERCENTS, noise=0.0, room=10))
-    ours = {
-        "complexity": mean_size(jnp.asarray(maps)),
-        "coherency": coherency(jnp.asarray(maps), again),
-        "road": judge(maps).combined,
-    }
-    found = arcc(ours["coherency"], ours["complexity"], ours["road"])
+    maps = np.stack([explain(PIXELS, CLASSES[:, k]) for k in range(5)], 1)
+    shown = PIXELS[:, None] * np.asarray(jax.jit(as_masks)(PIXELS, maps))[..., None]
+    again = np.stack([explain(shown[:, k], CLASSES[:, k]) for k in range(5)], 1)
+
+    @jax.jit
+    def judge(pixels, maps, again, classes):
+        removed = road(score, pixels, maps, classes, percents=ARCC_PERCENTS, noise=0.0, room=10)
+        ours = {"coherency": coherency(maps, again), "complexity": mean_size(maps), "road": removed.combined}
+        return ours, arcc(**ours)
+
+    ours, found = jax.device_get(judge(PIXELS, maps, again, CLASSES))
     for k in range(5):
-        targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in classes[:, k]]
+        targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in CLASSES[:, k]]
 
         def base_method(input_tensor, targets):
             return explain(to_nhwc(input_tensor), [target.category for target in targets])

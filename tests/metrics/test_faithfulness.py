@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 import torch
 import torchcam.metrics
 from hypothesis import given, settings
@@ -21,14 +22,18 @@ from camjax.metrics.faithfulness import _rise_kernel, baseline_images, blurred, 
 from camjax.metrics.masks import ranks, step_counts
 
 SIZE = (6, 8)
-CLASSES = jnp.asarray([[2, 0, 2, 1, 3], [1, 1, 0, 2, 3]])
+CLASSES = np.asarray([[2, 0, 2, 1, 3], [1, 1, 0, 2, 3]], np.int32)
 WEIGHTS = np.random.default_rng(0).normal(size=(6 * 8 * 3, 5)).astype(np.float32) / 6
 PIXELS = images(2, *SIZE)
-IMAGES = jnp.asarray(PIXELS)
 
 
 def score(pixels):
     return jax.nn.softmax(jnp.tanh(pixels).reshape(len(pixels), -1) @ WEIGHTS)
+
+
+def probabilities(pixels):
+    """The same in NumPy, for what is expected."""
+    return scipy.special.softmax(np.tanh(pixels).reshape(len(pixels), -1) @ WEIGHTS, -1)
 
 
 class Network(torch.nn.Module):
@@ -63,8 +68,10 @@ def some_maps():
 
 
 MAPS = some_maps()
-JAX_MAPS = jnp.asarray(MAPS)
 UNIT = np.nan_to_num(MAPS.clip(0) / MAPS.clip(1e-9).max((-2, -1), keepdims=True))  # as a mask: low is 0, high is 1
+
+# Compiled functions take NumPy's arrays; what is called as it is wants JAX's.
+IMAGES, JAX_MAPS, JAX_CLASSES = jax.device_put((PIXELS, MAPS, CLASSES))
 
 
 def theirs(metric, maps, k, **options):
@@ -78,13 +85,13 @@ def theirs(metric, maps, k, **options):
 @functools.cache
 def ours():
     judge = jax.jit(
-        lambda pixels, maps: (
-            confidence(score, pixels, maps, CLASSES, room=6),
-            insertion(score, pixels, maps, CLASSES, steps=7, baseline="zero", room=5),
-            deletion(score, pixels, maps, CLASSES, steps=7, room=64),
+        lambda *arrays: (
+            confidence(score, *arrays, room=6),
+            insertion(score, *arrays, steps=7, baseline="zero", room=5),
+            deletion(score, *arrays, steps=7, room=64),
         )
     )
-    return judge(IMAGES, JAX_MAPS)
+    return jax.device_get(judge(PIXELS, MAPS, CLASSES))
 
 
 def test_confidence_is_torchcams_and_grad_cams():
@@ -97,17 +104,17 @@ def test_confidence_is_torchcams_and_grad_cams():
             assert found.increase[b, k] == expected["conf_increase"]
         targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in CLASSES[:, k]]
         arguments = (to_torch(PIXELS), masks[:, k], targets, Network())
-        before = np.take_along_axis(np.asarray(score(PIXELS)), np.asarray(CLASSES), 1)[:, k]
+        before = np.take_along_axis(probabilities(PIXELS), CLASSES, 1)[:, k]
         # What pytorch-grad-cam calls the drop is not divided by the score.
         np.testing.assert_allclose(found.drop[:, k] * before, DropInConfidence()(*arguments), atol=1e-6)
         np.testing.assert_array_equal(found.increase[:, k], IncreaseInConfidence()(*arguments))
-    assert {0.0, 1.0} <= set(np.asarray(found.increase)[:, :4].ravel())
+    assert {0.0, 1.0} <= set(found.increase[:, :4].ravel())
 
 
 def test_gain_is_the_won_part_of_what_lacks():
-    shown = np.asarray(score(PIXELS * UNIT[:, 0, ..., None]))
+    shown = probabilities(PIXELS * UNIT[:, 0, ..., None])
     for b in range(2):
-        before, after = (float(table[b, CLASSES[b, 0]]) for table in (score(PIXELS), shown))
+        before, after = (float(table[b, CLASSES[b, 0]]) for table in (probabilities(PIXELS), shown))
         np.testing.assert_allclose(ours()[0].gain[b, 0], max(after - before, 0) / (1 - before), atol=1e-6)
 
 
@@ -124,42 +131,49 @@ def test_nan_and_classes_that_do_not_exist_give_nan():
     for values in [*ours()[0], *(curve.area for curve in ours()[1:])]:
         assert np.isnan(values[:, 4]).all()
         assert np.isfinite(values[:, :4]).all()
-    unknown = jnp.asarray([[5], [-1]])
-    assert np.isnan(confidence(score, IMAGES, JAX_MAPS[:, :1], unknown)).all()
-    assert np.isnan(insertion(score, IMAGES, JAX_MAPS[:, :1], unknown, steps=1).area).all()
+    judge = jax.jit(lambda *arrays: (confidence(score, *arrays), insertion(score, *arrays, steps=1).area))
+    changes, area = judge(PIXELS, MAPS[:, :1], np.asarray([[5], [-1]], np.int32))
+    assert np.isnan(changes).all()
+    assert np.isnan(area).all()
 
 
 def test_logits_have_no_part_to_lose():
-    found = confidence(lambda pixels: score(pixels) - 2, IMAGES, JAX_MAPS[:, :1], CLASSES[:, :1])
+    judge = jax.jit(functools.partial(confidence, lambda pixels: score(pixels) - 2))
+    found = judge(PIXELS, MAPS[:, :1], CLASSES[:, :1])
     assert np.isnan(found.drop).all()
     assert np.isfinite(found.increase).all()
 
 
 def test_a_small_map_is_resized_and_a_step_is_enough():
     maps = MAPS[:, :1, :3, :4]
-    found = deletion(score, IMAGES, jnp.asarray(maps), CLASSES[:, :1], steps=1, baseline=jnp.ones((1, 1, 1, 3)))
-    ends = [np.asarray(score(pixels))[np.arange(2), CLASSES[:, 0]] for pixels in (PIXELS, np.ones_like(PIXELS))]
-    np.testing.assert_allclose(found.area[:, 0], np.mean(ends, 0), rtol=1e-5)
+    judge = jax.jit(
+        lambda white, *arrays: (
+            deletion(score, *arrays, steps=1, baseline=white).area,
+            deletion(score, *arrays, steps=3).area,
+        )
+    )
+    one, three = jax.device_get(judge(np.ones((1, 1, 1, 3), np.float32), PIXELS, maps, CLASSES[:, :1]))
+    ends = [probabilities(pixels)[np.arange(2), CLASSES[:, 0]] for pixels in (PIXELS, np.ones_like(PIXELS))]
+    np.testing.assert_allclose(one[:, 0], np.mean(ends, 0), rtol=1e-5)
     for b, expected in enumerate(theirs(torchcam.metrics.DeletionInsertionMetric, maps, 0, steps=3)):
-        curve = deletion(score, IMAGES, jnp.asarray(maps), CLASSES[:, :1], steps=3)
-        np.testing.assert_allclose(curve.area[b, 0], expected["deletion_auc"], rtol=1e-5)
+        np.testing.assert_allclose(three[b, 0], expected["deletion_auc"], rtol=1e-5)
 
 
 def test_a_perfect_map_is_inserted_not_below_its_reverse():
-    perfect = np.asarray(PIXELS.sum(-1))[:, None]  # of a network that sums what it sees
+    perfect = PIXELS.sum(-1)[:, None]  # of a network that sums what it sees
     both = np.concatenate([perfect, -perfect], 1)
-    found = insertion(
-        lambda pixels: pixels.sum((1, 2, 3))[:, None], IMAGES, jnp.asarray(both), jnp.zeros((2, 2), int), steps=48
-    )
-    assert (found.area[:, 0] > found.area[:, 1]).all()
+    judge = jax.jit(functools.partial(insertion, lambda pixels: pixels.sum((1, 2, 3))[:, None], steps=48))
+    area = np.asarray(judge(PIXELS, both, np.zeros((2, 2), np.int32)).area)
+    assert (area[:, 0] > area[:, 1]).all()
 
 
 def test_baselines():
     kernel = scipy.ndimage.gaussian_filter(np.eye(1, 121, 60).reshape(11, 11), 5)
     np.testing.assert_allclose(np.outer(_rise_kernel(), _rise_kernel()), kernel, atol=1e-12)
     expected = [scipy.ndimage.convolve(PIXELS[0, ..., c], kernel, mode="constant") for c in range(3)]
-    np.testing.assert_allclose(blurred(IMAGES)[0], np.stack(expected, -1), atol=1e-5)
-    mean = baseline_images(IMAGES, "mean")
+    both = jax.jit(lambda pixels: (blurred(pixels), baseline_images(pixels, "mean")))
+    blur, mean = jax.device_get(both(PIXELS))
+    np.testing.assert_allclose(blur[0], np.stack(expected, -1), atol=1e-5)
     np.testing.assert_allclose(mean[1, 3, 2], PIXELS[1].mean((0, 1)), rtol=1e-5, atol=1e-6)
 
 
@@ -169,10 +183,13 @@ def test_an_unknown_baseline_is_named():
         baseline_images(IMAGES, "black")
 
 
+RANKS = jax.jit(ranks)
+
+
 @settings(deadline=None, max_examples=25)
 @given(arrays(np.float32, (1, 2, 3, 4), elements=st.sampled_from([0.0, -0.0, 1.0, -2.5, np.nan, np.inf])))
 def test_ranks_are_a_stable_permutation(maps):
-    found = np.asarray(ranks(jnp.asarray(maps))).reshape(2, -1)
+    found = np.asarray(RANKS(maps)).reshape(2, -1)
     for row, values in zip(found, maps.reshape(2, -1), strict=True):
         assert sorted(row) == list(range(12))
         np.testing.assert_array_equal(np.argsort(row), np.argsort(-values, kind="stable"))

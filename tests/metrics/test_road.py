@@ -1,11 +1,12 @@
 """ROAD against pytorch-grad-cam's, whose system is solved by a sparse factorisation; and where that is wrong."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from metrics.test_faithfulness import CLASSES, IMAGES, JAX_MAPS, MAPS, PIXELS, Network, score
+from metrics.test_faithfulness import CLASSES, IMAGES, JAX_CLASSES, JAX_MAPS, MAPS, PIXELS, Network, score
 from pytorch_grad_cam.metrics.perturbation_confidence import (
     PerturbationConfidenceMetric,
     RemoveLeastRelevantFirst,
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarnin
 
 
 def test_is_grad_cams_where_a_map_has_no_ties_and_the_rest_is_finite():
-    found = jax.jit(lambda maps: road(score, IMAGES, maps, CLASSES, percents=PERCENTS, noise=0.0, room=7))(MAPS)
+    judge = jax.jit(functools.partial(road, score, percents=PERCENTS, noise=0.0, room=7))
+    found = jax.device_get(judge(PIXELS, MAPS, CLASSES))
     targets = [ClassifierOutputSoftmaxTarget(int(number)) for number in CLASSES[:, 0]]
     for changes, remove in ((found.most, RemoveMostRelevantFirst), (found.least, RemoveLeastRelevantFirst)):
         for number, percent in enumerate(PERCENTS):
@@ -46,7 +48,8 @@ def test_ties_remove_no_more_than_was_asked():
         jax.debug.callback(lambda batch: seen.append(np.asarray(batch)), pixels)
         return score(pixels)
 
-    road(watched, IMAGES[:1], jnp.asarray(ties)[None, None], CLASSES[:1, :1], percents=(50,), noise=1.0)
+    judge = jax.jit(functools.partial(road, watched, percents=(50,), noise=1.0))
+    judge(PIXELS[:1], ties[None, None], CLASSES[:1, :1])
     jax.effects_barrier()
     copies = next(batch for batch in seen if len(batch) == 2)
     assert [(copy != PIXELS[0]).any(-1).sum() for copy in copies] == [24, 24]
@@ -55,9 +58,9 @@ def test_ties_remove_no_more_than_was_asked():
 def test_imputes_as_a_factorisation_does():
     picture, kept = PIXELS[0], np.random.default_rng(3).random((6, 8)) < 0.3
     theirs = NoisyLinearImputer(noise=0)(to_torch(picture), torch.from_numpy(kept.astype(np.float32)))
-    assert relative_error(impute(jnp.asarray(picture), jnp.asarray(~kept)), to_nhwc(theirs)) < 1e-5
+    assert relative_error(jax.jit(impute)(picture, ~kept), to_nhwc(theirs)) < 1e-5
 
 
 def test_everything_cannot_be_removed():
     with pytest.raises(ValueError, match="percents must be some of 0 to 99"):
-        road(score, IMAGES, JAX_MAPS, CLASSES, percents=(50, 100))
+        road(score, IMAGES, JAX_MAPS, JAX_CLASSES, percents=(50, 100))
