@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
@@ -11,6 +11,8 @@ from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.randomised import Randomised
 from camjax.metrics.robustness import SAMPLES, relative_change
+
+_relative_change = jax.jit(relative_change)
 
 
 class Asked(NamedTuple):
@@ -49,10 +51,10 @@ def max_sensitivity(asked: Asked, judge: Judge) -> Float[np.ndarray, "b k"]:
     one, pixels, maps, classes, names = asked
     if one.explainer is None:
         return np.where(np.isnan(maps).any((-2, -1)), np.nan, np.float32(0))
-    clean, most = jnp.asarray(maps), jnp.zeros(classes.shape, jnp.float32)
+    most = np.zeros(classes.shape, np.float32)
     for sample in range(SAMPLES):
-        again = jnp.asarray(one.maps(np.asarray(judge.moved(pixels, sample)), classes, names), jnp.float32)
-        most = jnp.maximum(most, relative_change(clean, again))
+        again = np.asarray(one.maps(np.asarray(judge.moved(pixels, sample)), classes, names), np.float32)
+        most = np.maximum(most, _relative_change(maps, again))
     return np.where(np.isinf(most), np.nan, most)
 
 

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
@@ -34,6 +34,9 @@ GRID_SIDE = 2
 
 NOBODY = -1
 """A class that does not exist, where a picture has fewer than others."""
+
+_coherency, _adcc, _arcc = (jax.jit(metric) for metric in (coherency, adcc, arcc))
+_grid_pointing_game = jax.jit(grid_pointing_game, static_argnums=1)
 
 
 class Located(NamedTuple):
@@ -215,11 +218,10 @@ class Work:
         asked = Asked(one, pixels, maps, classes, names)
         if {"adcc", "arcc"} & set(self.groups):
             again = maps_seen_through(asked, self.judge)
-            metrics["coherency"] = np.asarray(coherency(jnp.asarray(maps), jnp.asarray(again)))
-        for name, mean_of, last in (("adcc", adcc, "drop"), ("arcc", arcc, "arcc-road")):
+            metrics["coherency"] = np.asarray(_coherency(maps, again))
+        for name, mean_of, last in (("adcc", _adcc, "drop"), ("arcc", _arcc, "arcc-road")):
             if name in self.groups:
-                parts = (metrics[part] for part in ("coherency", "size", last))
-                metrics[name] = np.asarray(mean_of(*map(jnp.asarray, parts)))
+                metrics[name] = np.asarray(mean_of(*(metrics[part] for part in ("coherency", "size", last))))
         if "robustness" in self.groups:
             metrics["max-sensitivity"] = max_sensitivity(asked, self.judge)
         if self.randomised is not None:
@@ -244,8 +246,8 @@ class Work:
         wanted, name = np.asarray([classes], np.int32), "\n".join(entry.path for entry in group)
         found = []
         for one in self.judged:
-            maps = jnp.asarray(one.maps(pixels, wanted, [name]), jnp.float32)
-            shares = grid_pointing_game(maps[..., : GRID_SIDE * height, : GRID_SIDE * width], GRID_SIDE)
+            maps = np.asarray(one.maps(pixels, wanted, [name]), np.float32)
+            shares = _grid_pointing_game(maps[..., : GRID_SIDE * height, : GRID_SIDE * width], GRID_SIDE)
             found.append([number(share) for share in np.asarray(shares)[0]])
         return found
 

@@ -39,6 +39,12 @@ def test_known_answers():
     np.testing.assert_allclose(found[3][0], [1, AREA, AREA, AREA, AREA, 1, np.nan], atol=1e-6)
 
 
+def test_nearly_the_highest_is_not_the_highest():
+    near = np.float32(1 - 1e-6)
+    maps = np.stack([np.where(MASK, 1, near), np.where(MASK, near, 1), *SPECIAL[2:]])
+    np.testing.assert_array_equal(ALL(maps[None].astype(np.float32), MASKS)[0][0, :2], [1, 0])
+
+
 def test_nothing_to_find_is_nan():
     assert all(np.isnan(each).all() for each in ALL(np.ones((1, 7, *SIZE), np.float32), np.zeros_like(MASKS)))
 
