@@ -5,6 +5,7 @@ and shows 1e-6 to 3e-6; 1e-5 is asked.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +40,18 @@ def expected(x, kernel, shape):
     return np.moveaxis(y.numpy(), 1, -1)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def compute(algorithm, x, kernel, shape):
     way = WAYS[algorithm]
-    return jax.jit(way.compute, static_argnums=2)(jax.device_put(x), way.kernel(jax.device_put(kernel), shape), shape)
+    return way.compute(x, way.kernel(kernel, shape), shape)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def gradients(algorithm, x, kernel, shape):
+    return jax.grad(lambda *arrays: (compute(algorithm, *arrays, shape) ** 2).sum(), argnums=(0, 1))(x, kernel)
+
+
+merge = jax.jit(merge_groups, static_argnums=(1, 2))
 
 
 @settings(deadline=None, max_examples=25)
@@ -79,8 +89,8 @@ def test_equals_pytorch_for_odd_sizes_strides_and_groups(size, stride, padding, 
 )
 def test_winograd_equals_pytorch(size, channels, padding):
     shape = Shape(3, 1, padding, 1, channels, 5)
-    assume(all(side + sum(pad) >= 3 for side, pad in zip(size[1:], shape.pads(jnp.zeros((*size, 1))), strict=True)))
     x, kernel = pixels(*size, channels), random_kernel(shape)
+    assume(all(side + sum(pad) >= 3 for side, pad in zip(size[1:], shape.pads(jax.device_put(x)), strict=True)))
     assert relative_error(compute("winograd", x, kernel, shape), expected(x, kernel, shape)) < 1e-5
 
 
@@ -102,21 +112,15 @@ def test_blocks_equal_pytorch(size, stride, case):
 @pytest.mark.parametrize(("dtype", "channels"), [(jnp.float32, 12), (jnp.bfloat16, 16)])
 def test_blocks_have_channels_for_tensor_cores(dtype, channels):
     shape = Shape(7, 2, symmetric(7), 1, 3, 5)
-    kernel = WAYS["blocks"].kernel(jnp.asarray(random_kernel(shape), dtype), shape)
+    kernel = jax.eval_shape(lambda kernel: WAYS["blocks"].kernel(kernel, shape), random_kernel(shape).astype(dtype))
     assert (kernel.shape, kernel.dtype) == ((5, 4, 4, channels), dtype)
 
 
 @pytest.mark.parametrize("algorithm", sorted(WAYS))
 def test_gradients_are_those_of_the_direct_convolution(algorithm):
     shape = Shape(3, 2 if algorithm == "blocks" else 1, symmetric(3), 4 if algorithm == "shifted" else 1, 4, 4)
-    x, kernel = jax.device_put(pixels(2, 7, 6, 4)), jax.device_put(random_kernel(shape))
-
-    def loss(algorithm, x, kernel):
-        way = WAYS[algorithm]
-        return (way.compute(x, way.kernel(kernel, shape), shape) ** 2).sum()
-
-    ours = jax.grad(loss, argnums=(1, 2))(algorithm, x, kernel)
-    theirs = jax.grad(loss, argnums=(1, 2))("direct", x, kernel)
+    x, kernel = pixels(2, 7, 6, 4), random_kernel(shape)
+    ours, theirs = (gradients(way, x, kernel, shape) for way in (algorithm, "direct"))
     for one, other in zip(ours, theirs, strict=True):
         assert relative_error(one, other) < 1e-5
 
@@ -157,7 +161,7 @@ def test_choice(shape, tiles, dtype, platform, algorithm):
     ],
 )
 def test_tiles_of_four_by_four_outputs(size, shape, tiles):
-    assert shape.tiles(jnp.zeros((*size, 4))) == tiles
+    assert shape.tiles(jax.device_put(pixels(*size, 4))) == tiles
 
 
 def test_winograd_keeps_its_precision_where_values_are_large():
@@ -188,7 +192,7 @@ def test_merged_groups_compute_the_same(stride):
     shape = Shape(3, stride, "SAME", 6, 12, 18)
     x, kernel = pixels(2, 7, 9, 12), random_kernel(shape)
     for fewer in (1, 2, 3, 6):
-        merged = merge_groups(jax.device_put(kernel), 6, fewer)
+        merged = merge(kernel, 6, fewer)
         assert merged.shape == (3, 3, 12 // fewer, 18)
         assert np.count_nonzero(merged) == kernel.size
         found = compute("direct", x, merged, dataclasses.replace(shape, groups=fewer))

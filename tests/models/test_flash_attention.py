@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from camjax.methods.registry import METHODS
 from camjax.models import flash_attention as flash
 
 RNG = np.random.default_rng(0)
-ARRAYS = tuple(jnp.asarray(RNG.normal(size=(2, 7, 3, 8)), jnp.float32) for _ in range(3))
+ARRAYS = tuple(RNG.normal(size=(2, 7, 3, 8)).astype(jnp.bfloat16) for _ in range(3))
 
 
 def plain(query, key, value):
@@ -55,21 +56,19 @@ def stand_in(monkeypatch):
 
 
 def test_it_is_attention_with_its_derivatives(stand_in):
-    arrays, direction = (tuple(each.astype(jnp.bfloat16) for each in some) for some in (ARRAYS, ARRAYS[::-1]))
+    def derivatives(attend, arrays, direction):
+        pushed = jax.jvp(attend, arrays, direction)[1]
+        gradients = jax.grad(lambda arrays: (attend(*arrays).astype(jnp.float32) ** 2).sum())(arrays)
+        mapped = jax.vmap(attend)(*(jnp.stack([each, -each, 2 * each]) for each in arrays))
+        return attend(*arrays), pushed, *gradients, mapped
 
-    def near(ours, theirs):
-        return relative_error(ours.astype(jnp.float32), theirs.astype(jnp.float32)) < 1e-2  # 8 bits of mantissa
-
-    assert near(flash.flash_attention(*arrays), plain(*arrays))
-    pushed, expected = (jax.jvp(attend, arrays, direction)[1] for attend in (flash.flash_attention, plain))
-    assert near(pushed, expected)
-    gradients, expected = (
-        jax.grad(lambda arrays, attend=attend: (attend(*arrays).astype(jnp.float32) ** 2).sum())(arrays)
+    found, expected = (
+        jax.jit(functools.partial(derivatives, attend))(ARRAYS, ARRAYS[::-1])
         for attend in (flash.flash_attention, plain)
     )
-    assert all(map(near, gradients, expected))
-    several = tuple(jnp.stack([each, -each, 2 * each]) for each in arrays)
-    assert near(jax.vmap(flash.flash_attention)(*several), jax.vmap(plain)(*several))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        assert relative_error(ours, theirs) < 1e-2  # 8 bits of mantissa
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_the_weights_are_gone_unless_they_are_asked_for(stand_in, monkeypatch, m
     monkeypatch.setattr(plan, "platform_of", lambda _: "gpu")
     explain = make_explainer(model, method=method, layer=layer, dtype=jnp.bfloat16)
     fast = explain.plan.fast.with_params(explain.plan.fast.outline)
-    names = named_arrays(fast.forward, fast.params, jnp.zeros((1, 224, 224, 3), jnp.bfloat16))
+    names = named_arrays(fast.forward, fast.params, jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.bfloat16))
     assert ("blocks.0.attn.weights" in names) == kept
     found = explain(images, [0, 3])
     # Two networks in 8 bits of mantissa, whose sums run otherwise, kernel or not.

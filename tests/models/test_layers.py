@@ -23,6 +23,13 @@ def windows(x):
     return layers._max_of_windows(padded, size=3, stride=2)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def with_gradient(pool, x, weights):
+    """What is pooled, and the gradient of its sum by those weights."""
+    pooled, pullback = jax.vjp(pool, x)
+    return pooled, pullback(weights)[0]
+
+
 def tied(shape, seed=0):
     """Few values, most of them negative: nearly every window has ties, and a border of zeros would win."""
     return np.random.default_rng(seed).integers(-3, 1, shape).astype(np.float32)
@@ -47,19 +54,20 @@ def test_max_pooling_and_its_gradient_are_pytorchs(pool, shape, kind):
     x = {"ties": tied(shape), "all the same": np.full(shape, -1, np.float32), "negative": -abs(_weights(shape))}[kind]
     expected, _ = torch_pool(x, np.zeros((shape[0], -(-shape[1] // 2), -(-shape[2] // 2), shape[3]), np.float32))
     weights = _weights(expected.shape)
-    pooled, pullback = jax.vjp(jax.jit(pool), jax.device_put(x))
+    pooled, gradient = with_gradient(pool, x, weights)
     np.testing.assert_array_equal(pooled, expected)
-    assert relative_error(pullback(jax.device_put(weights))[0], torch_pool(x, weights)[1]) < 1e-6
+    assert relative_error(gradient, torch_pool(x, weights)[1]) < 1e-6
 
 
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 1), (5, 3)])
 def test_other_windows_and_strides(size, stride):
     x = tied((2, 11, 14, 3))
-    pooled, pullback = jax.vjp(lambda x: layers.max_pool(x, size, stride=stride), jax.device_put(x))
-    weights = _weights(pooled.shape)
-    expected, gradient = torch_pool(x, weights, size, stride)
+    pool = functools.partial(layers.max_pool, size=size, stride=stride)
+    weights = _weights(jax.eval_shape(pool, x).shape)
+    pooled, gradient = with_gradient(pool, x, weights)
+    expected, expected_gradient = torch_pool(x, weights, size, stride)
     np.testing.assert_array_equal(pooled, expected)
-    assert relative_error(pullback(jax.device_put(weights))[0], gradient) < 1e-6
+    assert relative_error(gradient, expected_gradient) < 1e-6
 
 
 @pytest.mark.parametrize("edges", ["whole", "ceil"])
@@ -70,45 +78,50 @@ def test_pooling_without_a_border(edges, shape):
     x = tied(shape)
     inputs = to_torch(x).requires_grad_()
     expected = torch.nn.functional.max_pool2d(inputs, 3, 2, ceil_mode=edges == "ceil")
-    pooled, pullback = jax.vjp(lambda x: layers.max_pool(x, 3, stride=2, edges=edges), jax.device_put(x))
+    weights = _weights(to_nhwc(expected).shape)
+    (expected_gradient,) = torch.autograd.grad(expected, inputs, to_torch(weights))
+    pooled, gradient = with_gradient(functools.partial(layers.max_pool, size=3, stride=2, edges=edges), x, weights)
     np.testing.assert_array_equal(pooled, to_nhwc(expected))
-    weights = _weights(pooled.shape)
-    (gradient,) = torch.autograd.grad(expected, inputs, to_torch(weights))
-    assert relative_error(pullback(jax.device_put(weights))[0], to_nhwc(gradient)) < 1e-6
+    assert relative_error(gradient, to_nhwc(expected_gradient)) < 1e-6
 
 
 def test_nan_comes_through_with_its_gradient():
     x = tied((1, 9, 9, 2))
     x[0, 4, 3:6] = np.nan
     weights = _weights((1, 5, 5, 2))
-    expected, gradient = torch_pool(x, weights)
-    pooled, pullback = jax.vjp(slices, jax.device_put(x))
+    expected, expected_gradient = torch_pool(x, weights)
+    pooled, gradient = with_gradient(slices, x, weights)
     np.testing.assert_array_equal(pooled, expected)
     assert np.isnan(expected).any()
-    assert relative_error(pullback(jax.device_put(weights))[0], gradient) < 1e-6
+    assert relative_error(gradient, expected_gradient) < 1e-6
 
 
 @pytest.mark.parametrize("pool", [slices, windows])
 def test_max_pooling_is_differentiated_forwards_and_twice(pool):
-    x, weights = tied((2, 7, 8, 3)), _weights((2, 4, 4, 3))
+    x, weights, direction = tied((2, 7, 8, 3)), _weights((2, 4, 4, 3)), _weights((2, 7, 8, 3))
+
+    @jax.jit
+    def derivatives(x, weights, direction):
+        _, forwards = jax.jvp(pool, (x,), (direction,))
+        _, pullback = jax.vjp(pool, x)
+        _, second = jax.jvp(jax.grad(lambda x: (pool(x) ** 2).sum() / 2), (x,), (direction,))
+        each = jax.vmap(jax.grad(lambda x, w: (pool(x[None])[0] * w).sum()))(x, weights)
+        return forwards, pullback(forwards)[0], second, each
+
+    forwards, back, second, each = derivatives(x, weights, direction)
     _, expected = torch_pool(x, weights)
-    x, direction = jax.device_put(x), jax.device_put(_weights((2, 7, 8, 3)))
-    _, forwards = jax.jit(lambda x, v: jax.jvp(pool, (x,), (v,)))(x, direction)
-    np.testing.assert_allclose(jnp.vdot(forwards, weights), jnp.vdot(direction, expected), rtol=1e-5)
+    np.testing.assert_allclose(np.vdot(forwards, weights), np.vdot(direction, expected), rtol=1e-5)
     # Pooling is a fixed choice of pixels, so the second derivative of half its square is that choice and back.
-    _, second = jax.jvp(jax.grad(lambda x: (pool(x) ** 2).sum() / 2), (x,), (direction,))
-    _, pullback = jax.vjp(pool, x)
-    assert relative_error(second, pullback(forwards)[0]) < 1e-6
-    each = jax.vmap(jax.grad(lambda x, w: (pool(x[None])[0] * w).sum()))(x, jax.device_put(weights))
+    assert relative_error(second, back) < 1e-6
     assert relative_error(each, expected) < 1e-6
 
 
 def test_max_pooling_in_bfloat16():
-    x = jnp.asarray(tied((1, 7, 8, 3)), jnp.bfloat16)
-    pooled, gradient = jax.value_and_grad(lambda x: slices(x).sum())(x)
+    x = tied((1, 7, 8, 3)).astype(jnp.bfloat16)
+    pooled, gradient = jax.jit(jax.value_and_grad(lambda x: slices(x).sum()))(x)
     assert pooled.dtype == gradient.dtype == jnp.bfloat16
     _, expected = torch_pool(tied((1, 7, 8, 3)), np.ones((1, 4, 4, 3), np.float32))
-    np.testing.assert_array_equal(gradient.astype(jnp.float32), expected)
+    np.testing.assert_array_equal(np.asarray(gradient, np.float32), expected)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18", "efficientnet_lite0"])
