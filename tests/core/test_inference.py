@@ -30,8 +30,15 @@ def computed(model, x):
     return jax.jit(tap(model.forward, read=names))(model.params, x)
 
 
-def assert_same_features(ready, model, x):
-    (logits, ours), (expected_logits, expected) = computed(ready, x), computed(model, x)
+@functools.cache
+def as_it_is(name, shape, **changes):
+    """A network and what it computes, the same for all that it is made ready for."""
+    model = random_model(name, num_classes=10, **changes)
+    return model, jax.tree.map(np.asarray, computed(model, images(*shape)))
+
+
+def assert_same_features(ready, model, x, expected=None):
+    (logits, ours), (expected_logits, expected) = computed(ready, x), expected or computed(model, x)
     assert {stage.name for stage in model.stages} <= ours.keys() < expected.keys()
     for name, features in ours.items():
         assert relative_error(features, expected[name]) < TOLERANCE, name
@@ -56,7 +63,7 @@ def test_every_architecture(name):
     # At its own width, where it is not the same layers once more, or wider.
     narrow = {"widths": (16, 32, 64, 128)} if name.endswith(("50", "101", "152")) and "wide" not in name else {}
     model = random_model(name, num_classes=10, **narrow)
-    assert_same_features(for_inference(model), model, jnp.asarray(images(1, 51, 70)))
+    assert_same_features(for_inference(model), model, images(1, 51, 70))
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
@@ -65,10 +72,11 @@ def test_every_architecture(name):
     [("resnet50", (2, 1, 1, 1)), ("resnetv2_18", (2, 1, 1, 1)), ("efficientnet_lite0", (1, 2, 1, 1, 1, 1, 1))],
 )
 def test_what_other_platforms_compute(name, depths, platform):
-    model = random_model(name, depths=depths, num_classes=10)
+    model, expected = as_it_is(name, (2, 40, 33), depths=depths)
     ready = for_inference(model, platform=platform)
-    assert_same_features(ready, model, jnp.asarray(images(2, 40, 33)))
-    count = jax.jit(ready.features).lower(ready.params, jnp.zeros((1, 32, 32, 3))).as_text().count("convolution(")
+    assert_same_features(ready, model, images(2, 40, 33), expected)
+    pictures = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    count = jax.jit(ready.features).lower(ready.params, pictures).as_text().count("convolution(")
     assert count == sum(leaf.ndim == 4 for leaf in jax.tree.leaves(model.params))
 
 
@@ -76,11 +84,11 @@ def test_what_other_platforms_compute(name, depths, platform):
     ("platform", "kernels"), [("cpu", {"direct": (3, 3, 32, 128)}), ("gpu", {"cudnn": (128, 3, 3, 4)})]
 )
 def test_groups_of_few_channels_are_merged_on_a_cpu(platform, kernels):
-    model = random_model("resnext50_32x4d", depths=(1, 1, 1, 1), num_classes=10)
+    model, expected = as_it_is("resnext50_32x4d", (1, 40, 33), depths=(1, 1, 1, 1))
     ready = for_inference(model, platform=platform)
     found = ready.params["layer1"]["0"]["conv2"]["kernels"]
     assert {name: kernel.shape for name, kernel in found.items()} == kernels
-    assert_same_features(ready, model, jnp.asarray(images(1, 40, 33)))
+    assert_same_features(ready, model, images(1, 40, 33), expected)
 
 
 def test_resnets_have_no_normalisation_left_and_pre_activation_keeps_what_it_must():
@@ -99,50 +107,58 @@ def test_the_model_it_was_made_from_is_unchanged():
     jax.tree.map(np.testing.assert_array_equal, before, model.params)
 
 
+def energy(model, params):
+    return (model.features(params, images(2, 40, 33))[model.layer] ** 2).sum()
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@functools.cache
+def energys_gradient(name):
+    """The network, and its gradient as it is, the same for all that it is made ready for."""
+    model = random_model(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
+    return model, flat(jax.jit(jax.grad(functools.partial(energy, model)))(model.params))
+
+
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
 def test_gradients_pass_through_the_folding(name, platform):
-    model = random_model(name, widths=(16, 16, 16, 16), stem_width=16, num_classes=4)
-    x = jnp.asarray(images(2, 40, 33))
-
-    def energy(model, params):
-        return (model.features(params, x)[model.layer] ** 2).sum()
+    model, expected = energys_gradient(name)
 
     def folded(params):
         ready = for_inference(dataclasses.replace(model, params=params), platform=platform)
         return energy(ready, ready.params)
 
-    ours = jax.jit(jax.grad(folded))(model.params)
-    expected = jax.jit(jax.grad(functools.partial(energy, model)))(model.params)
-    flat = [jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (ours, expected)]
-    assert float(jnp.linalg.norm(flat[1])) > 1
-    assert relative_error(*flat) < 1e-4  # gradients of sums of squares add more rounding
+    ours = flat(jax.jit(jax.grad(folded))(model.params))
+    assert np.linalg.norm(expected) > 1
+    assert relative_error(ours, expected) < 1e-4  # gradients of sums of squares add more rounding
 
 
 def test_parameters_given_anew_are_the_ones_used():
     model = random_model("resnet18", widths=(8, 8, 8, 8))
-    doubled = dataclasses.replace(model, params=jax.tree.map(lambda leaf: 2 * leaf, model.params))
-    assert_same_features(for_inference(doubled), doubled, jnp.asarray(images(1, 40, 40)))
+    twice = jax.device_put(jax.tree.map(lambda leaf: 2 * np.asarray(leaf), model.params))
+    doubled = dataclasses.replace(model, params=twice)
+    assert_same_features(for_inference(doubled), doubled, images(1, 40, 40))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_bfloat16_holds_kernels_and_biases_in_it_and_the_head_in_float32(platform):
-    model = random_model("resnet18", widths=(16, 32, 64, 128), num_classes=10)
+    model, (_, exact) = as_it_is("resnet18", (2, 64, 64), widths=(16, 32, 64, 128))
     ready = for_inference(model, dtype=jnp.bfloat16, platform=platform)
     dtypes = {path[0].key: leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(ready.params)}
     assert dtypes.pop("fc") == jnp.float32
     assert set(dtypes.values()) == {jnp.dtype(jnp.bfloat16)}
-    x = jnp.asarray(images(2, 64, 64))
-    ours = jax.jit(ready.features)(ready.params, x.astype(jnp.bfloat16))["layer4"]
-    exact = jax.jit(model.features)(model.params, x)["layer4"]
+    ours = jax.jit(ready.features)(ready.params, images(2, 64, 64).astype(jnp.bfloat16))["layer4"]
     assert ours.dtype == jnp.bfloat16
-    assert relative_error(ours.astype(jnp.float32), exact) < 0.03  # 8 bits, eighteen layers of them
+    assert relative_error(ours, exact["layer4"]) < 0.03  # 8 bits, eighteen layers of them
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 6, 7])
 def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
     ready = for_inference(random_model("resnet18", widths=(8, 16, 16, 16), stem_width=8))
-    x = jnp.asarray(images(batch, 32, 48))
+    x = images(batch, 32, 48)
 
     def run(in_parts):
         def features(params, x):
@@ -159,9 +175,14 @@ def test_parts_of_a_batch_equal_the_whole(batch, monkeypatch):
 
 def test_pictures_are_normalised_part_by_part():
     ready = for_inference(random_model("resnet18", widths=(8, 16, 16, 16), stem_width=8))
-    x = jnp.asarray(images(16, 32, 32))
-    halves = features_of(ready, "layer4", 2 * x, normalise=lambda x: x / 2, in_parts=True)
-    np.testing.assert_allclose(halves, ready.features(ready.params, x)["layer4"], rtol=1e-4, atol=1e-6)
+
+    @jax.jit
+    def program(params, x):
+        given = dataclasses.replace(ready, params=params)
+        halves = features_of(given, "layer4", 2 * x, normalise=lambda x: x / 2, in_parts=True)
+        return halves, given.features(params, x)["layer4"]
+
+    np.testing.assert_allclose(*program(ready.params, images(16, 32, 32)), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from camjax.methods.target import MethodError, Wanted, score_table
 from camjax.methods.windows import Occlusion, Rise
 
 CHANNELS, PLACES = 6, (8, 6)
-CLASSES = jnp.asarray([4, 0, 2])
+CLASSES = jax.device_put(np.asarray([4, 0, 2]))
 WANTED = Wanted("logit", CLASSES, 3)
 AT_LAYER = {
     "score-cam": Score(),
@@ -69,7 +69,7 @@ def every_map(pixels, wanted=WANTED, *, without=frozenset(), **options):
 
 
 def pixels_of(batch):
-    return jnp.asarray(images(batch, 16, 12))
+    return jax.device_put(images(batch, 16, 12))
 
 
 @functools.cache
@@ -89,7 +89,8 @@ def test_where_a_linear_head_pools_nothing_is_asked_twice():
     features, kernel, bias = random_head(2, *PLACES, CHANNELS)
     tail = head_tail(features, LinearHead(kernel, bias))
     both = (tail, tail._replace(head=None))
-    known, general = (Look(jnp.zeros((2, 16, 12, 3)), lambda _, at=at: at, tail.run) for at in both)
+    pixels = jax.device_put(np.zeros((2, 16, 12, 3), np.float32))
+    known, general = (Look(pixels, lambda _, at=at: at, tail.run) for at in both)
     features, columns = np.asarray(features), np.asarray(kernel)[:, CLASSES]
     weights = features.mean((1, 2))[..., None] * columns[None]
     expected = np.einsum("bhwc,bck->bkhw", features, weights)
@@ -131,7 +132,7 @@ def test_rows_of_classes_and_one_score_a_picture():
         single = Wanted(lambda logits: logits[:, 2], None, 5)
         return every_map(pixels, Wanted("logit", rows, 2)), every_map(pixels, single)
 
-    same, (rows, single) = of_two(), program(pixels, jnp.asarray([[4, 2], [0, 4]]))
+    same, (rows, single) = jax.tree.map(np.asarray, of_two()), program(pixels, np.asarray([[4, 2], [0, 4]]))
     assert_close(rows, {name: maps[np.arange(2)[:, None], [[0, 2], [1, 0]]] for name, maps in same.items()})
     assert_close(single, {name: maps[:, 2:] for name, maps in same.items()})
 
@@ -140,7 +141,7 @@ def test_bfloat16_networks_have_scores_and_maps_in_float32():
     pixels = pixels_of(2)
     # A ReLU of next to nothing opens or shuts with the rounding, and a pixel's gradient with it.
     asked = jax.jit(functools.partial(every_map, without={"gradient-x-input", "integrated-gradients", "smooth-grad"}))
-    found, expected = asked(pixels.astype(jnp.bfloat16)), of_two()
+    found, expected = asked(np.asarray(pixels).astype(jnp.bfloat16)), of_two()
     # A fall is a small difference of scores that are rounded themselves.
     tolerances = dict.fromkeys(found, 0.1) | {"occlusion": 0.2}
     for name, tolerance in tolerances.items():
@@ -151,21 +152,21 @@ def test_x64_mode_has_the_same_noise_and_masks():
     pixels, expected = np.asarray(pixels_of(2)), of_two()
     params = jax.tree.map(np.asarray, convolutional().params)
     with jax.enable_x64(True):
-        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-        found = jax.jit(every_map)(jnp.asarray(pixels, jnp.float64), params=cast)
+        cast = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
+        found = jax.jit(every_map)(pixels.astype(np.float64), params=cast)
         for name, maps in found.items():
             assert maps.dtype == jnp.float64, name
             assert relative_error(maps, expected[name]) < 1e-4, name
 
 
 def test_a_constant_channel_is_a_mask_that_hides():
-    channels = jnp.stack([jnp.full((3, 4), 2.0), jnp.arange(12.0).reshape(3, 4)])
-    found = np.asarray(mask(channels, (6, 8)))
+    channels = np.stack([np.full((3, 4), 2, np.float32), np.arange(12, dtype=np.float32).reshape(3, 4)])
+    found = np.asarray(jax.jit(mask, static_argnums=1)(channels, (6, 8)))
     assert not found[0].any()
     assert (found[1].min(), found[1].max()) == (0, 1)
-    dead = Model(convolutional().params | {"middle": jnp.zeros((3, 3, 6, 6))}, convolutional().forward)
-    maps = Score()(looked("middle", pixels_of(1), model=dead), WANTED).maps
-    assert not np.any(maps)
+    dead = convolutional().params | {"middle": np.zeros((3, 3, 6, 6), np.float32)}
+    maps = jax.jit(lambda pixels, params: Score()(looked("middle", pixels, params=params), WANTED).maps)
+    assert not np.any(np.asarray(maps(pixels_of(1), dead)))
 
 
 @pytest.mark.parametrize("layer", ["middle", "input"])
@@ -198,9 +199,10 @@ def test_gradient_x_input_is_the_scores_first_order():
 
 def bypassed():
     """A layer with a convolution before it, one after it, and one around it."""
-    keys = jax.random.split(jax.random.key(0), 4)
+    rng = np.random.default_rng(0)
     shapes = {"stem": (3, 6), "inner": (6, 6), "around": (6, 6), "after": (6, 6)}
-    params = {name: jax.random.normal(key, (3, 3, *shapes[name])) / 5 for name, key in zip(shapes, keys, strict=True)}
+    drawn = {name: rng.normal(0, 1 / 5, (3, 3, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    params = jax.device_put(drawn)
 
     def convolve(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -255,14 +257,14 @@ def test_what_comes_before_a_layer_and_around_it_is_computed_once(method, count)
 
 @pytest.mark.parametrize("classes", [[4], [4, 0, 2, 1]])
 def test_all_classes_share_score_cams_passes(classes):
-    text = compiled(Score(), convolutional(), "middle", batch=2, classes=jnp.asarray(classes), room=4)
+    text = compiled(Score(), convolutional(), "middle", batch=2, classes=np.asarray(classes), room=4)
     assert convolutions(text) == (6, 3)
     assert rounds(text) == [CHANNELS // 2]
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
-    asked = functools.partial(compiled, model=convolutional(), layer="middle", classes=jnp.arange(k), room=3)
+    asked = functools.partial(compiled, model=convolutional(), layer="middle", classes=np.arange(k), room=3)
     assert rounds(asked(Poly())) == [CHANNELS // 3]
     assert rounds(asked(Group(groups=CHANNELS))) == [CHANNELS // (3 // k)]
     assert rounds(asked(Optimised(steps=4))) == [4]  # the classes side by side
@@ -271,13 +273,13 @@ def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
 @pytest.mark.parametrize(("method", "count"), [(Integrated(steps=4), 4), (SmoothGradient(steepest, samples=7), 7)])
 @pytest.mark.parametrize("k", [1, 3])
 def test_all_classes_share_the_passes_of_a_path(method, count, k):
-    text = compiled(method, convolutional(), "input", classes=jnp.arange(k))
+    text = compiled(method, convolutional(), "input", classes=np.arange(k))
     assert convolutions(text) == (9, 6)  # three convolutions of the clean picture; forward and backward in the loop
     assert [each for each in rounds(text) if each != 5] == [count]  # five are those of the random numbers
 
 
 def test_full_grad_goes_back_once_for_each_class():
-    text = compiled(METHODS["full-grad"].explain, convolutional(), "input", classes=jnp.asarray([4, 0, 2]))
+    text = compiled(METHODS["full-grad"].explain, convolutional(), "input", classes=CLASSES)
     assert convolutions(text) == (6, 3)
     assert rounds(text) == [3]
 
@@ -285,7 +287,7 @@ def test_full_grad_goes_back_once_for_each_class():
 @pytest.mark.parametrize("k", [1, 3])
 def test_lift_cam_goes_through_what_comes_after_the_layer_three_times(k):
     # The picture as it is, the layer that is zero, and back for all classes.
-    assert convolutions(compiled(Lift(), convolutional(), "middle", classes=jnp.arange(k))) == (5, 0)
+    assert convolutions(compiled(Lift(), convolutional(), "middle", classes=np.arange(k))) == (5, 0)
 
 
 @pytest.mark.parametrize("target", ["logit", "probability"])
@@ -321,12 +323,9 @@ def test_all_masks_never_exist_at_once():
 
 def tokens():
     """Tokens in a row, two of no place before them, that mix before they are pooled."""
-    keys = jax.random.split(jax.random.key(1), 3)
-    params = {
-        "prefix": jax.random.normal(keys[0], (2, 5)),
-        "embed": jax.random.normal(keys[1], (3, 5)),
-        "head": jax.random.normal(keys[2], (5, 5)),
-    }
+    rng = np.random.default_rng(1)
+    shapes = {"prefix": (2, 5), "embed": (3, 5), "head": (5, 5)}
+    params = jax.device_put({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
 
     def forward(params, pixels):
         cells = pixels.reshape(-1, 4, 4, 3, 4, 3).mean((2, 4)).reshape(-1, 12, 3) @ params["embed"]
@@ -341,10 +340,14 @@ def test_tokens_of_no_place_stay_in_recipro_cam_and_lose_their_channel_in_ablati
     model, pixels = tokens(), pixels_of(2)
     look = looked("tokens", pixels, model=model, room=5)
     methods = (Recipro(gaussian=False), Recipro(), Ablation())
-    recipro, of_tokens, ablation = jax.jit(lambda: [method(look, WANTED).maps for method in methods])()
-    tail = look.tail(pixels)
-    at = np.asarray(tail.activations)
-    clean = np.asarray(tail.run(tail.activations))[:, CLASSES]
+
+    @jax.jit
+    def program():
+        return [method(look, WANTED).maps for method in methods], look.tail(pixels).activations
+
+    (recipro, of_tokens, ablation), at = jax.tree.map(np.asarray, program())
+    run = jax.jit(lambda at: look.tail(pixels).run(at)[:, CLASSES])
+    clean = np.asarray(run(at))
     around = np.outer([1, 2, 1], [1, 2, 1]) / 16
     for maps, shares in ((recipro, np.pad([[1]], 1)), (of_tokens, around)):
         expected = np.zeros((2, 3, 4, 3))
@@ -352,13 +355,11 @@ def test_tokens_of_no_place_stay_in_recipro_cam_and_lose_their_channel_in_ablati
             kept = np.zeros((4 + 2, 3 + 2))
             kept[row : row + 3, column : column + 3] = shares
             kept = np.concatenate([[1, 1], kept[1:-1, 1:-1].ravel()])
-            changed = jnp.asarray(at * kept[:, None], jnp.float32)
-            expected[:, :, row, column] = tail.run(changed)[:, CLASSES]
+            expected[:, :, row, column] = run((at * kept[:, None]).astype(np.float32))
         assert relative_error(maps, expected) < 1e-5
     total = np.zeros((2, 3, 12))
     for channel in range(5):
-        without = jnp.asarray(np.where(np.arange(5) == channel, 0, at))
-        fall = clean - np.asarray(tail.run(without))[:, CLASSES]
+        fall = clean - np.asarray(run(np.where(np.arange(5) == channel, 0, at)))
         total += fall[..., None] * at[:, None, 2:, channel]
     assert relative_error(ablation, total.reshape(2, 3, 4, 3)) < 1e-4
 
@@ -375,4 +376,4 @@ def test_maps_have_gradients(name):
 
     for leaf in jax.tree.leaves(slopes(explain.params)):
         assert np.isfinite(leaf).all()
-        assert np.any(leaf != 0)
+        assert np.any(np.asarray(leaf) != 0)

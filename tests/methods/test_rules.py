@@ -67,7 +67,7 @@ def test_gradient_rules_by_hand_in_one_two_and_three_dimensions(space):
     def ours(activations, gradients):
         return {name: METHODS[name].explain.rule(activations, gradients) for name in expected}
 
-    found = ours(jnp.asarray(activations, jnp.float32), jnp.asarray(gradients, jnp.float32))
+    found = ours(activations.astype(np.float32), gradients.astype(np.float32))
     for name, map_ in expected.items():
         np.testing.assert_allclose(found[name], map_, rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -88,87 +88,102 @@ def test_class_free_rules_by_hand_in_one_two_and_three_dimensions(space):
         functools.partial(fem, deviations=1.0): rows @ (rows > rows.mean(0) + rows.std(0)).mean(0),
     }
     assert expected[fem].any()
-    for rule, map_ in expected.items():
-        found = jax.jit(rule)(jnp.asarray(activations, jnp.float32))
-        np.testing.assert_allclose(found, map_.reshape(space), rtol=1e-4, atol=1e-5)
+    found = jax.jit(lambda activations: [rule(activations) for rule in expected])(activations.astype(np.float32))
+    for ours, map_ in zip(found, expected.values(), strict=True):
+        np.testing.assert_allclose(ours, map_.reshape(space), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("space", [(2, 3), (5, 6)])  # fewer places than channels, and more
 def test_components_do_not_depend_on_which_gram_matrix_is_the_smaller(space):
     rows = np.random.default_rng(1).normal(size=(*space, 12))
-    found = eigen_cam(jnp.asarray(rows, jnp.float32))
+    found = jax.jit(eigen_cam)(rows.astype(np.float32))
     np.testing.assert_allclose(np.ravel(found), principal(rows.reshape(-1, 12)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_without_values_has_maps_of_zeros():
-    zeros = jnp.zeros((2, 3, CHANNELS))
-    for name, method in METHODS.items():
-        rule = getattr(method.explain, "rule", None)
-        if rule is not None:
-            arguments = (zeros,) if rule in (eigen_cam, kpca_cam, fem) else (zeros, zeros)
-            assert not np.any(rule(*arguments)), name
-    assert not np.any(rules.grad_cam_plus_plus(zeros, zeros, eps=0.0))
+    rule_of = {name: getattr(method.explain, "rule", None) for name, method in METHODS.items()}
+    rule_of = {name: rule for name, rule in rule_of.items() if rule is not None}
+    rule_of["without eps"] = functools.partial(rules.grad_cam_plus_plus, eps=0.0)
+
+    @jax.jit
+    def program(zeros):
+        class_free = (eigen_cam, kpca_cam, fem)
+        return {name: rule(zeros) if rule in class_free else rule(zeros, zeros) for name, rule in rule_of.items()}
+
+    for name, map_ in program(np.zeros((2, 3, CHANNELS), np.float32)).items():
+        assert not np.any(np.asarray(map_)), name
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_equalities_where_a_linear_head_pools(space):
     rng = np.random.default_rng(3)
-    features = jnp.asarray(np.maximum(rng.normal(size=(2, *space, CHANNELS)), 0) + 0.01, jnp.float32)
-    head = LinearHead(jnp.asarray(rng.normal(size=(CHANNELS, 6)), jnp.float32), jnp.ones(6))
-    tail = head_tail(features, head)
-    look = Look(jnp.zeros((2, 8, 8, 3)), lambda _: tail, tail.run)
-    wanted = Wanted("logit", jnp.asarray([4, 1, 5]), 3)
+    features = (np.maximum(rng.normal(size=(2, *space, CHANNELS)), 0) + 0.01).astype(np.float32)
+    kernel = rng.normal(size=(CHANNELS, 6)).astype(np.float32)
+    wanted = Wanted("logit", jax.device_put(np.asarray([4, 1, 5])), 3)
     two_dimensional = len(space) == 2
     places = int(np.prod(space))
-    columns = head.kernel[:, wanted.classes]
-    cam = jnp.moveaxis(features @ columns, -1, 1)
+    columns = kernel[:, [4, 1, 5]]
+    cam = np.moveaxis(features @ columns, -1, 1)
+    names = ("grad-cam", "hires-cam", "xgrad-cam", "layer-cam", "element-wise")
+    methods = {name: METHODS[name].explain for name in names}
+    methods["grad-cam++"] = type(METHODS["grad-cam++"].explain)(functools.partial(rules.grad_cam_plus_plus, eps=0.0))
 
-    def maps(method):
-        if not two_dimensional:  # a model's images have two axes; the rule sees the same arrays
-            gradients = jnp.broadcast_to(columns.T[:, None] / places, (3, places, CHANNELS))
-            by_class = jax.vmap(method.rule, (None, 0))
-            return jax.vmap(by_class, (0, None))(features, gradients.reshape(3, *space, CHANNELS))
-        return method(look, wanted).maps
+    @jax.jit
+    def of_rules(features):  # a model's images have two axes; the rule sees the same arrays
+        gradients = jnp.broadcast_to(columns.T[:, None] / places, (3, places, CHANNELS)).reshape(3, *space, CHANNELS)
+        by_class = {name: jax.vmap(method.rule, (None, 0)) for name, method in methods.items()}
+        return {name: jax.vmap(rule, (0, None))(features, gradients) for name, rule in by_class.items()}
 
+    @jax.jit
+    def of_methods(features):
+        tail = head_tail(features, LinearHead(jnp.asarray(kernel), jnp.ones(6)))
+        look = Look(jnp.zeros((2, 8, 8, 3)), lambda _: tail, tail.run)
+        only_here = {name: METHODS[name].explain for name in ("shapley-cam", "finer-cam")}
+        only_here["smooth"] = Smooth(eps=0.0)
+        maps = {name: method(look, wanted).maps for name, method in {**methods, **only_here}.items()}
+        scores = tail.run(tail.activations)
+        return maps, scores, Contrast()(scores, jnp.broadcast_to(wanted.classes, (2, 3)))
+
+    if two_dimensional:
+        maps, logits, contrast = jax.tree.map(np.asarray, of_methods(features))
+    else:
+        maps = of_rules(features)
     same = {"rtol": 1e-4, "atol": 1e-5}
     for name in ("grad-cam", "hires-cam", "xgrad-cam"):
-        np.testing.assert_allclose(maps(METHODS[name].explain), cam, err_msg=name, **same)
-    positive = jnp.moveaxis(features @ jax.nn.relu(columns), -1, 1)
+        np.testing.assert_allclose(maps[name], cam, err_msg=name, **same)
+    positive = np.moveaxis(features @ np.maximum(columns, 0), -1, 1)
     for name in ("layer-cam", "element-wise"):
-        np.testing.assert_allclose(maps(METHODS[name].explain), positive, err_msg=name, **same)
-    plain = METHODS["grad-cam++"].explain
-    plus_plus = type(plain)(functools.partial(rules.grad_cam_plus_plus, eps=0.0))
+        np.testing.assert_allclose(maps[name], positive, err_msg=name, **same)
     means = features.reshape(2, places, CHANNELS).mean(1)
-    weights = jax.nn.relu(columns)[None] / (2 + columns[None] * means[..., None])
-    expected = jnp.einsum("bsc,bck->bks", features.reshape(2, places, CHANNELS), weights).reshape(cam.shape)
-    np.testing.assert_allclose(maps(plus_plus), expected, **same)
+    weights = np.maximum(columns, 0)[None] / (2 + columns[None] * means[..., None])
+    expected = np.einsum("bsc,bck->bks", features.reshape(2, places, CHANNELS), weights).reshape(cam.shape)
+    np.testing.assert_allclose(maps["grad-cam++"], expected, **same)
     if two_dimensional:
-        np.testing.assert_allclose(maps(METHODS["shapley-cam"].explain), cam, **same)
-        np.testing.assert_allclose(maps(Smooth(eps=0.0)), expected, **same)  # the head knows of no noise
-        scores = tail.run(tail.activations)
-        logits = np.asarray(scores)
-        contrast = np.asarray(Contrast()(scores, jnp.broadcast_to(wanted.classes, (2, 3))))
+        np.testing.assert_allclose(maps["shapley-cam"], cam, **same)
+        np.testing.assert_allclose(maps["smooth"], expected, **same)  # the head knows of no noise
         for row in range(2):
             for rank, own in enumerate([4, 1, 5]):
                 others = sorted(set(range(6)) - {own}, key=lambda other: abs(logits[row, other] - logits[row, own]))
-                column = head.kernel[:, own] - 0.6 * head.kernel[:, np.asarray(others[:3])].mean(1)
-                finer = METHODS["finer-cam"].explain(look, wanted).maps[row, rank]
-                np.testing.assert_allclose(finer, features[row] @ column, **same)
+                column = kernel[:, own] - 0.6 * kernel[:, others[:3]].mean(1)
+                np.testing.assert_allclose(maps["finer-cam"][row, rank], features[row] @ column, **same)
                 assert contrast[row, rank].sum() == pytest.approx(0.4)
 
 
 def test_closest_classes_are_capped_and_one_class_is_refused():
-    found = Contrast(gamma=1.0, references=3)(jnp.asarray([[1.0, 4, 2]]), jnp.asarray([[0]]))
+    found = jax.jit(Contrast(gamma=1.0, references=3))(np.asarray([[1, 4, 2]], np.float32), np.asarray([[0]]))
     np.testing.assert_allclose(found, [[[1, -0.5, -0.5]]])
     with pytest.raises(MethodError, match="only one score"):
-        Contrast()(jnp.ones((2, 1)), jnp.zeros((2, 1), int))
+        Contrast()(jax.device_put(np.ones((2, 1), np.float32)), jax.device_put(np.zeros((2, 1), int)))
 
 
 def test_noise_is_the_same_for_every_picture_and_another_for_every_seed():
-    smooth = Smooth(samples=2, std=0.5)
-    images = jnp.zeros((3, 8, 9, 3))
-    first, second = (smooth.noisy(images, key) for key in smooth.noise_keys())
+    @jax.jit
+    def program(images):
+        methods = (Smooth(samples=2, std=0.5), Smooth(samples=2, std=0.5, seed=1))
+        return [[smooth.noisy(images, key) for key in smooth.noise_keys()] for smooth in methods]
+
+    (first, second), (other, *_) = jax.tree.map(np.asarray, program(np.zeros((3, 8, 9, 3), np.float32)))
     assert (first[0] == first[2]).all()
     assert abs(float(first.std()) - 0.5) < 0.1
     assert not np.allclose(first, second)
-    assert not np.allclose(first, Smooth(seed=1).noisy(images, Smooth(seed=1).noise_keys()[0]))
+    assert not np.allclose(first, other)

@@ -25,7 +25,7 @@ from camjax.methods.windows import Occlusion, Rise
 
 SPACES = [(14,), (4, 6, 8)]
 CLASSES = (3, 0)
-WANTED = Wanted("logit", jnp.asarray(CLASSES), 2)
+WANTED = Wanted("logit", jax.device_put(np.asarray(CLASSES)), 2)
 CHANNELS = 5  # as `by_hand` has them
 WINDOWS = Occlusion(window=0.5, step=0.25)
 RANDOM = Rise(samples=9, cells=3)
@@ -61,7 +61,7 @@ MODEL = Model({}, lambda _, x: after(named_array(before(x), "layer")), name="bar
 
 
 def inputs(space):
-    return jnp.asarray(np.random.default_rng(7).normal(size=(2, *space, 2)), jnp.float32)
+    return jax.device_put(np.random.default_rng(7).normal(size=(2, *space, 2)).astype(np.float32))
 
 
 def looked(x, layer):
@@ -103,8 +103,13 @@ def forward(x):
     return after(before(x))
 
 
+@functools.cache
+def layer_of(space):
+    return np.asarray(jax.jit(before)(inputs(space)))
+
+
 def scores(function, x):
-    return np.asarray(jax.jit(function)(jnp.asarray(x, jnp.float32)))[:, CLASSES].astype(np.float64)
+    return np.asarray(jax.jit(function)(np.asarray(x, np.float32)))[:, CLASSES].astype(np.float64)
 
 
 def resized(array, size):
@@ -134,8 +139,8 @@ def test_every_method_gives_a_map_of_its_layers_shape(space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_gradient_and_class_free_methods_by_hand(space):
-    layer = before(inputs(space))
-    slopes, found = gradients(after, layer), every(space)
+    layer, found = layer_of(space), every(space)
+    slopes = np.asarray(gradients(after, layer))
     for row, rank in itertools.product(range(2), range(2)):
         expected = by_hand(np.asarray(layer[row], np.float64), np.asarray(slopes[row, rank], np.float64))
         rows = np.asarray(layer[row], np.float64).reshape(-1, CHANNELS)
@@ -147,7 +152,7 @@ def test_gradient_and_class_free_methods_by_hand(space):
 @pytest.mark.parametrize("space", SPACES)
 def test_score_cam_by_hand(space):
     x = np.asarray(inputs(space))
-    layer = np.asarray(before(inputs(space)), np.float64)
+    layer = layer_of(space).astype(np.float64)
     weights = np.zeros((CHANNELS, 2, 2))
     for channel in range(CHANNELS):
         masks = np.stack([to_unit(resized(each[..., channel], space)) for each in layer])
@@ -158,7 +163,7 @@ def test_score_cam_by_hand(space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_ablation_and_recipro_cam_by_hand(space):
-    layer = np.asarray(before(inputs(space)))
+    layer = layer_of(space)
     clean, found = scores(after, layer), every(space)
     ablation, recipro = (np.zeros(found["ablation-cam"].shape) for _ in range(2))
     for channel in range(CHANNELS):
@@ -175,7 +180,8 @@ def test_ablation_and_recipro_cam_by_hand(space):
 @pytest.mark.parametrize("space", SPACES)
 def test_rise_and_occlusion_by_hand(space):
     x, clean = np.asarray(inputs(space)), scores(forward, inputs(space))
-    masks = np.asarray(jax.vmap(lambda number: RANDOM.mask(number, space))(jnp.arange(RANDOM.samples)), np.float64)
+    mask = jax.jit(jax.vmap(lambda number: RANDOM.mask(number, space)))
+    masks = np.asarray(mask(np.arange(RANDOM.samples)), np.float64)
     assert masks.shape == (RANDOM.samples, *space)
     assert 0 <= masks.min() < masks.max() <= 1 + 1e-6
     shown = sum(np.einsum("bk,...->bk...", scores(forward, x * mask[..., None]), mask) for mask in masks)
@@ -199,16 +205,16 @@ def test_rise_and_occlusion_by_hand(space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_methods_of_the_input_by_hand(space):
-    x, found = inputs(space), every(space)
+    x, found = np.asarray(inputs(space)), every(space)
     places = int(np.prod(space))
     points, weights = np.polynomial.legendre.leggauss(PATH.steps)
     way = zip((points + 1) / 2, weights / 2, strict=True)
-    mean = sum(weight * gradients(forward, x * np.float32(point)) for point, weight in way)
-    slopes = gradients(forward, x)
+    mean = sum(weight * np.asarray(gradients(forward, x * np.float32(point))) for point, weight in way)
+    slopes = np.asarray(gradients(forward, x))
     expected = {
         "path": (mean * x[:, None]).sum(-1),
         "gradient-x-input": (slopes * x[:, None]).sum(-1),
-        "gradient": jnp.abs(slopes).max(-1),
+        "gradient": np.abs(slopes).max(-1),
     }
     for name, map_ in expected.items():
         assert relative_error(found[name], places * map_) < 1e-5, name
@@ -216,11 +222,12 @@ def test_methods_of_the_input_by_hand(space):
 
 @pytest.mark.parametrize("space", SPACES)
 def test_full_grad_by_hand(space):
-    x = inputs(space)
-    layer = before(x)
-    raised = jax.jit(lambda shift: halved(x) @ PARAMS["mix"] + shift)
-    bias = jnp.broadcast_to(PARAMS["bias"], layer.shape)
-    shift = jnp.broadcast_to(PARAMS["shift"], (*layer.shape[:-1], 6))
+    x, layer = np.asarray(inputs(space)), layer_of(space)
+    bias = np.broadcast_to(PARAMS["bias"], layer.shape)
+    shift = np.broadcast_to(PARAMS["shift"], (*layer.shape[:-1], 6))
+
+    def from_bias(bias):
+        return after(jax.nn.relu(halved(x) @ PARAMS["mix"] + bias))
 
     def from_shift(shift):
         axes = tuple(range(1, layer.ndim - 1))
@@ -228,13 +235,13 @@ def test_full_grad_by_hand(space):
         return jax.nn.relu(mixed @ PARAMS["after"] + shift).mean(axes) @ PARAMS["head"]
 
     terms = [
-        x[:, None] * gradients(forward, x),
-        bias[:, None] * gradients(lambda bias: after(jax.nn.relu(raised(bias))), bias),
-        shift[:, None] * gradients(from_shift, shift),
+        x[:, None] * np.asarray(gradients(forward, x)),
+        bias[:, None] * np.asarray(gradients(from_bias, bias)),
+        shift[:, None] * np.asarray(gradients(from_shift, shift)),
     ]
     found = every(space)
     for row, rank in itertools.product(range(2), range(2)):
-        sizes = [np.abs(np.asarray(term[row, rank], np.float64)) for term in terms]
+        sizes = [np.abs(term[row, rank].astype(np.float64)) for term in terms]
         alike = sum(resized(to_unit(size).sum(-1), space) for size in sizes)
         by_channel = sum(resized(to_unit(channel), space) for size in sizes for channel in np.moveaxis(size, -1, 0))
         assert relative_error(found["full-grad"][row, rank], alike) < 1e-4
@@ -242,11 +249,15 @@ def test_full_grad_by_hand(space):
 
 
 def test_a_signal_is_mirrored_in_time_and_not_in_its_channels():
-    x = inputs(SPACES[0])
     explain = METHODS["hires-cam"].explain
-    found = Augmented(explain, contrasts=(1.0,))(looked(x, "layer"), WANTED).maps
-    turned = explain(looked(x[:, ::-1], "layer"), WANTED).maps[..., ::-1]
-    np.testing.assert_allclose(found, (explain(looked(x, "layer"), WANTED).maps + turned) / 2, rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def program(x):
+        both = Augmented(explain, contrasts=(1.0,))(looked(x, "layer"), WANTED).maps
+        return both, *(explain(looked(each, "layer"), WANTED).maps for each in (x, x[:, ::-1]))
+
+    found, plain, turned = jax.tree.map(np.asarray, program(inputs(SPACES[0])))
+    np.testing.assert_allclose(found, (plain + turned[..., ::-1]) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_without_the_inputs_axes_is_refused_in_a_line():

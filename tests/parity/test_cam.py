@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import torch
@@ -32,6 +32,7 @@ SIZES = [
 # Pillow antialiases when it makes smaller.
 UPWARDS = [(inner, outer) for inner, outer in SIZES if outer[0] >= inner[0] and outer[1] >= inner[1]]
 TOLERANCE = 1e-5  # float32; the two sum in different orders
+resized = jax.jit(upsample, static_argnums=(1, 2))
 
 
 @functools.cache
@@ -43,7 +44,7 @@ def resnet18():
     model = architecture.family.outline(config)
     params = convert(state_dict(module), architecture.family.layouts["torchvision"], config, model.params)
     pixels = images(2, 96, 160)
-    features = model.features(params, jnp.asarray(pixels))["layer4"]
+    features = jax.jit(lambda params, pixels: model.features(params, pixels)["layer4"])(params, pixels)
     return module, to_torch(pixels), features, model.head(params)
 
 
@@ -65,17 +66,17 @@ def test_equals_torch_einsum_and_bicubic(inner, outer):
 @pytest.mark.parametrize(("inner", "outer"), SIZES)
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])
 def test_other_methods_equal_torch(method, inner, outer):
-    maps = random_head(2, *inner, 3)[0].transpose(0, 3, 1, 2)
+    maps = np.moveaxis(np.array(random_head(2, *inner, 3)[0]), -1, 1)
     options = {"mode": "bilinear", "align_corners": False} if method == "bilinear" else {"mode": "nearest-exact"}
-    expected = F.interpolate(torch.from_numpy(np.array(maps)), outer, **options)
-    assert relative_error(upsample(maps, outer, method), expected) < TOLERANCE
+    expected = F.interpolate(torch.from_numpy(maps), outer, **options)
+    assert relative_error(resized(maps, outer, method), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize(("inner", "outer"), UPWARDS)
 def test_bicubic_equals_pillow(inner, outer):
-    maps = random_head(*inner, 1)[0][..., 0]
-    expected = Image.fromarray(np.array(maps)).resize(outer[::-1], Image.Resampling.BICUBIC)
-    assert relative_error(upsample(maps, outer, "bicubic"), np.asarray(expected)) < TOLERANCE
+    maps = np.asarray(random_head(*inner, 1)[0])[..., 0]
+    expected = Image.fromarray(maps).resize(outer[::-1], Image.Resampling.BICUBIC)
+    assert relative_error(resized(maps, outer, "bicubic"), np.asarray(expected)) < TOLERANCE
 
 
 def test_equals_torchcam():
@@ -84,15 +85,15 @@ def test_equals_torchcam():
     with CAM(module, target_layer="layer4", fc_layer="fc") as extractor, torch.no_grad():
         module(pixels)
         for rank in range(4):
-            classes = [int(number) for number in result.classes[:, rank]]
+            classes = [int(number) for number in np.asarray(result.classes)[:, rank]]
             expected = extractor(classes, normalized=False)[0]
-            assert relative_error(result.maps[:, rank], expected) < TOLERANCE
+            assert relative_error(np.asarray(result.maps)[:, rank], expected) < TOLERANCE
 
 
 def test_equals_gradcam():
     module, pixels, features, head = resnet18()
     classes = [3, 11]
-    result = cam_fn(features, *head, classes=jnp.asarray(classes)[:, None])
+    result = cam_fn(features, *head, classes=np.asarray(classes)[:, None])
     with GradCAM(model=module, target_layers=[module.layer4]) as gradcam:
         targets = [ClassifierOutputTarget(number) for number in classes]
         activations = gradcam.activations_and_grads(pixels)
@@ -108,7 +109,7 @@ def test_equals_gradcam():
         )
     # GradCAM weighs channels by the logit's mean gradient: the head's column over the number of pixels.
     pixels_count = features.shape[1] * features.shape[2]
-    assert relative_error(result.maps[:, 0] / pixels_count, expected) < TOLERANCE
+    assert relative_error(np.asarray(result.maps)[:, 0] / pixels_count, expected) < TOLERANCE
 
 
 def test_normalised_maps_equal_gradcam_at_its_own_size():
@@ -116,8 +117,8 @@ def test_normalised_maps_equal_gradcam_at_its_own_size():
     classes = [3, 11]
     with GradCAM(model=module, target_layers=[module.layer4]) as gradcam:
         expected = gradcam(pixels, [ClassifierOutputTarget(number) for number in classes])
-    raw = cam_fn(features, *head, classes=jnp.asarray(classes)[:, None]).maps[:, 0]
+    raw = np.asarray(cam_fn(features, *head, classes=np.asarray(classes)[:, None]).maps)[:, 0]
     # It applies ReLU and min-max first, then resizes with OpenCV (bilinear), then applies min-max again.
-    ours = normalize_maps(upsample(normalize_maps(raw), (96, 160), "bilinear"))
+    ours = jax.jit(lambda maps: normalize_maps(upsample(normalize_maps(maps), (96, 160), "bilinear")))(raw)
     # Its min-max adds 1e-7 to the range, and OpenCV rounds its weights.
     assert relative_error(ours, expected) < 1e-4

@@ -75,9 +75,13 @@ def torch_features(module, pixels):
     return logits.numpy(), {name: to_nhwc(feature) for name, feature in found.items()}
 
 
+def computed(model, pixels):
+    """Features and logits, by one program: the network is compiled once."""
+    return jax.jit(lambda *given: (model.features(*given), model.forward(*given)))(model.params, pixels)
+
+
 def assert_same(model, module, pixels):
-    features = jax.jit(model.features)(model.params, pixels)
-    logits = jax.jit(model.forward)(model.params, pixels)
+    features, logits = computed(model, pixels)
     expected_logits, expected = torch_features(module, pixels)
     assert features.keys() >= {"stem", "layer1", "layer2", "layer3", "layer4"}
     for name, feature in expected.items():
@@ -128,25 +132,25 @@ def test_transformers_names(layer_type):
     family = ARCHITECTURES["resnet50"].family
     outline = family.outline(config)
     params = convert(state_dict(module), family.layouts["transformers"], config, outline.params)
-    pixels = jax.numpy.asarray(images(2, 65, 97))
-    features = outline.features(params, pixels)
+    pixels = images(2, 65, 97)
+    features, logits = computed(dataclasses.replace(outline, params=params), pixels)
     with torch.no_grad():
-        expected = module(to_torch(np.asarray(pixels)), output_hidden_states=True)
+        expected = module(to_torch(pixels), output_hidden_states=True)
     stages = ("stem", "layer1", "layer2", "layer3", "layer4")
     for name, hidden in zip(stages, expected.hidden_states, strict=True):
         assert relative_error(features[name], to_nhwc(hidden)) < TOLERANCE, name
-    assert relative_error(jax.jit(outline.forward)(params, pixels), expected.logits) < TOLERANCE
+    assert relative_error(logits, expected.logits) < TOLERANCE
 
 
 def test_bfloat16_stays_near_float32():
     config, module = narrow_pair("resnet50")
     model = convert_torchvision("resnet50", config, module)
-    pixels = jax.numpy.asarray(images(2, 64, 64))
+    pixels = images(2, 64, 64)
     exact = jax.jit(model.features)(model.params, pixels)["layer4"]
     features = jax.jit(model.features)(model.params, pixels.astype(jax.numpy.bfloat16))
     assert all(feature.dtype == jax.numpy.bfloat16 for name, feature in features.items() if name != "fc")
     # bfloat16 keeps 8 bits, 0.4 %; fifty layers of it add up to a few per cent.
-    assert relative_error(features["layer4"].astype(jax.numpy.float32), exact) < 0.05
+    assert relative_error(features["layer4"], exact) < 0.05
     assert features["fc"].dtype == jax.numpy.float32
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import pytorch_grad_cam
@@ -83,6 +82,13 @@ def timm_pair(form):
     return converted(config, state_dict(module), "timm"), module
 
 
+@functools.cache
+def computed(config):
+    """The logits and every layer, by one program for all tests of this config."""
+    model = FAMILY.outline(config)
+    return jax.jit(lambda params, x: (model.forward(params, x), model.features(params, x)))
+
+
 def torch_features(module, pixels):
     found = {}
     hooks = [
@@ -103,8 +109,7 @@ def test_every_layer_equals_timms_at_any_size(form, size):
     model, module = timm_pair(form)
     pixels = images(2, *size)
     logits, expected = torch_features(module, pixels)
-    forward = jax.jit(lambda params, x: (model.forward(params, x), model.features(params, x)))
-    ours, features = forward(model.params, pixels)
+    ours, features = computed(dataclasses.replace(TINY, **FORMS[form]))(model.params, pixels)
     assert relative_error(ours, logits) < TOLERANCE
     compared = [name for name in features if name in expected and not name.startswith("patch_embed")]
     assert len(compared) >= 3 * 9
@@ -119,7 +124,7 @@ def test_made_ready_for_inference_it_gives_the_same():
     model, _ = timm_pair("plain")
     ready, pixels = for_inference(model), images(2, 40, 24)
     features = jax.jit(ready.features)(ready.params, pixels)
-    expected = jax.jit(model.features)(model.params, pixels)
+    _, expected = computed(TINY)(model.params, pixels)
     assert features.keys() == expected.keys()
     for name, feature in features.items():
         assert relative_error(feature, expected[name]) < TOLERANCE, name
@@ -136,12 +141,14 @@ def test_gradients_at_the_default_layer_are_pytorchs(form):
     hook.remove()
     (expected,) = torch.autograd.grad(scores, kept["a"])
 
-    def score(change):
-        logits, _ = tap(model.forward, add={layer: change})(model.params, pixels)
+    @jax.jit
+    @jax.grad
+    def slopes(change, params):
+        logits, _ = tap(model.forward, add={layer: change})(params, pixels)
         return logits[:, 3].sum()
 
-    gradient = jax.grad(score)(jnp.zeros(layers(model, (2, 32, 32, 3))[layer].shape))
-    assert relative_error(gradient, expected.numpy()) < 1e-4
+    nothing = np.zeros(layers(model, (2, 32, 32, 3))[layer].shape, np.float32)
+    assert relative_error(slopes(nothing, model.params), expected.numpy()) < 1e-4
 
 
 @pytest.mark.parametrize("name", ["grad-cam", "layer-cam", "hires-cam"])
@@ -159,8 +166,8 @@ def test_maps_are_pytorch_grad_cams_with_its_reshape_transform(name):
     model = dataclasses.replace(model, preprocess=Preprocess(input_size=(32, 32)))
     explain = make_explainer(model, method=name, sign="positive", size=32, interpolation="bilinear", normalize=True)
     pixels = uint8_images(2, 32, 32)
-    maps = explain(pixels, classes=np.asarray([3])).maps[:, 0]
-    inputs = to_torch(np.asarray(normalize_images(pixels, model.preprocess)))
+    maps = np.asarray(explain(pixels, classes=np.asarray([3])).maps)[:, 0]
+    inputs = to_torch(np.asarray(jax.jit(normalize_images, static_argnums=1)(pixels, model.preprocess)))
     with kinds[name](module, [module.blocks[-1].norm1], reshape_transform=on_grid) as rival:
         expected = rival(inputs.requires_grad_(), [ClassifierOutputTarget(3)] * 2)
     # Theirs is scaled twice, with 1e-7 below the line each time.
@@ -208,7 +215,8 @@ def test_torchvisions_network():
     pixels = images(2, 32, 32)
     with torch.no_grad():
         expected = module(to_torch(pixels)).numpy()
-    assert relative_error(jax.jit(model.forward)(model.params, pixels), expected) < TOLERANCE
+    logits, _ = computed(TINY)(model.params, pixels)
+    assert relative_error(logits, expected) < TOLERANCE
 
 
 def test_a_saved_network_is_the_same_when_loaded(tmp_path):
