@@ -87,8 +87,9 @@ def test_from_a_folder_to_a_store_and_a_figure(tmp_path, camjax):
 def test_ctrl_c_and_resume(tmp_path, environment, camjax):
     write_pictures(tmp_path / "in", 96)
     # Maps so large that a chunk has 32 pictures.
-    arguments = ("batch", "in", *FAST, "--maps", "448", "--batch-size", "32", "--workers")
-    command = [sys.executable, "-c", PROGRAM, *arguments, "1", "--out", "out.zarr"]
+    arguments = ("batch", "in", *FAST, "--maps", "448", "--batch-size", "16", "--workers")
+    listening = "from camjax.cli.start import main; main()"  # where it begins as a command, and Ctrl-C is taken
+    command = [sys.executable, "-c", listening, *arguments, "1", "--out", "out.zarr"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     chunk = tmp_path / "out.zarr" / "status" / "c" / "0"
     while not chunk.exists():
