@@ -1,8 +1,9 @@
 """The shape checks of the test run at less than half their price; the same annotations are checked at the same calls.
 
 jaxtyping's import hook gives every function of camjax to `jaxtyping.jaxtyped`, which checks the arguments twice, binds
-them by `inspect` at every call and writes out two functions for each closure. Here beartype checks a function once, and
-jaxtyping's part, by which `"b h w c"` means the same in every argument, is only there where a function has arrays.
+them by `inspect` at every call and writes out two functions for each closure. Here beartype checks a function once,
+what it has written for a closure serves the next one of the same code, and jaxtyping's part, by which `"b h w c"` means
+the same in every argument, is only there where a function has arrays.
 """
 
 import contextlib
@@ -10,8 +11,9 @@ import dataclasses
 import functools
 import inspect
 import threading
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jaxtyping
@@ -19,6 +21,12 @@ from beartype import beartype
 from jaxtyping import AbstractArray, PyTree
 
 with_shapes = jaxtyping.jaxtyped
+SIZES = with_shapes("context")
+"""In it, a name of a size means the same everywhere."""
+CHECKED = "__beartype_func"
+"""What beartype calls the function in the check that it has written for it."""
+WRITTEN: dict[tuple[Any, ...], tuple[Callable[..., Any], bool]] = {}
+"""Checks by code and annotations, and whether they are of arrays."""
 ONE_AT_A_TIME = threading.RLock()
 """Annotations are exchanged while a check is made of them; figures are drawn in several threads."""
 
@@ -57,16 +65,54 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    key = (function.__code__, *function.__annotations__.items())
+    again = not hasattr(function, "__wrapped__") and all(isinstance(part, Hashable) for part in key)
+    if again and key in WRITTEN:
+        written, arrays = WRITTEN[key]
+        return _sized(_for(function, written), arrays)
     given = function.__annotations__
     resolved = {name: _resolved(hint, function.__globals__) for name, hint in given.items()}
-    function.__annotations__ = resolved
     arrays = any(map(_has_arrays, resolved.values()))
+    generates = arrays and inspect.isgeneratorfunction(function)  # beartype would look at arguments when it is iterated
+    if again and not generates:
+        written = beartype(_emptied(function, resolved))
+        if CHECKED in (written.__kwdefaults__ or {}):
+            WRITTEN[key] = written, arrays
+            return _sized(_for(function, written), arrays)
+    function.__annotations__ = resolved
     try:
-        if arrays and inspect.isgeneratorfunction(function):  # beartype would look at its arguments when it is iterated
-            return with_shapes(function, typechecker=beartype)
-        return with_shapes(beartype(function), typechecker=None) if arrays else beartype(function)
+        return with_shapes(function, typechecker=beartype) if generates else _sized(beartype(function), arrays)
     finally:
         function.__annotations__ = given
+
+
+def _emptied(function: Any, annotations: dict[str, Any]) -> Any:
+    """A function that is checked in the same way and keeps nothing of what this one refers to alive."""
+    cells = tuple(types.CellType() for _ in function.__code__.co_freevars)
+    empty = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    empty.__kwdefaults__, empty.__annotations__ = function.__kwdefaults__, annotations
+    empty.__qualname__, empty.__module__ = function.__qualname__, function.__module__
+    return empty
+
+
+def _for(function: Callable[..., Any], written: Any) -> Any:
+    """The check that beartype has written for one closure, for another one of the same code."""
+    again = types.FunctionType(written.__code__, written.__globals__, written.__name__, written.__defaults__)
+    again.__kwdefaults__ = written.__kwdefaults__ | {CHECKED: function}
+    return again
+
+
+def _sized(written: Callable[..., Any], arrays: bool) -> Callable[..., Any]:
+    """What is checked, where a size means the same in every argument and in the result."""
+    if not arrays:
+        return written
+
+    def sized(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        with SIZES:
+            return written(*args, **kwargs)
+
+    return sized
 
 
 def _resolved(hint: Any, names: dict[str, Any]) -> Any:

@@ -1,6 +1,8 @@
 """The shape checks of the test run raise where they should: a check that cannot fail is none."""
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,6 +83,39 @@ def test_closures_methods_properties_and_dataclasses_are_checked():
     ):
         with pytest.raises(BeartypeCallHintViolation):
             wrong()
+
+
+def test_closures_of_one_code_are_each_checked_as_they_say():
+    def times(factor, *, size):
+        @check
+        def product(one: Float[np.ndarray, f"{size}"], *, more: int = factor) -> Float[np.ndarray, f"{size}"]:
+            return one * factor * more
+
+        return product
+
+    for factor, size in ((2, 3), (5, 3), (7, 4), (2, 4)):
+        product = times(factor, size=size)
+        np.testing.assert_array_equal(product(np.ones(size)), np.full(size, factor**2))
+        with pytest.raises(BeartypeCallHintViolation):
+            product(np.ones(7 - size))
+        with pytest.raises(BeartypeCallHintViolation):
+            product(np.ones(size), more="1")
+
+
+def test_a_check_that_is_kept_keeps_no_array_alive():
+    def holder(array):
+        @check
+        def shape(count: int) -> tuple[int, ...]:
+            return count * array.shape
+
+        return shape
+
+    array = np.ones(3)
+    gone = weakref.ref(array)
+    assert holder(array)(2) == (3, 3)
+    del array
+    gc.collect()
+    assert gone() is None
 
 
 def test_generators_and_trees_of_arrays():
