@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         mlir.JaxIrContext.load_all_available_dialects = lambda context: context.get_dialect_descriptor("func")
     # It holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
     gc.set_threshold(50_000, 20, 100)
+    gc.disable()  # until all is imported
 
 
 @pytest.fixture
@@ -91,6 +92,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,12 +10,18 @@ from camjax.core.differences import change_along
 from camjax.errors import LayerError
 from camjax.models.layers import max_pool
 
-KEYS = jax.random.split(jax.random.key(0), 6)
-X = jax.random.normal(KEYS[0], (2, 8, 6, 4))
-REFERENCE = 0.3 * jax.random.normal(KEYS[1], (2, 8, 6, 4))
-KERNEL = jax.random.normal(KEYS[2], (3, 3, 4, 4)) / 4
-SQUARE = jax.random.normal(KEYS[3], (4, 4))
-BIAS = jax.random.normal(KEYS[4], (1, 1, 1, 4))
+RNG = np.random.default_rng(0)
+
+
+def drawn(*shape, scale=1.0):
+    return jax.device_put(RNG.normal(scale=scale, size=shape).astype(np.float32))  # for which JAX compiles nothing
+
+
+X = drawn(2, 8, 6, 4)
+REFERENCE = drawn(2, 8, 6, 4, scale=0.3)
+KERNEL = drawn(3, 3, 4, 4, scale=0.25)
+SQUARE = drawn(4, 4)
+BIAS = drawn(1, 1, 1, 4)
 
 
 def convolved(x):
