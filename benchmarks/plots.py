@@ -53,7 +53,8 @@ def throughput(result: Result, workload: str) -> "Figure":
             batches, median, "o-", color=color, label=name, linewidth=2.6 if ours else 1.4, zorder=3 if ours else 2
         )
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks := [case["batch"] for case in cases], [str(batch) for batch in ticks])
+    batches = [case["batch"] for case in cases]
+    axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.set_ylim(bottom=0)
     axes.set(xlabel="batch size", ylabel="images a second", title=_title(result, workload))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)

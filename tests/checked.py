@@ -66,15 +66,15 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
     key = (function.__code__, *function.__annotations__.items())
-    again = not hasattr(function, "__wrapped__") and all(isinstance(part, Hashable) for part in key)
-    if again and key in WRITTEN:
+    reusable = not hasattr(function, "__wrapped__") and all(isinstance(part, Hashable) for part in key)
+    if reusable and key in WRITTEN:
         written, arrays = WRITTEN[key]
         return _sized(_for(function, written), arrays)
     given = function.__annotations__
     resolved = {name: _resolved(hint, function.__globals__) for name, hint in given.items()}
     arrays = any(map(_has_arrays, resolved.values()))
     generates = arrays and inspect.isgeneratorfunction(function)  # beartype would look at arguments when it is iterated
-    if again and not generates:
+    if reusable and not generates:
         written = beartype(_emptied(function, resolved))
         if CHECKED in (written.__kwdefaults__ or {}):
             WRITTEN[key] = written, arrays

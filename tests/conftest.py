@@ -58,10 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
         # One program in ninety is found again by a test process, at the price of writing every one; those that tests
         # start compile the same ones time and again.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    # Every program has a context of its own, and most of the time that it takes to make one goes into dialects for GPU
-    # kernels, which no test writes.
-    if hasattr(mlir, "JaxIrContext"):
-        mlir.JaxIrContext.load_all_available_dialects = lambda context: context.get_dialect_descriptor("func")
+        # Every program has a context of its own, and most of the time that it takes to make one goes into dialects for
+        # GPU kernels, which no test writes. On a GPU tests run in one process, as for users.
+        if hasattr(mlir, "JaxIrContext"):
+            mlir.JaxIrContext.load_all_available_dialects = lambda context: context.get_dialect_descriptor("func")
     # It holds millions of objects that stay; to look through them every 700 new ones takes a tenth of its time.
     gc.set_threshold(50_000, 20, 100)
     gc.disable()  # until all is imported

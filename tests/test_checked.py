@@ -102,6 +102,20 @@ def test_closures_of_one_code_are_each_checked_as_they_say():
             product(np.ones(size), more="1")
 
 
+def test_a_check_that_serves_several_closures_calls_each():
+    def times(factor):
+        @check
+        def product(count: int, *, more: int = factor) -> int:
+            return count * factor * more
+
+        return product
+
+    for factor in (2, 5, 7):
+        assert times(factor)(3) == 3 * factor**2
+        with pytest.raises(BeartypeCallHintViolation):
+            times(factor)("3")
+
+
 def test_a_check_that_is_kept_keeps_no_array_alive():
     def holder(array):
         @check

@@ -14,7 +14,7 @@ from camjax.images.preprocess import Preprocess
 def toy_model(channels=6, num_classes=9, seed=12, stride=4):
     """Average-pools the image by `stride`, mixes its channels, and ends in a linear head.
 
-    With the seed that is the default, each place of `pictures` has a channel that is not 0.
+    With the seed that is the default, a head's column of -1 is positive nowhere on `write_pictures`' first picture.
     """
     shapes = {"mix": (3, channels), "kernel": (channels, num_classes), "bias": (num_classes,)}
     params = jax.device_put(drawn(seed, shapes))

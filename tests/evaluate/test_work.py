@@ -1,13 +1,17 @@
 """Metrics that ask a method again: robustness and ARCC, against the functions that they are made of."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from batch_material import write_pictures
 from toys import toy_model
 
+from camjax.batch.entries import Entry
 from camjax.evaluate.again import Asked, maps_seen_through
-from camjax.evaluate.contestants import contestants
+from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.truth import Truths
 from camjax.evaluate.work import Located, Work
@@ -74,3 +78,16 @@ def test_arcc_is_a_harmonic_mean(pixels, judged):
     np.testing.assert_allclose(cam["arcc"], expected, rtol=1e-5)
     assert 0 < np.nanmax(expected) < 1
     assert np.isnan(expected).tolist() == [[False, False], [False, True]]
+
+
+def test_a_collages_number_is_the_share_of_positive_mass_on_the_classs_own_picture(tmp_path, judged):
+    def known(_pixels, classes, _names):
+        """Of class c, c % 5 quarters of the mass on the first picture, the rest on the last; below 0 elsewhere."""
+        maps = np.full((1, 4, 32, 32), -7, np.float32)
+        maps[0, :, :16, :16] = (classes[0] % 5)[:, None, None]
+        maps[0, :, 16:, 16:] = 4 - maps[0, :, :16, :16]
+        return maps
+
+    work = dataclasses.replace(judged[0], judged=[Contestant("known", "", known, None)])
+    pictures = [Entry(str(path)) for path in sorted(write_pictures(tmp_path, 4).iterdir())]
+    np.testing.assert_allclose(work._collage(pictures, [8, 1, 2, 6]), [[0.75, 0, 0, 0.75]], rtol=1e-5)
