@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import JaxprEqn
 
-from camjax.core.program import Program, Slot, bind, value_of
+from camjax.core.program import Program, Slot, Step, bind, value_of
 
 ADDING = frozenset({"add", "add_any", "sub"})
 
@@ -37,12 +37,17 @@ def biased(function: Callable[[Array], Any], x: Array) -> Biased:
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(x)
     program = Program(closed, wanted=_adds)
-    values = _values(program, x)
+    values = program.evaluate([x])
     constant = _constant_operands(program)
 
     def run(x: Array, changes: Sequence[Array]) -> Any:  # noqa: ANN401
-        given = dict(zip(constant, changes, strict=True))
-        changed = _values(program, x, lambda number, result: result + given[number] if number in given else result)
+        given = {program.output(number): change for number, change in zip(constant, changes, strict=True)}
+
+        def compute(step: Step, inputs: list[Any]) -> list[Any]:
+            results = bind(step.equation, inputs)
+            return [results[0] + given[step.outputs[0]]] if step.outputs[0] in given else results
+
+        changed = program.evaluate([x], compute)
         return jax.tree.unflatten(jax.tree.structure(shape), program.results(changed))
 
     biases = []
@@ -70,15 +75,3 @@ def _constant_operands(program: Program) -> dict[int, int]:
             if _adds(step.equation) and not all(depends):
                 found[number] = depends.index(False)
     return found
-
-
-def _values(
-    program: Program, x: Array, change: Callable[[int, Array], Array] = lambda _, result: result
-) -> dict[int, Any]:
-    values: dict[int, Any] = {0: x}
-    for number, step in enumerate(program.steps):
-        results = bind(step.equation, [value_of(slot, values) for slot in step.inputs])
-        if len(results) == 1:
-            results = [change(number, results[0])]
-        values.update(zip(step.outputs, results, strict=True))
-    return values

@@ -211,6 +211,25 @@ class Program:
             values.update(zip(step.outputs, results, strict=True))
         return values
 
+    def evaluate(
+        self, arguments: Iterable[Any], compute: Callable[[Step, list[Any]], list[Any]] | None = None
+    ) -> dict[int, Any]:
+        """Computes all operations.
+
+        Args:
+            arguments: the program's.
+            compute: `compute(step, inputs)` gives an operation's results, where it is not simply computed.
+
+        Returns:
+            All values, by their slots.
+        """
+        values = dict(enumerate(arguments))
+        for step in self._steps:
+            inputs = [value_of(slot, values) for slot in step.inputs]
+            results = compute(step, inputs) if compute else bind(step.equation, inputs)
+            values.update(zip(step.outputs, results, strict=True))
+        return values
+
     def results(self, values: Mapping[int, Any]) -> list[Any]:
         """What the program gives."""
         return [value_of(slot, values) for slot in self._results]

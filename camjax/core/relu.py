@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from camjax.core.program import ENTERED, Program, bind, inner_programs, value_of
+from camjax.core.program import ENTERED, Program, Step, bind, inner_programs
 from camjax.errors import LayerError
 
 COPYING = frozenset({"pvary", "pcast", "convert_element_type", "broadcast_in_dim"})
@@ -35,12 +35,12 @@ def guided(function: Callable[..., Any]) -> Callable[..., Any]:
         for hidden in filter(None, found.values()):
             raise LayerError(f"a ReLU stands inside {hidden!r}, where its derivative cannot be changed")
         program = Program(closed, wanted=lambda equation: id(equation) in found)
-        values = dict(enumerate(jax.tree.leaves(args)))
-        for step in program.steps:
-            inputs = [value_of(slot, values) for slot in step.inputs]
+
+        def compute(step: Step, inputs: list[Any]) -> list[Any]:
             is_relu = id(step.equation) in found
-            results = [_gated(step.equation)(*inputs)] if is_relu else bind(step.equation, inputs)
-            values.update(zip(step.outputs, results, strict=True))
+            return [_gated(step.equation)(*inputs)] if is_relu else bind(step.equation, inputs)
+
+        values = program.evaluate(jax.tree.leaves(args), compute)
         return jax.tree.unflatten(jax.tree.structure(shape), program.results(values))
 
     return changed

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from camjax.core.canonical import canonical
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.gradient import pulled_back
@@ -68,7 +69,7 @@ class Group:
 
         zeros = varying_like(jnp.zeros((b, k, *size), seen.scores.dtype), seen.scores)
         chunks = chunks_of(len(members), max(1, at_a_time(look) // k))
-        total, _ = lax.scan(add, zeros, chunks)
+        total, _ = lax.scan(canonical(add), zeros, chunks)
         return answer(seen.outputs, seen.scores, seen.classes, total)
 
     def members(self, channels: int) -> Float[np.ndarray, "groups c"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from camjax.core.canonical import canonical
 from camjax.methods.tail import Look, Tail
 from camjax.methods.target import Target, score_table
 
@@ -30,7 +31,7 @@ def in_chunks(function: Callable[[Int[Array, " m"]], T], count: int, most: int) 
         The results of all numbers.
     """
     numbers, _ = chunks_of(count, most)
-    found = lax.map(function, numbers)
+    found = lax.map(canonical(function), numbers)
     return jax.tree.map(lambda array: array.reshape(numbers.size, *array.shape[2:])[:count], found)
 
 

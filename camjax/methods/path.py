@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from camjax.core.canonical import canonical
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.clean import clean_pass
@@ -46,7 +47,7 @@ class Integrated:
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
         way = [jnp.asarray(array, clean.dtype) for array in ((points + 1) / 2, weights / 2)]
-        mean, _ = lax.scan(add, zeros, way)
+        mean, _ = lax.scan(canonical(add), zeros, way)
         return answer(outputs, scores, classes, by_class(hires_cam, clean, mean))
 
 
@@ -80,7 +81,7 @@ class SmoothGradient:
 
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
-        total, _ = lax.scan(add, zeros, self.noise_keys())
+        total, _ = lax.scan(canonical(add), zeros, self.noise_keys())
         return answer(outputs, scores, classes, by_class(self.rule, clean, total / self.samples))
 
     def noise_keys(self) -> Array:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int, PyTree
 
+from camjax.core.canonical import canonical
+
 RADIUS = 0.2
 SAMPLES = 10
 
@@ -45,7 +47,7 @@ def max_sensitivity(
     def change(sample: Int[Array, ""]) -> Float[Array, "b k"]:
         return relative_change(clean, explain(nudged(images, sample, radius=radius, seed=seed)))
 
-    return lax.map(change, jnp.arange(samples)).max(0)
+    return lax.map(canonical(change), jnp.arange(samples)).max(0)
 
 
 def nudged(
@@ -104,7 +106,7 @@ def randomisation(
 
         return rank_correlation(jnp.abs(clean), jnp.abs(explain(jax.tree.map(chosen, params, others, steps))))
 
-    return lax.map(similarity, jnp.arange(count))
+    return lax.map(canonical(similarity), jnp.arange(count))
 
 
 def rank_correlation(one: Float[Array, "b k *space"], other: Float[Array, "b k *space"]) -> Float[Array, "b k"]:

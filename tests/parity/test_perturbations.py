@@ -237,7 +237,6 @@ def gradients_in_torch(pixels):
     return np.stack(slopes, 1)
 
 
-@pytest.mark.usefixtures("optimised")
 def test_rise_is_the_mean_of_masks_weighed_by_scores():
     pixels = pair("resnet18")[2]
     numbers = jnp.arange(RANDOM.samples)
@@ -252,7 +251,6 @@ def test_rise_is_the_mean_of_masks_weighed_by_scores():
     assert relative_error(found, published) > 0.05
 
 
-@pytest.mark.usefixtures("optimised")
 def test_occlusion_is_the_mean_fall_behind_the_windows():
     pixels = pair("resnet18")[2]
     clean, (height, width) = scores_in_torch(pixels), pixels.shape[1:3]
@@ -273,7 +271,6 @@ def test_occlusion_is_the_mean_fall_behind_the_windows():
     assert relative_error(of_input()[0]["occlusion"], total / times) < OF_WEIGHTS
 
 
-@pytest.mark.usefixtures("optimised")
 def test_gradients_at_the_input_equal_autograds():
     pixels = pair("resnet18")[2]
     maps, noisy = of_input()
