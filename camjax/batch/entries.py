@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from camjax.errors import CamjaxError
 
+ROW_SCHEME = "parquet://"
+"""What the path of a row in a Parquet file begins with."""
+
 
 class SourceError(CamjaxError, OSError):
     """Where the pictures come from cannot be read."""

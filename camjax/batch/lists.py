@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import fsspec
 
 from camjax.batch.entries import Entry, SourceError, beside
-from camjax.batch.tables import column_names, read_table
 from camjax.errors import printable
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".parquet"})
@@ -69,6 +68,8 @@ def _csv(source: str, column: str | None) -> Iterator[str]:
 
 
 def _parquet(source: str, column: str | None) -> Iterator[str | Entry]:
+    from camjax.batch.tables import column_names, read_table  # with pyarrow, for which no other list should wait
+
     yield from read_table(source, _column(source, column_names(source), column))
 
 

@@ -7,8 +7,7 @@ import fsspec
 import numpy as np
 from jaxtyping import UInt8
 
-from camjax.batch.entries import Entry, SourceError, beside, is_url
-from camjax.batch.tables import SCHEME, read_row
+from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, beside, is_url
 from camjax.errors import PictureError
 from camjax.images.pictures import decode_picture, read_picture
 
@@ -55,7 +54,9 @@ def _fetched(entry: Entry) -> bytes | str:
 
 
 def _bytes(entry: Entry) -> bytes | str:
-    if entry.path.startswith(SCHEME):
+    if entry.path.startswith(ROW_SCHEME):
+        from camjax.batch.tables import read_row  # with pyarrow, for which no other picture should wait
+
         source = entry.path.partition("::")[2]
         found = read_row(entry)
         return beside(source, found) if isinstance(found, str) else found

@@ -14,10 +14,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from camjax.batch.entries import Entry, SourceError, is_url
+from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, is_url
 from camjax.errors import PictureError, printable
-
-SCHEME = "parquet://"
 
 
 def read_table(source: str, name: str) -> Iterator[str | Entry]:
@@ -67,7 +65,7 @@ def read_row(entry: Entry) -> bytes | str:
         OSError: the file cannot be reached.
     """
     place, _, source = entry.path.partition("::")
-    name = place.removeprefix(SCHEME).partition("/")[2]
+    name = place.removeprefix(ROW_SCHEME).partition("/")[2]
     try:
         starts = _group_starts(source)
         group = bisect.bisect_right(starts, entry.offset) - 1
@@ -118,7 +116,7 @@ def _column(source: str, name: str, group: int) -> pa.ChunkedArray:
 
 
 def _place(source: str, name: str, row: int) -> Entry:
-    return Entry(f"{SCHEME}{row}/{name}::{source}", row)
+    return Entry(f"{ROW_SCHEME}{row}/{name}::{source}", row)
 
 
 def _is_text(kind: pa.DataType) -> bool:
