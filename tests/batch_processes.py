@@ -2,9 +2,9 @@
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 COMMAND = Path(__file__).parent / "batch" / "command.py"
 ONE_DEVICE = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
@@ -12,15 +12,8 @@ ONE_DEVICE = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 def start(source, out, *options, **environment):
     """One process in a session of its own, as a terminal gives it, in batches of four."""
-    command = [sys.executable, COMMAND, "batch", source, "-o", out, "-k", 3, "--batch-size", 4, *options]
-    return subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ONE_DEVICE, **environment},
-        start_new_session=True,
-    )
+    command = [COMMAND, "batch", source, "-o", out, "-k", 3, "--batch-size", 4, *options]
+    return forked.start(command, env={**os.environ, **ONE_DEVICE, **environment})
 
 
 def start_all(count, source, out, *options, only=None, **environment):

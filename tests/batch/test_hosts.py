@@ -1,10 +1,9 @@
 """Two processes with two devices each, as two hosts would be."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from batch_material import arrays, assert_close, write_pictures
 from batch_processes import free_port, start_all
@@ -17,9 +16,7 @@ TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLA
 
 
 def start(*arguments, **environment):
-    command = [sys.executable, DRIVER, *arguments]
-    environment = {**os.environ, **environment}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return forked.start([DRIVER, *arguments], env={**os.environ, **environment})
 
 
 def test_two_processes_fill_one_store(tmp_path):

@@ -4,12 +4,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import xarray
@@ -27,9 +27,8 @@ KILLS = [(4, (1, 4, 12)), pytest.param(20, range(1, 7), marks=pytest.mark.slow)]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's children in a file")
 
 
-def start(source, out, *options, stderr=None):
-    command = [sys.executable, DRIVER, source, out, *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=ENVIRONMENT)
+def start(source, out, *options):
+    return forked.start([DRIVER, source, out, *options], env=ENVIRONMENT)
 
 
 def run(folder, out, **options):
@@ -84,7 +83,7 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path):
 @linux
 def test_a_killed_worker_ends_the_run(tmp_path):
     folder = write_pictures(tmp_path / "in", 800)
-    process = start(folder, tmp_path / "out.zarr", "--workers=1", "--batch-size=8", stderr=subprocess.PIPE)
+    process = start(folder, tmp_path / "out.zarr", "--workers=1", "--batch-size=8")
     for _ in range(3):
         process.stdout.readline()
     for child in children_of(process):

@@ -3,10 +3,11 @@
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
+from pathlib import Path
 
+import forked
 import pytest
 import xarray
 from batch_material import arrays, assert_equal, png, write_pictures
@@ -16,20 +17,7 @@ from rich.console import Console
 from camjax.cli import app as cli
 from camjax.cli import progress as progress_module
 
-PROGRAM = """
-import sys
-from camjax.cli.app import main
-words = sys.argv[1:]
-while words:
-    end = words.index("then") if "then" in words else len(words)
-    sys.argv[1:], words = words[:end], words[end + 1 :]
-    try:
-        main()
-    except SystemExit as ended:
-        if ended.code or not words:
-            raise
-"""
-"""One command or several, one after another: most of a process's time are its imports."""
+COMMAND = Path(__file__).with_name("command.py")
 FAST = ("--size", "64", "-k", "2")
 
 
@@ -41,8 +29,7 @@ def environment(tmp_path):
 @pytest.fixture
 def camjax(tmp_path, environment):
     def call(*arguments):
-        command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return forked.run([COMMAND, *arguments], cwd=tmp_path, env=environment)
 
     return call
 
@@ -88,9 +75,7 @@ def test_ctrl_c_and_resume(tmp_path, environment, camjax):
     write_pictures(tmp_path / "in", 96)
     # Maps so large that a chunk has 32 pictures.
     arguments = ("batch", "in", *FAST, "--maps", "448", "--batch-size", "16", "--workers")
-    listening = "from camjax.cli.start import main; main()"  # where it begins as a command, and Ctrl-C is taken
-    command = [sys.executable, "-c", listening, *arguments, "1", "--out", "out.zarr"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = forked.start([COMMAND, *arguments, "1", "--out", "out.zarr"], cwd=tmp_path, env=environment)
     chunk = tmp_path / "out.zarr" / "status" / "c" / "0"
     while not chunk.exists():
         assert process.poll() is None

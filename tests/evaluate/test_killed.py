@@ -2,10 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from batch_material import write_pictures
 from batch_processes import ONE_DEVICE, finish, wait_for
@@ -16,14 +15,8 @@ COMMAND = Path(__file__).with_name("command.py")
 def start(folder, out, *more, **environment):
     """A process in that folder, which keeps its compiled programs there for the next."""
     options = ["photos", "--methods", "cam", "--metrics", "drop,sparseness", "--out", out, *more]
-    return subprocess.Popen(
-        [sys.executable, COMMAND, "evaluate", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, **ONE_DEVICE, "XDG_CACHE_HOME": str(folder), **environment},
-    )
+    environment = {**os.environ, **ONE_DEVICE, "XDG_CACHE_HOME": str(folder), **environment}
+    return forked.start([COMMAND, "evaluate", *options], cwd=folder, env=environment)
 
 
 def test_a_killed_run_goes_on_to_the_same_report(tmp_path):
