@@ -88,15 +88,20 @@ def of_score(layer):
     return [np.asarray(maps) for maps, _ in found], np.asarray(found[0][1])
 
 
+@functools.cache
+def noise(size):
+    """SS-CAM's, `(samples, h, w)`."""
+    empty = np.zeros((1, SMOOTHED.samples, *size), np.float32)
+    return np.array(jax.jit(SMOOTHED.variant)(empty, np.arange(SMOOTHED.samples))[0])
+
+
 def smoothed_by_torchcam(module, layer, pixels, classes):
     """SS-CAM with our noise: the same for every picture and channel."""
     with torchcam.methods.SSCAM(module, layer, num_samples=SMOOTHED.samples) as cam:
         scores = module(to_torch(pixels))
         (activations,) = cam.hook_a
-        empty = jnp.zeros((1, SMOOTHED.samples, *pixels.shape[1:3]))
-        noise = torch.from_numpy(np.array(SMOOTHED.variant(empty, jnp.arange(SMOOTHED.samples))[0]))
         shape = (*activations.shape[:2], *pixels.shape[1:3])
-        cam._distrib = Replay([sample.expand(shape) for sample in noise])
+        cam._distrib = Replay([torch.from_numpy(sample).expand(shape) for sample in noise(pixels.shape[1:3])])
         return cam([int(number) for number in classes], scores, normalized=False)[0].numpy()
 
 
