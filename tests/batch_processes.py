@@ -10,17 +10,17 @@ COMMAND = Path(__file__).parent / "batch" / "command.py"
 ONE_DEVICE = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
-def start(source, out, *options, **environment):
-    """One process in a session of its own, as a terminal gives it, in batches of four."""
+def start(source, out, *options, own=False, **environment):
+    """One process in a session of its own, as a terminal gives it, in batches of four; see `forked.start`."""
     command = [COMMAND, "batch", source, "-o", out, "-k", 3, "--batch-size", 4, *options]
-    return forked.start(command, env={**os.environ, **ONE_DEVICE, **environment})
+    return forked.start(command, env={**os.environ, **ONE_DEVICE, **environment}, own=own)
 
 
-def start_all(count, source, out, *options, only=None, **environment):
+def start_all(count, source, out, *options, only=None, own=False, **environment):
     """That many processes of one run; `only` is options for some, by number."""
     shared = ["--workers", 0, "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", count, *options]
     return [
-        start(source, out, *shared, "--process-id", process, *(only or {}).get(process, []), **environment)
+        start(source, out, *shared, "--process-id", process, *(only or {}).get(process, []), own=own, **environment)
         for process in range(count)
     ]
 

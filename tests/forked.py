@@ -1,13 +1,15 @@
 """Processes of Python that begin where others are after their imports: a server imports camjax once, and forks.
 
-Most of the time of a short command goes into its imports. A test of a process's first moments, of what it imports, or
-of how it is started at all starts one of its own.
+Most of the time of a short command goes into its imports. They share what a process has from its start: the seed of
+hashes, limits, and what the imports read of the environment, for which there is a server for every set of JAX's
+variables. A test of a process's first moments, or of any of these, starts one of its own.
 """
 
 import atexit
 import contextlib
 import functools
 import importlib
+import io
 import json
 import os
 import runpy
@@ -19,20 +21,22 @@ import sys
 import threading
 
 IMPORTED = ("camjax.cli.app", "camjax.cli.batch", "camjax.cli.evaluate", "camjax.batch.run", "camjax.models")
-"""What takes long. None of it starts a thread, which would be missing after a fork."""
+"""What takes long. None of it starts a thread, which would be missing after a fork, and none has anything to say."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LONGEST = 2**17
 """Bytes of a command with its environment."""
 
 
-def start(command, *, cwd=None, env=None):
-    """A script in a process of its own, in a session of its own: a `Forked`, or where there is none what it is like.
+def start(command, *, cwd=None, env=None, own=False):
+    """A script as the leader of a session: a `Forked`, or a `subprocess.Popen`, which is used in the same way.
 
     Args:
         command: the script and its arguments.
         cwd: its folder.
         env: its environment.
+        own: start Python for it, as everywhere but on Linux.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not own:
         return Forked(command, cwd=cwd, env=env)
     command, pipe = [sys.executable, *map(str, command)], subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env, start_new_session=True)
@@ -41,7 +45,11 @@ def start(command, *, cwd=None, env=None):
 def run(command, **options):
     """Waits for a script's end."""
     process = start(command, **options)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -50,14 +58,17 @@ class Forked:
 
     def __init__(self, command, *, cwd=None, env=None):
         self.args = [*map(str, command)]
-        asked = {"command": self.args, "cwd": str(cwd or os.getcwd()), "env": dict(os.environ if env is None else env)}
+        env = dict(os.environ if env is None else env)
+        asked = json.dumps({"command": self.args, "cwd": str(cwd or os.getcwd()), "env": env}).encode()
+        assert len(asked) <= LONGEST
         status, out, err = pipes = [os.pipe() for _ in range(3)]
-        socket.send_fds(_server(), [json.dumps(asked).encode()], [write for _, write in pipes])
+        server = _server(frozenset((name, value) for name, value in env.items() if name.startswith("JAX_")))
+        socket.send_fds(server, [asked], [write for _, write in pipes])
         for _, write in pipes:
             os.close(write)
         self._status = os.fdopen(status[0], "rb", buffering=0)
-        self.stdout, self.stderr = os.fdopen(out[0]), os.fdopen(err[0])
-        self.pid = int(self._status.readline())
+        self.stdout, self.stderr = (os.fdopen(pipe[0], errors="backslashreplace") for pipe in (out, err))
+        self.pid = self._told()
         self.returncode = None
 
     def poll(self):
@@ -71,9 +82,15 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            self.returncode = int(self._status.readline())
+            self.returncode = self._told()
             self._status.close()
         return self.returncode
+
+    def _told(self):
+        line = self._status.readline()
+        if not line:
+            raise ChildProcessError("the server of forks has died; its standard error says of what")
+        return int(line)
 
     def send_signal(self, number):
         if self.poll() is None:
@@ -108,18 +125,19 @@ class Forked:
 
 
 @functools.cache
-def _server():
-    asked, server = begin(IMPORTED)
+def _server(variables):
+    others = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    asked, server = begin(IMPORTED, {**others, **dict(variables), **ONE_THREAD})
     atexit.register(lambda: (asked.close(), server.wait()))
     return asked
 
 
-def begin(imported):
+def begin(imported, env=None):
     """Where to ask a server that has imported this, and its process, which ends when nobody can ask it any more."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command, handle = [sys.executable, __file__, str(its.fileno()), *imported], [its.fileno()]
     with its:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handle, start_new_session=True)
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handle, start_new_session=True, env=env)
     return ours, server
 
 
@@ -148,7 +166,7 @@ def serve(asked):
 
 
 def become(command, pipes, *, cwd, env):
-    """Makes of this process what it were if it had been started with the command."""
+    """Gives this process what one has that was started with the command."""
     os.setsid()
     for pipe, number in zip(pipes[1:], (1, 2), strict=True):
         os.dup2(pipe, number)
@@ -161,8 +179,10 @@ def become(command, pipes, *, cwd, env):
 
 
 if __name__ == "__main__":
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        for module in sys.argv[2:]:
+            importlib.import_module(module)
+    assert not said.getvalue(), said.getvalue()
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         given, fds = serve(requests)
     become(given.pop("command"), fds, **given)

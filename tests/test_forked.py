@@ -10,7 +10,8 @@ import pytest
 SCRIPT = """
 import atexit, os, sys, time
 atexit.register(print, "at exit")
-print(sys.argv[1:], os.getcwd(), os.environ["WORD"], os.path.basename(sys.path[0]), __name__, "jax" in sys.modules)
+print(sys.argv[1:], os.getcwd(), os.environ["WORD"], os.path.basename(sys.path[0]), __name__, end=" ")
+print(*("pyarrow" in sys.modules, sys.modules["jax"].config.jax_platforms, sys.modules["jax"].config.jax_enable_x64))
 print("beside", file=sys.stderr)
 if "wait" in sys.argv:
     print("waiting", flush=True)
@@ -21,19 +22,22 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "WORD": "word"}
+
+
 @pytest.fixture
 def start(tmp_path):
     script = tmp_path / "scripts" / "script.py"
     script.parent.mkdir()
     script.write_text(SCRIPT)
-    return lambda *arguments: forked.start([script, *arguments], cwd=tmp_path, env={**os.environ, "WORD": "word"})
+    return lambda *arguments: forked.start([script, *arguments], cwd=tmp_path, env=ENVIRONMENT)
 
 
 def test_it_is_what_it_were_if_it_had_been_started(tmp_path, start):
     processes = [start(code) for code in (0, 3)]  # at once
     for code, process in zip((0, 3), processes, strict=True):
         out, err = process.communicate(timeout=30)
-        assert out == f"['{code}'] {tmp_path} word scripts __main__ True\nat exit\n"
+        assert out == f"['{code}'] {tmp_path} word scripts __main__ False cpu False\nat exit\n"
         assert err == "beside\n"
         assert process.returncode == process.poll() == code
     assert len({process.pid for process in processes}) == 2
@@ -53,6 +57,20 @@ def test_signals(start, number, last):
     os.killpg(process.pid, number)  # it leads a session
     assert process.communicate(timeout=30)[0] == last
     assert process.returncode == -number
+
+
+def test_what_jax_reads_when_it_is_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import jax; print(jax.config.jax_enable_x64)")
+    process = forked.start([script], env={**ENVIRONMENT, "JAX_ENABLE_X64": "1"})
+    assert process.communicate(timeout=30) == ("True\n", "")
+
+
+def test_what_the_imports_say_is_noticed(tmp_path, monkeypatch):
+    (tmp_path / "loud.py").write_text("import warnings; warnings.warn('loud')")
+    asked, server = forked.begin(["loud"], {**os.environ, "PYTHONPATH": str(tmp_path)})
+    asked.close()
+    assert server.wait(30) == 1
 
 
 def test_the_server_ends_when_nobody_can_ask_it():

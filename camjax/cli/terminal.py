@@ -3,6 +3,7 @@
 Commands import what needs JAX where they begin their work, so that their help comes at once.
 """
 
+import importlib.util
 import math
 import os
 from pathlib import Path
@@ -98,3 +99,5 @@ def check_batch_extra() -> None:
         import camjax.batch.run  # noqa: F401
     except ModuleNotFoundError as error:
         raise CamjaxError(f"this needs {error.name}; run pip install 'camjax[batch]'") from error
+    if importlib.util.find_spec("pyarrow") is None:  # which is imported where there is a Parquet file
+        raise CamjaxError("this needs pyarrow; run pip install 'camjax[batch]'")

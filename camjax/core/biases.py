@@ -45,7 +45,7 @@ def biased(function: Callable[[Array], Any], x: Array) -> Biased:
 
         def compute(step: Step, inputs: list[Any]) -> list[Any]:
             results = bind(step.equation, inputs)
-            return [results[0] + given[step.outputs[0]]] if step.outputs[0] in given else results
+            return [results[0] + given[step.outputs[0]]] if step.outputs and step.outputs[0] in given else results
 
         changed = program.evaluate([x], compute)
         return jax.tree.unflatten(jax.tree.structure(shape), program.results(changed))

@@ -105,6 +105,7 @@ class Program:
         closed: the jaxpr.
         names: the wanted ones.
         wanted: other operations that are wanted.
+        entered: the operations whose inner programs can be written out.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Program:
         closed: ClosedJaxpr,
         names: Collection[str] = (),
         wanted: Callable[[JaxprEqn], bool] = lambda _: False,
+        entered: Collection[str] = ENTERED,
     ) -> None:
+        self._entered = entered
         self._names = frozenset(names)
         self._wanted = wanted
         self._count = len(closed.jaxpr.invars)
@@ -141,7 +144,7 @@ class Program:
         return [slot(atom) for atom in jaxpr.outvars]
 
     def _is_opened(self, equation: JaxprEqn) -> bool:
-        return equation.primitive.name in ENTERED and any(map(self._holds, inner_programs(equation)))
+        return equation.primitive.name in self._entered and any(map(self._holds, inner_programs(equation)))
 
     def _holds(self, jaxpr: Jaxpr) -> bool:
         return any(

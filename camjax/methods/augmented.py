@@ -4,9 +4,9 @@ import dataclasses
 import itertools
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import one_by_one
 from camjax.core.result import CamResult
 from camjax.methods.method import Explain, Method
 from camjax.methods.registry import find_method
@@ -43,7 +43,7 @@ class Augmented:
             maps = self.explain(look._replace(images=images), fixed).maps
             return jnp.where(turned, maps[..., ::-1], maps)
 
-        maps = lax.map(canonical(maps_of), (mirrored, contrasts.astype(clean.maps.dtype)))
+        maps = one_by_one(maps_of, (mirrored, contrasts.astype(clean.maps.dtype)))
         return clean._replace(maps=maps.mean(0))
 
 

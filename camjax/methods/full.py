@@ -8,7 +8,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from camjax.core.biases import biased
-from camjax.core.canonical import canonical
+from camjax.core.canonical import one_by_one
 from camjax.core.maps import resize_space
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
@@ -58,7 +58,7 @@ class FullGrad:
 
         # One class after the other: the gradients of all layers are as large as the whole network's activations.
         rows = varying_like(jnp.moveaxis(one_hot(fixed, classes), 1, 0), scores)
-        maps = jnp.moveaxis(lax.map(canonical(explain), rows), 0, 1)
+        maps = jnp.moveaxis(one_by_one(explain, rows), 0, 1)
         return answer(outputs, scores, classes, maps)
 
     def scaled(self, term: Float[Array, "b *space c"]) -> Float[Array, " b *space"]:

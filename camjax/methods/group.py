@@ -6,10 +6,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import scan
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.gradient import pulled_back
@@ -69,7 +69,7 @@ class Group:
 
         zeros = varying_like(jnp.zeros((b, k, *size), seen.scores.dtype), seen.scores)
         chunks = chunks_of(len(members), max(1, at_a_time(look) // k))
-        total, _ = lax.scan(canonical(add), zeros, chunks)
+        total, _ = scan(add, zeros, chunks)
         return answer(seen.outputs, seen.scores, seen.classes, total)
 
     def members(self, channels: int) -> Float[np.ndarray, "groups c"]:

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float, Int
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import one_by_one
 from camjax.methods.tail import Look, Tail
 from camjax.methods.target import Target, score_table
 
@@ -31,7 +31,7 @@ def in_chunks(function: Callable[[Int[Array, " m"]], T], count: int, most: int) 
         The results of all numbers.
     """
     numbers, _ = chunks_of(count, most)
-    found = lax.map(canonical(function), numbers)
+    found = one_by_one(function, numbers)
     return jax.tree.map(lambda array: array.reshape(numbers.size, *array.shape[2:])[:count], found)
 
 

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float, Int
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import scan
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.clean import clean_pass
@@ -89,5 +89,5 @@ class Optimised:
         start = varying_like(jnp.full((*classes.shape, grid.shape[-1]), 0.5, grid.dtype), grid)
         still = jnp.zeros_like(start)
         numbers = jnp.arange(1, self.steps + 1).astype(grid.dtype)
-        last, _ = lax.scan(canonical(step), Adam(start, varying_like(still, grid), varying_like(still, grid)), numbers)
+        last, _ = scan(step, Adam(start, varying_like(still, grid), varying_like(still, grid)), numbers)
         return masks_of(last.weights)

@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import scan
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.clean import clean_pass
@@ -47,7 +47,7 @@ class Integrated:
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
         way = [jnp.asarray(array, clean.dtype) for array in ((points + 1) / 2, weights / 2)]
-        mean, _ = lax.scan(canonical(add), zeros, way)
+        mean, _ = scan(add, zeros, way)
         return answer(outputs, scores, classes, by_class(hires_cam, clean, mean))
 
 
@@ -81,7 +81,7 @@ class SmoothGradient:
 
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
-        total, _ = lax.scan(canonical(add), zeros, self.noise_keys())
+        total, _ = scan(add, zeros, self.noise_keys())
         return answer(outputs, scores, classes, by_class(self.rule, clean, total / self.samples))
 
     def noise_keys(self) -> Array:

@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import scan
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
 from camjax.methods.clean import clean_pass
@@ -49,7 +49,7 @@ class Smooth:
 
         clean = tail.grid(tail.activations)
         zeros = varying_like(jnp.zeros((*classes.shape, *clean.shape[1:]), clean.dtype), scores)
-        sums, _ = lax.scan(canonical(add), (zeros, zeros, zeros), self.noise_keys())
+        sums, _ = scan(add, (zeros, zeros, zeros), self.noise_keys())
         means = [total / self.samples for total in sums]
         maps = jax.vmap(jax.vmap(self._map, (None, 0, 0, 0)))(clean, *means)
         return answer(outputs, scores, classes, maps)

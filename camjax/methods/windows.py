@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import scan
 from camjax.core.maps import resize_space
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
@@ -47,7 +47,7 @@ def mean_over_masks(look: Look, wanted: Wanted, count: int, masks: Masks, *, hid
 
     zeros = varying_like(jnp.zeros((*classes.shape, *size), scores.dtype), scores)
     nothing = jnp.zeros(size, scores.dtype)
-    (total, weight), _ = lax.scan(canonical(add), (zeros, nothing), chunks_of(count, at_a_time(look)))
+    (total, weight), _ = scan(add, (zeros, nothing), chunks_of(count, at_a_time(look)))
     return answer(outputs, scores, classes, total / jnp.expand_dims(jnp.where(weight > 0, weight, 1), (0, 1)))
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float, Int, PyTree
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import one_by_one
 
 RADIUS = 0.2
 SAMPLES = 10
@@ -47,7 +47,7 @@ def max_sensitivity(
     def change(sample: Int[Array, ""]) -> Float[Array, "b k"]:
         return relative_change(clean, explain(nudged(images, sample, radius=radius, seed=seed)))
 
-    return lax.map(canonical(change), jnp.arange(samples)).max(0)
+    return one_by_one(change, jnp.arange(samples)).max(0)
 
 
 def nudged(
@@ -106,7 +106,7 @@ def randomisation(
 
         return rank_correlation(jnp.abs(clean), jnp.abs(explain(jax.tree.map(chosen, params, others, steps))))
 
-    return lax.map(canonical(similarity), jnp.arange(count))
+    return one_by_one(similarity, jnp.arange(count))
 
 
 def rank_correlation(one: Float[Array, "b k *space"], other: Float[Array, "b k *space"]) -> Float[Array, "b k"]:

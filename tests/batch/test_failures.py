@@ -58,7 +58,7 @@ def cases():
 @pytest.mark.parametrize(("kind", "moment", "victim", "count"), list(cases()))
 def test_one_fails_and_all_go_on(tmp_path, folder, whole, kind, moment, victim, count):
     out, strict = tmp_path / "out.zarr", {victim: ["--strict"]} if kind == "strict" else {}
-    everyone = start_all(count, folder, out, only=strict, TOY_PAUSE="0.3")
+    everyone = start_all(count, folder, out, only=strict, own=moment == "join", TOY_PAUSE="0.3")
     others = [process for process in everyone if process is not everyone[victim]]
     own = COUNT // count
     if kind == "strict":

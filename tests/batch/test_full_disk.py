@@ -24,7 +24,7 @@ def test_files_that_may_not_grow(tmp_path, pictures):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # less than a chunk of the maps
     try:
-        process = start(pictures, out, *LARGE_MAPS)
+        process = start(pictures, out, *LARGE_MAPS, own=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _, error = process.communicate(timeout=120)

@@ -15,15 +15,19 @@ DRIVER = Path(__file__).with_name("driver.py")
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 
 
-def start(*arguments, **environment):
-    return forked.start([DRIVER, *arguments], env={**os.environ, **environment})
+def start(*arguments, own=False, **environment):
+    return forked.start([DRIVER, *arguments], env={**os.environ, **environment}, own=own)
 
 
 def test_two_processes_fill_one_store(tmp_path):
     folder = write_pictures(tmp_path / "in", 45)
     coordinator = f"127.0.0.1:{free_port()}"
     both = [
-        start(folder, tmp_path / "two.zarr", "--coordinator", coordinator, "--process", str(process), **TWO_DEVICES)
+        start(
+            *(folder, tmp_path / "two.zarr", "--coordinator", coordinator, "--process", str(process)),
+            own=process == 1,  # so that sets of text have another order
+            **TWO_DEVICES,
+        )
         for process in range(2)
     ]
     outputs = [process.communicate(timeout=180) for process in both]

@@ -55,7 +55,7 @@ def test_a_signal_is_one_line_and_the_run_goes_on(tmp_path, folder, whole, numbe
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_signal_before_the_imports(tmp_path, folder, number):
-    process = start(folder, tmp_path / "out.zarr")
+    process = start(folder, tmp_path / "out.zarr", own=True)
     wait_for(process, "listening")
     process.send_signal(number)
     assert process.communicate(timeout=60)[1] == f"{SAID[number]}\n"
@@ -64,7 +64,7 @@ def test_a_signal_before_the_imports(tmp_path, folder, number):
 
 @pytest.mark.parametrize("delay", [slow(tenths / 10) for tenths in range(1, 40, 3)])
 def test_ctrl_c_at_any_moment_of_the_start(tmp_path, folder, delay):
-    process = start(folder, tmp_path / "out.zarr", "--workers", 2, TOY_PAUSE="0.5")
+    process = start(folder, tmp_path / "out.zarr", "--workers", 2, own=True, TOY_PAUSE="0.5")
     wait_for(process, "listening")
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)

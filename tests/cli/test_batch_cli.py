@@ -1,5 +1,6 @@
 """`camjax batch` and `camjax show` from outside."""
 
+import importlib.util
 import io
 import os
 import signal
@@ -11,6 +12,7 @@ import forked
 import pytest
 import xarray
 from batch_material import arrays, assert_equal, png, write_pictures
+from batch_processes import ONE_DEVICE
 from PIL import Image
 from rich.console import Console
 
@@ -23,7 +25,7 @@ FAST = ("--size", "64", "-k", "2")
 
 @pytest.fixture
 def environment(tmp_path):
-    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path / ".cache"), "XLA_FLAGS": "", "COLUMNS": "300"}
+    return {**os.environ, **ONE_DEVICE, "XDG_CACHE_HOME": str(tmp_path / ".cache"), "COLUMNS": "300"}
 
 
 @pytest.fixture
@@ -126,10 +128,14 @@ def test_bad_input_is_one_line(tmp_path, refused, arguments, words):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, refused):
+    find_spec = importlib.util.find_spec
     for name in [name for name in sys.modules if name.startswith("camjax.batch.") or name == "camjax.batch"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    assert "pip install 'camjax[batch]'" in refused("show", "a.zarr", "0")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "zarr", None)
+        assert "this needs zarr; run pip install 'camjax[batch]'" in refused("show", "a.zarr", "0")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *name: None if name == ("pyarrow",) else find_spec(*name))
+    assert "this needs pyarrow; run pip install 'camjax[batch]'" in refused("show", "a.zarr", "0")
 
 
 def test_progress_without_a_terminal_is_a_line_a_minute(monkeypatch):

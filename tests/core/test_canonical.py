@@ -1,6 +1,7 @@
 """Convolutions in XLA's canonical form: equal to what they were, and in every loop of camjax's."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from methods.test_perturbations import WANTED, every_map, looked, pixels_of
 from references import relative_error
 from toys import convolutional
 
-from camjax.core.canonical import canonical
+from camjax.core.canonical import canonical, scan
 from camjax.core.model import Model
 from camjax.core.names import named_array
 from camjax.core.program import inner_programs
@@ -79,11 +80,11 @@ def test_convolutions_of_every_form_are_what_they_were(options):
             for form, each in zip(FORMS, given, strict=True)
         ]
 
-    found, expected = jax.jit(lambda given: (canonical(every)(given), every(given)))(given)
+    found, expected = jax.jit(lambda given: (canonical(every, given)(given), every(given)))(given)
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         assert relative_error(one, other) < 1e-6
-    made = list(convolutions(jax.make_jaxpr(canonical(every))(given).jaxpr, in_loops=False))
+    made = list(convolutions(jax.make_jaxpr(canonical(every, given))(given).jaxpr, in_loops=False))
     assert len(made) == len(FORMS)
     assert all(map(is_canonical, made))
     before = list(convolutions(jax.make_jaxpr(every)(given).jaxpr, in_loops=False))
@@ -91,26 +92,62 @@ def test_convolutions_of_every_form_are_what_they_were(options):
 
 
 def test_the_way_back_and_forth_is_what_it_was():
-    """A gradient's convolutions are of other forms; in `jvp` of `grad`, under `vmap` and in `remat`."""
+    """A gradient's convolutions are of other forms; in `jvp` of `grad`, under `vmap`."""
     form = LAST[2]
     x, kernel = operands(form)
 
     def score(x, kernel):
-        return jnp.sin(jax.checkpoint(functools.partial(convolve, form, strides=2))(x, kernel)).sum()
+        return jnp.sin(convolve(form, x, kernel, strides=2)).sum()
 
     def curved(x, kernel):
         return jax.vmap(lambda x: jax.jvp(jax.grad(score, (0, 1)), (x, kernel), (x, kernel)))(x)
 
     xs = np.stack([x, x[::-1]])
-    found, expected = jax.jit(lambda *given: (canonical(curved)(*given), curved(*given)))(xs, kernel)
+    found, expected = jax.jit(lambda *given: (canonical(curved, *given)(*given), curved(*given)))(xs, kernel)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert relative_error(one, other) < 1e-5
-    before, after = (
-        list(convolutions(jax.make_jaxpr(f)(xs, kernel).jaxpr, in_loops=False)) for f in (curved, canonical(curved))
-    )
-    assert not all(map(is_canonical, before))
-    assert all(map(is_canonical, after))
+    for function, only in ((curved, False), (canonical(curved, xs, kernel), True)):
+        program = jax.make_jaxpr(function)(xs, kernel).jaxpr
+        assert all(map(is_canonical, convolutions(program, in_loops=False))) == only
+
+
+def test_kernels_are_turned_before_the_loop():
+    form = ("NCHW", "OIHW", "NCHW")
+    x, kernel = operands(form)
+    xs = np.stack([x, 2 * x])
+
+    def looped(loop, xs, kernel):
+        return loop(lambda total, x: (total + convolve(form, x, kernel[::-1]), None), jnp.zeros((2, 8, 8, 8)), xs)[0]
+
+    found, expected = jax.jit(lambda *given: [looped(loop, *given) for loop in (scan, lax.scan)])(xs, kernel)
+    assert relative_error(found, expected) < 1e-6
+    program = jax.make_jaxpr(functools.partial(looped, scan))(xs, kernel).jaxpr
+    (body,) = (equation.params["jaxpr"].jaxpr for equation in program.eqns if equation.primitive.name == "scan")
+    made = [equation.invars[1] for equation in body.eqns if equation.primitive is lax.conv_general_dilated_p]
+    assert [atom in body.invars for atom in made] == [True]
+
+
+def test_what_is_computed_again_and_what_has_effects_stays():
+    """Written out, `jax.checkpoint` would save no memory; a kernel that changes with the round is turned in it."""
+    form = ("NCHW", "OIHW", "NCHW")
+    x, kernel = operands(form)
+    seen = []
+
+    def step(total, scale):
+        jax.debug.callback(seen.append, scale)
+        again = jax.checkpoint(lambda x: jnp.sin(convolve(form, x, kernel)))
+        return total + again(x) + convolve(form, x, kernel * scale), None
+
+    def looped(loop):
+        return loop(step, jnp.zeros((2, 8, 8, 8)), np.asarray([1, 3], np.float32))[0]
+
+    found, expected = jax.jit(lambda: [looped(loop) for loop in (scan, lax.scan)])()
+    jax.effects_barrier()
+    assert relative_error(found, expected) < 1e-6
+    assert sorted(map(float, seen)) == [1, 1, 3, 3]
+    programs = [str(jax.make_jaxpr(functools.partial(looped, loop))()) for loop in (scan, lax.scan)]
+    assert [len(re.findall(r"(?:checkpoint|remat2?)\[", program)) for program in programs] == [1, 1]
 
 
 def channels_first():
