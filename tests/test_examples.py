@@ -37,8 +37,8 @@ def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
         probabilities = [float(line.split(", ")[1]) for line in out]
     else:
         arguments = ["explain", "noise.png", "--model", model, "--top-k", "8", "--colormap", "hsv", "-o", "x.png"]
-        environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
         command = [sys.executable, "-c", "from camjax.cli.app import main; main()", *arguments, "--npz", "x.npz"]
+        environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment)
         arrays = read_npz(tmp_path / "x.npz")
         classes, probabilities = arrays["classes"][0], arrays["probabilities"][0]

@@ -3,9 +3,12 @@
 import os
 import signal
 import subprocess
+import sys
 
 import forked
 import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python is started")
 
 SCRIPT = """
 import atexit, os, sys, time
@@ -20,8 +23,6 @@ if "fail" in sys.argv:
     raise ValueError("failed")
 sys.exit(int(sys.argv[1]))
 """
-
-
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "WORD": "word"}
 
 
@@ -33,7 +34,7 @@ def start(tmp_path):
     return lambda *arguments: forked.start([script, *arguments], cwd=tmp_path, env=ENVIRONMENT)
 
 
-def test_it_is_what_it_were_if_it_had_been_started(tmp_path, start):
+def test_a_fork_is_like_a_process_that_was_started(tmp_path, start):
     processes = [start(code) for code in (0, 3)]  # at once
     for code, process in zip((0, 3), processes, strict=True):
         out, err = process.communicate(timeout=30)
@@ -66,11 +67,12 @@ def test_what_jax_reads_when_it_is_imported(tmp_path):
     assert process.communicate(timeout=30) == ("True\n", "")
 
 
-def test_what_the_imports_say_is_noticed(tmp_path, monkeypatch):
-    (tmp_path / "loud.py").write_text("import warnings; warnings.warn('loud')")
+def test_what_the_imports_say_is_noticed(tmp_path, capfd):
+    (tmp_path / "loud.py").write_text("import warnings; warnings.warn('too much')")
     asked, server = forked.begin(["loud"], {**os.environ, "PYTHONPATH": str(tmp_path)})
     asked.close()
     assert server.wait(30) == 1
+    assert "UserWarning: too much" in capfd.readouterr().err
 
 
 def test_the_server_ends_when_nobody_can_ask_it():

@@ -126,7 +126,6 @@ def test_compiled_programs_are_kept(tmp_path):
     assert list((tmp_path / ".cache" / "camjax" / "xla").iterdir())
 
 
-@pytest.mark.usefixtures("toy")
 def test_pdf_and_options(run, tmp_path):
     status, _, err = run(
         "explain", EXAMPLE, "-o", "fig.pdf", "--colormap", "hsv", "--opacity", 0.4, "--dtype", "bfloat16", "-k", 8

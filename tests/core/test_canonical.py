@@ -128,6 +128,21 @@ def test_kernels_are_turned_before_the_loop():
     assert [atom in body.invars for atom in made] == [True]
 
 
+def test_a_loop_stays_as_it_is_elsewhere(monkeypatch):
+    x, kernel = operands(LAST[2])
+
+    def looped(loop):
+        return loop(lambda total, _: (total + convolve(("CHWN", "HWIO", "CHWN"), x, kernel).sum(), None), 0.0, x)[0]
+
+    def of_loops(loop):
+        return list(convolutions(jax.make_jaxpr(functools.partial(looped, loop))().jaxpr, in_loops=True))
+
+    x = np.moveaxis(x, 0, -1).transpose(2, 0, 1, 3)  # channels first, batch last
+    assert all(map(is_canonical, of_loops(scan)))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [is_canonical(each) for each in of_loops(scan)] == [False]
+
+
 def test_what_is_computed_again_and_what_has_effects_stays():
     """Written out, `jax.checkpoint` would save no memory; a kernel that changes with the round is turned in it."""
     form = ("NCHW", "OIHW", "NCHW")
