@@ -219,7 +219,7 @@ for path in sys.argv[1:]:
 
 
 def test_small_files_that_would_take_long(tmp_path):
-    """Below 3 s of the processor's and 1 GB; memory that is refused would show as another error's name."""
+    """Below 5 s of the processor's and 1 GB; memory that is refused would show as another error's name."""
     paths = []
     for case, instructions in SLOW.items():
         code = b"\x80\x02" + instructions + b"."
@@ -230,7 +230,7 @@ def test_small_files_that_would_take_long(tmp_path):
     assert [line.partition(" ")[2].partition(": ")[0] for line in lines] == [str(path) for path in paths], run.stderr
     for line in lines:
         assert re.search("goes on for too long|out of order|holds no tensors, only", line), line
-        assert float(line.split()[0]) < 3
+        assert float(line.split()[0]) < 5
 
 
 def test_optimizers_numbers_and_addresses_are_keys(tmp_path):
@@ -243,10 +243,10 @@ def test_optimizers_numbers_and_addresses_are_keys(tmp_path):
             dict(read_torch(path))
 
 
-def test_steps_suffice_for_twenty_thousand_tensors(tmp_path):
+def test_steps_suffice_for_forty_thousand_tensors(tmp_path):
     few = {f"layer{number}.weight": Claim() for number in range(10)}
     steps = sum(1 for _ in pickletools.genops(pickled(few)))
-    assert steps < 10 * MOST_STEPS / 20_000
+    assert steps < 10 * MOST_STEPS / 40_000
     many = {f"layer{number}.weight": Claim(key=str(number)) for number in range(2_000)}
     path = write_legacy(tmp_path / "w.pth", pickled(many), [(key.key, 4, bytes(16)) for key in many.values()])
     assert len(dict(read_torch(path))) == 2_000
