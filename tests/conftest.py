@@ -34,6 +34,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it f
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 import pytest
+from stack_room import roomy
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,9 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hands_out = config.getoption("numprocesses", None) and not config.option.collectonly
     if hands_out and not hasattr(config, "workerinput"):
         return
+    import _pytest.main
     import jax
     from jax._src.interpreters import mlir
 
+    roomy(_pytest.main._main)  # it runs the tests
     if importlib.util.find_spec("beartype"):  # a bare GPU machine has none; `benchmarks/gpu.sh` does without the checks
         import checked
         import jaxtyping

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import threading
 
+from stack_room import roomy
+
 IMPORTED = ("camjax.cli.app", "camjax.cli.batch", "camjax.cli.evaluate", "camjax.batch.run", "camjax.models")
 """What takes long. None of it starts a thread, which would be missing after a fork, and none has anything to say."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -186,4 +188,4 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         given, fds = serve(requests)
     become(given.pop("command"), fds, **given)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    roomy(runpy.run_path)(sys.argv[0], run_name="__main__")
