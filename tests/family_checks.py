@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from references import images, relative_error, state_dict, to_nhwc, to_torch
+from references import images, outlined, relative_error, state_dict, to_nhwc, to_torch
 
 from camjax import load_model, save_model
 from camjax.checkpoints.conversion import convert
@@ -136,7 +136,7 @@ def assert_known_by_its_keys(family, config, module, layout):
 def assert_counts(names, build):
     """As many parameters and statistics as PyTorch's networks of these names."""
     for name in names:
-        with torch.device("meta"):
+        with outlined():
             module = build(name)
         numbers = [value.numel() for key, value in module.state_dict().items() if "num_batches" not in key]
         family, config = ARCHITECTURES[name].family, ARCHITECTURES[name].config

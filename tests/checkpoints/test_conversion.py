@@ -6,8 +6,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-import torch
 import torchvision
+from references import outlined
 
 from camjax.checkpoints.conversion import convert, flatten, unflatten
 from camjax.checkpoints.identify import identify
@@ -26,7 +26,7 @@ def shaped_like(module):
 
 @functools.cache
 def torch_outline(name):
-    with torch.device("meta"):
+    with outlined():
         return getattr(torchvision.models, name)()
 
 
@@ -139,7 +139,7 @@ def test_parameters_share_no_memory_with_the_checkpoint():
 def test_parameters_are_made_without_a_program(caplog):
     family = ARCHITECTURES["resnet50"].family
     config = ResNetConfig((1, 1, 1, 1), bottleneck=True, group_width=37, num_classes=9)  # shapes of no other test
-    with torch.device("meta"):
+    with outlined():
         module = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1] * 4, 9, width_per_group=37)
     with jax.log_compiles():
         convert(shaped_like(module), family.layouts["torchvision"], config, family.params_outline(config))

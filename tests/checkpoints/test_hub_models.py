@@ -13,7 +13,7 @@ import safetensors.torch
 import timm
 import torch
 import transformers
-from references import images, randomise, relative_error, to_torch
+from references import images, outlined, randomise, relative_error, to_torch
 from timm.models._hub import save_config_for_hf
 
 from camjax import CheckpointError, load_model
@@ -110,7 +110,7 @@ def test_the_user_may_say_otherwise(repository):
     "arguments", [{"act_layer": "gelu"}, {"output_stride": 16}, {"global_pool": "max"}, {"avg_down": True}]
 )
 def test_arguments_that_change_the_network_are_refused(repository, arguments):
-    with torch.device("meta"):
+    with outlined():
         save_config_for_hf(timm.create_model("resnet18", **arguments), repository / "config.json")
     ((name, value),) = arguments.items()
     assert f"resnet18: the network was made with {name}={value!r}" in refusal()
@@ -211,7 +211,7 @@ def test_preprocessors(repository, changes, expected):
 
 @functools.cache
 def timm_config():
-    with torch.device("meta"):
+    with outlined():
         return timm.create_model("resnet18").pretrained_cfg
 
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import timm
-import torch
 import torchvision
+from references import outlined
 
 from camjax.checkpoints.identify import identify
 from camjax.errors import CheckpointError
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The default weight initializatio
 def checkpoint(family):
     """The keys and shapes of the family's first network in timm or torchvision; the arrays take no memory."""
     name = FIRST[family].name
-    with torch.device("meta"):
+    with outlined():
         module = timm.create_model(name) if timm.is_model(name) else torchvision.models.get_model(name)
     return {key: np.broadcast_to(np.float32(1), tuple(value.shape)) for key, value in module.state_dict().items()}
 

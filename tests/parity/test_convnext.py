@@ -20,7 +20,7 @@ from family_checks import (
     assert_stages_are_the_forward_pass,
     converted,
 )
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models.convnext import ConvNeXt
 from torchvision.models.convnext import CNBlockConfig
 
@@ -130,7 +130,7 @@ def test_configs_beyond_all_bounds(fields):
 def test_presets_have_timms_keys():
     for name, architecture in ARCHITECTURES.items():
         if architecture.family is FAMILY:
-            with torch.device("meta"):
+            with outlined():
                 module = timm.create_model(name)
             table = FAMILY.layouts["timm"].table(architecture.config)
             assert {key for read in table.values() for key in read.keys} == module.state_dict().keys()

@@ -16,7 +16,7 @@ from family_checks import (
     assert_stages_are_the_forward_pass,
     converted,
 )
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from torchvision.models import inception as torchvision_inception
 
 from camjax.errors import CheckpointError
@@ -65,7 +65,7 @@ def test_inference_and_files(tmp_path):
 
 def test_keys_shapes_and_parameters_are_timms_and_torchvisions():
     assert_counts(("inception_v3",), functools.partial(build, aux_logits=False))
-    with torch.device("meta"):
+    with outlined():
         modules = build(aux_logits=False), timm.create_model("inception_v3")
     ours, theirs = ({key: value.shape for key, value in module.state_dict().items()} for module in modules)
     assert ours == theirs

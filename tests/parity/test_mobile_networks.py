@@ -18,7 +18,7 @@ from family_checks import (
     assert_stages_are_the_forward_pass,
     converted,
 )
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.efficientnet import EfficientNet
 from torchvision.models.efficientnet import MBConvConfig
@@ -93,7 +93,7 @@ def test_torchvisions_large_ones_have_another_epsilon():
     layout = FAMILY.layouts["torchvision"]
     for number in range(8):
         name = f"efficientnet_b{number}"
-        with torch.device("meta"):
+        with outlined():
             module = torchvision.models.get_model(name)
         config = layout.config({}, ARCHITECTURES[name].config)
         assert config.eps == module.features[0][1].eps
@@ -132,7 +132,7 @@ def test_configs_beyond_all_bounds(fields):
 def test_presets_have_timms_keys_shapes_and_epsilon():
     for name, architecture in ARCHITECTURES.items():
         if architecture.family is FAMILY:
-            with torch.device("meta"):
+            with outlined():
                 module = timm.create_model(name)
             shapes = {key: x.shape for key, x in module.state_dict().items() if not key.endswith("num_batches_tracked")}
             config = architecture.config

@@ -18,7 +18,7 @@ from family_checks import (
     assert_stages_are_the_forward_pass,
     converted,
 )
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.mobilenetv3 import MobileNetV3
@@ -95,7 +95,7 @@ def test_tiny_networks_equal_torchvision():
 
 def test_torchvisions_have_the_presets_shapes():
     for size in ("large", "small"):
-        with torch.device("meta"):
+        with outlined():
             module = torchvision.models.get_model(f"mobilenet_v3_{size}")
         layout, architecture = FAMILY.layouts["torchvision"], ARCHITECTURES[f"mobilenetv3_{size}_100"]
         config = layout.config({}, architecture.config)
@@ -138,7 +138,7 @@ def test_configs_beyond_all_bounds(changed):
 def test_presets_have_timms_keys_shapes_and_epsilon():
     for name, architecture in ARCHITECTURES.items():
         if architecture.family is FAMILY:
-            with torch.device("meta"):
+            with outlined():
                 module = timm.create_model(name)
             keys = {key for key in module.state_dict() if not key.endswith("num_batches_tracked")}
             config = architecture.config

@@ -17,7 +17,7 @@ from family_checks import (
     assert_stages_are_the_forward_pass,
     converted,
 )
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models.regnet import RegNet, RegNetCfg
 from torchvision.models import regnet as torchvision
 
@@ -85,7 +85,7 @@ def test_configs_beyond_all_bounds(changed):
 def test_presets_have_timms_keys_and_widths():
     for name, architecture in ARCHITECTURES.items():
         if architecture.family is FAMILY:
-            with torch.device("meta"):
+            with outlined():
                 module = timm.create_model(name)
             keys = {key for key in module.state_dict() if not key.endswith("num_batches_tracked")}
             config = architecture.config

@@ -12,7 +12,7 @@ import timm
 import torch
 import torchvision
 import transformers
-from references import images, randomise, relative_error, state_dict, to_nhwc, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_nhwc, to_torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from camjax import layers, tap
@@ -107,7 +107,7 @@ def test_full_widths_equal_torchvision(name):
 def test_parameter_counts_are_torchvisions(name):
     architecture = ARCHITECTURES[name]
     leaves = jax.tree.leaves(architecture.family.outline(architecture.config).params)
-    with torch.device("meta"):
+    with outlined():
         module = getattr(torchvision.models, name)()
     buffers = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == sum(value.numel() for value in buffers.values())
@@ -155,7 +155,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_timm_and_torchvision_share_names():
-    with torch.device("meta"):
+    with outlined():
         assert timm.create_model("resnet50").state_dict().keys() == torchvision.models.resnet50().state_dict().keys()
 
 

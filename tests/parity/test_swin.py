@@ -24,7 +24,7 @@ from family_checks import (
     converted,
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
@@ -219,7 +219,7 @@ def test_inference_stages_and_files(form, tmp_path):
 
 def test_known_by_its_keys_but_for_the_size_of_windows():
     assert_known_by_its_keys(FAMILY, FORMS["v2"], timm_pair("v2")[1], "timm")
-    with torch.device("meta"):
+    with outlined():
         module = timm.create_model("swinv2_tiny_window8_256")
     tensors = {key: np.broadcast_to(np.float32(1), tuple(value.shape)) for key, value in module.state_dict().items()}
     with pytest.raises(CheckpointError, match="swinv2_tiny_window8_256 and swinv2_tiny_window16_256"):
@@ -246,7 +246,7 @@ def test_configs_beyond_all_bounds(fields):
 def test_presets_have_timms_keys_and_windows():
     for name, architecture in ARCHITECTURES.items():
         if architecture.family is FAMILY:
-            with torch.device("meta"):
+            with outlined():
                 module = timm.create_model(name)
             config = architecture.config
             assert {

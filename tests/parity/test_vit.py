@@ -16,7 +16,7 @@ import torch
 import torchvision
 import transformers
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from references import images, randomise, relative_error, state_dict, to_torch
+from references import images, outlined, randomise, relative_error, state_dict, to_torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from toys import uint8_images
@@ -264,7 +264,7 @@ def test_descriptions_beyond_any_network_are_refused():
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith(("vit_small", "deit"))])
 def test_parameters_are_timms(name):
-    with torch.device("meta"):
+    with outlined():
         module = timm.create_model(name, num_classes=1000)
     counted = sum(
         int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(FAMILY.outline(ARCHITECTURES[name].config).params)
