@@ -59,7 +59,7 @@ class Budget:
             raise CheckpointError("its pickle goes on for too long to be a checkpoint; save only the state dict")
 
 
-@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+@dataclasses.dataclass(eq=False, slots=True)  # not frozen, which would triple the time to make one
 class OtherKey:
     """A key of a dict that is no text, such as an optimizer's numbers; hashed by where it is, whatever it holds."""
 
@@ -173,6 +173,10 @@ def _put(machine: "_TensorUnpickler", width: int) -> None:
     machine.memo[number] = machine.stack[-1]
 
 
+def _load_frame(machine: "_TensorUnpickler") -> None:
+    machine.read(8)  # how far a reader that has not all bytes in memory could read at once
+
+
 def _load_inst(machine: "_TensorUnpickler") -> NoReturn:
     module, name = _line(machine), _line(machine)
     _refuse(module, name)
@@ -211,9 +215,9 @@ def _instructions() -> _Instructions:
     numbers = [p.NONE, p.NEWTRUE, p.NEWFALSE, p.BININT, p.BININT1, p.BININT2, p.LONG1, p.BINFLOAT]
     text = [p.BINUNICODE, p.SHORT_BINUNICODE, p.BINSTRING, p.SHORT_BINSTRING, p.BINBYTES, p.SHORT_BINBYTES]
     memo = [p.MEMOIZE, p.BINGET, p.LONG_BINGET]
-    frame = [p.PROTO, p.FRAME, p.STOP]
+    ends = [p.PROTO, p.STOP]
     names = [p.STACK_GLOBAL, p.BINPERSID]  # these end in find_class and persistent_load below
-    kept = [*containers, *filling, *numbers, *text, *memo, *frame, *names]
+    kept = [*containers, *filling, *numbers, *text, *memo, *ends, *names]
     standard: dict[int, Callable[..., None]] = {code[0]: p._Unpickler.dispatch[code[0]] for code in kept}
     ours: dict[bytes, Callable[..., None]] = {
         p.SETITEM: _load_setitem,
@@ -223,6 +227,7 @@ def _instructions() -> _Instructions:
         p.GLOBAL: _load_global,
         p.BINPUT: lambda machine: _put(machine, 1),
         p.LONG_BINPUT: lambda machine: _put(machine, 4),
+        p.FRAME: _load_frame,
         p.INST: _load_inst,
     }
     return _Instructions(standard | {code[0]: function for code, function in ours.items()})
@@ -238,13 +243,12 @@ class _TensorUnpickler(pickle._Unpickler):
 
     def __init__(self, stream: io.BytesIO, budget: Budget) -> None:
         super().__init__(stream, encoding="utf-8")
+        self.read, self.readline = stream.read, stream.readline
         self.budget = budget
         self.storages: dict[str, Storage] = {}
 
     def load(self) -> object:
         """The loop of the standard library's machine, with a count of its turns."""
-        self._unframer = pickle._Unframer(self._file_read, self._file_readline)  # type: ignore[attr-defined]
-        self.read, self.readline = self._unframer.read, self._unframer.readline
         self.metastack: list[list[Any]] = []
         self.stack = []
         self.append = self.stack.append
