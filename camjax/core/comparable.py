@@ -4,7 +4,7 @@ from typing import Any
 
 
 class Comparable:
-    """Anything, with an equality and a hash: its own where it has a hash, else its identity.
+    """Anything, with an equality and a hash: its own where it has a hash, which is computed once, else its identity.
 
     A module with a list among its attributes, or an array among its arguments, has none.
 
@@ -22,6 +22,10 @@ class Comparable:
     def __reduce__(self) -> tuple[type["Comparable"], tuple[Any]]:
         """Made anew where it is unpickled or copied: hashes and identities are others there."""
         return Comparable, (self.value,)
+
+    def __repr__(self) -> str:
+        """Its kind alone: JAX asks functions for their text in order to name them, and a network's is long."""
+        return f"Comparable({type(self.value).__name__})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Comparable) or self._hash != other._hash:

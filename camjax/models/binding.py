@@ -1,13 +1,13 @@
 """From one of camjax's own networks to the contract: its layers by name, its head, and the faster form of it."""
 
 import dataclasses
-from typing import Any
 
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from camjax.core.adapters.nnx import NNXForward, merge, string_keys, tagged
+from camjax.core.adapters.nnx import NNXForward, merge, split, string_keys, tagged
+from camjax.core.comparable import Comparable
 from camjax.core.model import LinearHead, Model, Params, Pooled, Stage
 from camjax.models.folding import fold, keeps_its_name
 from camjax.models.layers import Linear
@@ -32,17 +32,17 @@ def params_of(network: nnx.Module) -> Params:
 
 
 def _bind(network: Network, named: nnx.Module) -> Model:
-    graph, state = nnx.split(named)
+    graph, params = split(named)
     head = None if network.linear is None else NamedHead(network.linear)
     end = Pooled(network.layer, head) if head and _ends_in_its_mean(network) else None
     return Model(
-        string_keys(nnx.to_pure_dict(state)),
+        params,
         NetworkForward(graph, end),
         layer=network.layer,
         head=head,
         tokens=network.tokens,
         stages=tuple(Stage(name, StageForward(graph, name)) for name in network.order),
-        prepare=Preparation(nnx.graphdef(network)),
+        prepare=Preparation(Comparable(nnx.graphdef(network))),
     )
 
 
@@ -88,7 +88,7 @@ class NamedHead:
 class StageForward:
     """One stage of a network that was split once."""
 
-    graph: Any
+    graph: Comparable
     name: str
 
     def __call__(self, params: Params, x: Array) -> Array:
@@ -105,7 +105,7 @@ class Preparation:
         flash: as `fold` has it.
     """
 
-    graph: Any
+    graph: Comparable
     flash: bool = True
 
     def __call__(self, params: Params, dtype: DTypeLike, platform: str) -> Model:

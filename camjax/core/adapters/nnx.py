@@ -14,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from camjax.core.adapters.about import About, joined, named
+from camjax.core.comparable import Comparable
 from camjax.core.layers import check_model
 from camjax.core.model import Model, Params
 
@@ -34,7 +35,7 @@ class NNXForward:
         graph: the static half of the module.
     """
 
-    graph: Any
+    graph: Comparable
 
     def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
@@ -57,16 +58,22 @@ def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:
         LayerError: none of its layers lies on the image, or it has its channels first.
     """
     _check_evaluation(module)
-    graph, state = nnx.split(tagged(module))
-    model = Model(string_keys(nnx.to_pure_dict(state)), NNXForward(graph), **about)
+    graph, params = split(tagged(module))
+    model = Model(params, NNXForward(graph), **about)
     _check_unchanged(model, graph)
     check_model(model)
     return model
 
 
-def merge(graph: Any, params: Params) -> Any:  # noqa: ANN401
+def split(module: nnx.Module) -> tuple[Comparable, Params]:
+    """The graph of a module, which is hashed once, and its arrays."""
+    graph, state = nnx.split(module)
+    return Comparable(graph), string_keys(nnx.to_pure_dict(state))
+
+
+def merge(graph: Comparable, params: Params) -> Any:  # noqa: ANN401
     """The module of a graph and a dict of arrays."""
-    return nnx.merge(graph, nnx.restore_int_paths(params))
+    return nnx.merge(graph.value, nnx.restore_int_paths(params))
 
 
 def string_keys(tree: dict[Any, Any]) -> Params:
@@ -120,7 +127,7 @@ def _check_evaluation(module: nnx.Module) -> None:
                 )
 
 
-def _check_unchanged(model: Model, graph: Any) -> None:  # noqa: ANN401
+def _check_unchanged(model: Model, graph: Comparable) -> None:
     """A normalisation of one's own may train without any flag: then it changes its statistics when it is called."""
     changed: list[str] = []
 
