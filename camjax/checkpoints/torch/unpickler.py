@@ -59,7 +59,7 @@ class Budget:
             raise CheckpointError("its pickle goes on for too long to be a checkpoint; save only the state dict")
 
 
-@dataclasses.dataclass(eq=False, slots=True)  # not frozen, which would triple the time to make one
+@dataclasses.dataclass(eq=False, slots=True)  # not frozen: a hostile file has millions, and those take longer to make
 class OtherKey:
     """A key of a dict that is no text, such as an optimizer's numbers; hashed by where it is, whatever it holds."""
 
