@@ -34,7 +34,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # test processes inherit it f
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 import pytest
-from stack_room import roomy
+from stack_room import roomy, whole_stack
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,6 +93,7 @@ def optimised():
 
 def pytest_collection_finish() -> None:
     """What was imported stays."""
+    whole_stack()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -10,7 +10,12 @@ from benchmarks.networks import randomise as randomise
 
 
 class _Undrawn(TorchFunctionMode):
-    FILLS = frozenset({"normal_", "trunc_normal_", "uniform_", "fill_", "zero_", "add_", "mul_", "clamp_", "erfinv_"})
+    FILLS = frozenset(
+        {
+            *("kaiming_uniform_", "kaiming_normal_", "constant_", "trunc_normal_"),  # called as they are by some
+            *("normal_", "uniform_", "fill_", "zero_", "add_", "mul_", "clamp_", "erfinv_"),
+        }
+    )
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         filled = args[0] if args else (kwargs or {}).get("tensor")
@@ -19,7 +24,7 @@ class _Undrawn(TorchFunctionMode):
 
 @contextlib.contextmanager
 def outlined():
-    """Networks that are made here have shapes alone, whose values PyTorch does not draw either, which takes longest."""
+    """Networks that are made here have shapes and no values; also the calls that would fill them in are skipped."""
     with torch.device("meta"), _Undrawn():
         yield
 

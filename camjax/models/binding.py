@@ -23,7 +23,8 @@ def bind(network: Network) -> Model:
     Returns:
         The model. Parameter names are strings, also where the network holds a list.
     """
-    return _bind(network, tagged(network))
+    prepare = Preparation(Comparable(nnx.graphdef(network)))
+    return dataclasses.replace(_bind(network, tagged(network)), prepare=prepare)
 
 
 def params_of(network: nnx.Module) -> Params:
@@ -42,7 +43,6 @@ def _bind(network: Network, named: nnx.Module) -> Model:
         head=head,
         tokens=network.tokens,
         stages=tuple(Stage(name, StageForward(graph, name)) for name in network.order),
-        prepare=Preparation(Comparable(nnx.graphdef(network))),
     )
 
 
@@ -112,4 +112,4 @@ class Preparation:
         """The folded network's model. The layers that folding removes have no name in it."""
         network = merge(self.graph, params)
         fold(network, dtype=dtype, platform=platform, flash=self.flash)
-        return dataclasses.replace(_bind(network, tagged(network, keeps_its_name)), prepare=None)
+        return _bind(network, tagged(network, keeps_its_name))

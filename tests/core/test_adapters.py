@@ -543,11 +543,11 @@ def test_a_network_of_a_published_equinox_package():
 
 
 def test_an_nnx_networks_text_is_short_and_its_graph_is_hashed_once(monkeypatch):
-    """JAX asks a function for both whenever it traces it, and those of ResNet-50's graph take 24 and 3 ms."""
+    """JAX asks a function for both whenever it traces it."""
     model, *_ = by_nnx()
     times = []
     monkeypatch.setattr(type(model.forward.graph.value), "__hash__", lambda graph: times.append(graph) or 0)
     assert hash(model.forward) == hash(dataclasses.replace(model.forward))
     assert not times
-    assert len(repr(model.forward)) < 100
+    assert repr(model.forward) == "NNXForward(graph=Comparable(GraphDef))"
     assert "Conv" in repr(model.forward.graph.value)

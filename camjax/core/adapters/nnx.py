@@ -26,13 +26,15 @@ _NAME = "_camjax_name"
 
 @dataclasses.dataclass(frozen=True)
 class NNXForward:
-    """`forward(params, images)` of a module that was split once; equal where the modules' graphs are.
+    """`forward(params, images)` of a module that was split once.
+
+    Two are equal where the modules' graphs are, or are the same one where those have no hash.
 
     Inside `jax.jit` the two are merged again while tracing, which costs nothing at run time: a compiled call hands
     over the dict, and Python never walks the module's graph again.
 
     Attributes:
-        graph: the static half of the module.
+        graph: the static half of the module, hashed once.
     """
 
     graph: Comparable
