@@ -1,6 +1,5 @@
 """From uint8 pictures to explanations in one compiled program."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,29 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.typing import DTypeLike
 from jaxtyping import Integer, UInt8
 
 from camjax.choices import Sign
 from camjax.core.heap import give_back
-from camjax.core.inference import compiler_options, features_of, is_sharded, is_tracing, placeholder, read_leaves
+from camjax.core.inference import is_sharded, is_tracing, placeholder, read_leaves
 from camjax.core.layers import layers
-from camjax.core.maps import Interpolation, Size, finish
-from camjax.core.memory import pictures_at_once
+from camjax.core.maps import Interpolation, Size
 from camjax.core.model import Model, Params
 from camjax.core.result import CamResult
-from camjax.core.sharding import with_automatic_axes
-from camjax.explain.plan import Plan, at_size, check_params, make_plan, ready_params
-from camjax.images.preprocess import normalize_images
-from camjax.methods.attention import attended
-from camjax.methods.cam import cam_fn
+from camjax.explain.plan import Plan, at_size, check_params, ready_params
+from camjax.explain.planning import make_plan
+from camjax.explain.program import compiled, explained
+from camjax.explain.ready import ready_leaves
 from camjax.methods.classes import as_classes
-from camjax.methods.fusion import Fusion, fuse
-from camjax.methods.method import Explain, Method
-from camjax.methods.sign import of_sign
-from camjax.methods.tail import Look, Tail, head_tail, network_tail
-from camjax.methods.target import Target, Wanted
+from camjax.methods.fusion import Fusion
+from camjax.methods.method import Method
+from camjax.methods.target import Target
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
 Classes = Integer[Array | np.ndarray, "*some k"] | list[int] | None
@@ -96,16 +90,16 @@ class Explainer:
         plan = self._plan_for(images)
         if self._is_traced or isinstance(images, Tracer) or isinstance(wanted, Tracer) or is_tracing():
             # Part of a program with options of its own.
-            return _explain(plan, ready_params(plan, self.params), jnp.asarray(images), wanted, in_parts=False)
+            return explained(plan, ready_params(plan, self.params), jnp.asarray(images), wanted, in_parts=False)
         in_parts = self._in_parts(images)
-        return _compiled(plan.platform)(plan, self._ready(plan, images, wanted), images, wanted, in_parts=in_parts)
+        return compiled(plan.platform)(plan, self._ready(plan, images, wanted), images, wanted, in_parts=in_parts)
 
     def lower(self, images: Any, classes: Classes = None) -> jax.stages.Lowered:  # noqa: ANN401
         """The program for images of that shape (arrays or `jax.ShapeDtypeStruct`), not yet compiled."""
         _check_images(images)
         wanted = None if classes is None else as_classes(classes)
         arguments = (self._plan_for(images), self.plan.fast.outline, images, wanted)
-        return _compiled(self.plan.platform).lower(*arguments, in_parts=self._in_parts(images))
+        return compiled(self.plan.platform).lower(*arguments, in_parts=self._in_parts(images))
 
     @property
     def layers(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -153,11 +147,11 @@ class Explainer:
         if shape not in self._ready_for:
             outline, structure = jax.tree.flatten(plan.fast.outline)
             arguments = (plan, jax.tree.unflatten(structure, outline), images, classes)
-            traced = _compiled(plan.platform).trace(*arguments, in_parts=self._in_parts(images))
+            traced = compiled(plan.platform).trace(*arguments, in_parts=self._in_parts(images))
             read = read_leaves(traced.jaxpr, len(outline))
             missing = tuple(number for number in read if number not in self._leaves)
             if missing:
-                self._leaves |= _ready_leaves(self.plan, self.params, missing)
+                self._leaves |= ready_leaves(self.plan, self.params, missing)
             leaves = [
                 self._leaves[number] if number in read else placeholder(leaf) for number, leaf in enumerate(outline)
             ]
@@ -232,84 +226,6 @@ def make_explainer(
         dtype=dtype,
     )
     return Explainer(model.params, plan)
-
-
-def _ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int, Array]:
-    """Some of the faster network's leaves, by their numbers; one that is a parameter as it stands is that very array.
-
-    A compiled program would give a copy of it.
-    """
-    program = _preparation.trace(plan, params).jaxpr
-    given = jax.tree.leaves(params)
-    places = {variable: place for place, variable in enumerate(program.jaxpr.invars)}
-    kept = {number: place for number in wanted if (place := places.get(program.jaxpr.outvars[number])) is not None}
-    made = tuple(number for number in wanted if number not in kept)
-    leaves = {number: _on_device(given[place]) for number, place in kept.items()}
-    return leaves | dict(zip(made, _results(program, made, given) if made else [], strict=True))
-
-
-def _on_device(leaf: Any) -> Array:  # noqa: ANN401
-    """A parameter as a JAX array, for which nothing is compiled; of NumPy's a copy, which does not change with it."""
-    return jax.device_put(np.array(leaf) if isinstance(leaf, np.ndarray) else leaf)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _preparation(plan: Plan, params: Params) -> list[Array]:
-    return jax.tree.leaves(ready_params(plan, params))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _results(program: ClosedJaxpr, wanted: tuple[int, ...], arguments: list[Array]) -> list[Array]:
-    """Those of a program's results; it is compiled without what makes the others."""
-    results = jaxpr_as_fun(program)(*arguments)
-    return [results[number] for number in wanted]
-
-
-@functools.cache
-def _compiled(platform: str) -> Any:  # noqa: ANN401
-    return jax.jit(_explain, static_argnums=0, static_argnames="in_parts", compiler_options=compiler_options(platform))
-
-
-def _explain(plan: Plan, params: Params, images: Array, classes: Array | None, *, in_parts: bool) -> Any:  # noqa: ANN401
-    """The program."""
-    normalise = functools.partial(normalize_images, preprocess=plan.preprocess, dtype=plan.dtype)
-    size: Any = images.shape[1:3] if plan.size == "input" else plan.size
-
-    def program(params: Params, images: Array, classes: Array | None) -> Any:  # noqa: ANN401
-        model = plan.fast.with_params(params)
-        features = functools.partial(features_of, model, in_parts=in_parts)
-        # Of several layers, one pass that all share is faster than one in parts for each.
-        stages = {stage.name for stage in model.stages} if in_parts and not plan.above else set()
-
-        def forward(images: Array) -> Array:
-            return model.forward(params, images)
-
-        def room() -> int:
-            return pictures_at_once(model, (images.shape[1], images.shape[2]), plan.platform)
-
-        def tail(images: Array, layer: str) -> Tail:
-            if plan.pooled and model.head is not None:
-                return head_tail(features(plan.layer, images), model.head(params))
-            return network_tail(model, layer, images, features(layer, images) if layer in stages else None)
-
-        def at(layer: str, explain: Explain) -> Any:  # noqa: ANN401
-            inputs = normalise(images)
-            attention = functools.partial(attended, model, inputs)
-            look = Look(inputs, functools.partial(tail, layer=layer), forward, room, attention)
-            return explain(look, Wanted(plan.target, classes, plan.top_k))
-
-        if plan.method.explain is not None:
-            result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
-        else:
-            head: Any = model.head
-            activations = features(plan.layer, images, normalise=normalise)
-            result = cam_fn(activations, *head(params), classes=classes, top_k=plan.top_k)
-            above = []
-        maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
-        joined = fuse(maps, plan.fusion) if above else maps[0]
-        return result._replace(maps=finish(joined, size, plan.interpolation, plan.normalize))
-
-    return with_automatic_axes(program, images, 1)(params, images, classes)
 
 
 def _check_images(images: Any) -> None:  # noqa: ANN401

@@ -1,31 +1,24 @@
-"""What an explainer is but for its weights: the network that is computed and every option, checked once."""
+"""What an explainer is but for its weights: the network that is computed and every option."""
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from camjax.choices import Sign
-from camjax.core.casting import casts_to
 from camjax.core.comparable import Comparable
-from camjax.core.inference import cast, for_inference, made_ready, platform_of
-from camjax.core.layers import INPUT, default_layer, is_attention, last_of_each_size, layers
-from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
+from camjax.core.inference import cast, made_ready
+from camjax.core.maps import Interpolation
 from camjax.core.model import Model, Params
-from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
-from camjax.methods.attention import attention_names
-from camjax.methods.fusion import FUSIONS, Fusion
-from camjax.methods.method import ATTENTION, KNOWN, Method
-from camjax.methods.registry import METHODS, MethodError, find_method
-from camjax.methods.sign import SIGNS
-from camjax.methods.target import Target, check_target, score_table
+from camjax.methods.fusion import Fusion
+from camjax.methods.method import Method
+from camjax.methods.registry import METHODS, MethodError
+from camjax.methods.target import Target
 
 
 def outline_of(params: Params) -> Params:
@@ -118,66 +111,6 @@ class Plan:
         return hash(vars(self)["_key"])
 
 
-def make_plan(
-    model: Model,
-    *,
-    method: str | Method,
-    layer: str | Sequence[str] | None,
-    fusion: Fusion | None,
-    target: Target,
-    top_k: int,
-    sign: Sign,
-    size: Size | Literal["input"] | None,
-    interpolation: Interpolation,
-    normalize: bool,
-    dtype: DTypeLike,
-) -> Plan:
-    """The plan of these options; see `camjax.make_explainer` for each, and for what it raises."""
-    chosen = find_method(method)
-    check_target(target)
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
-    *above, layer = _where(model, chosen, layer)
-    fusion = fusion or chosen.fusion or "mean"
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion {fusion!r} is not one of {', '.join(FUSIONS)}")
-    computed_in = checked_dtype(dtype)
-    casts, outputs = casts_to(model, layer, computed_in)
-    classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
-    jax.eval_shape(functools.partial(score_table, target=target), outputs)
-    if sign not in SIGNS:
-        raise ValueError(f"sign {sign!r} is not one of {', '.join(SIGNS)}")
-    if chosen.explain is None:
-        model, pooled = _with_linear_head(model, layer, target), True
-    else:
-        model, pooled = (model, False) if above else _with_head_if_any(model, layer)
-    for each in above:
-        casts_to(model, each, computed_in)
-    platform = platform_of(model.params)
-    if platform == "gpu" and computed_in.itemsize == 2 and _reads_attention(model, chosen, (*above, layer)):
-        model = _with_weights(model)  # as float32 has them on any platform
-    static, fast = _fast(model, (*above, layer), computed_in, platform, casts)
-    return Plan(
-        static=static,
-        fast=fast,
-        casts=casts,
-        preprocess=model.preprocess,
-        method=chosen,
-        layer=layer,
-        above=tuple(above),
-        fusion=fusion,
-        pooled=pooled,
-        target=target,
-        top_k=checked_top_k(top_k, classes, model.name),
-        sign=sign,
-        size=size if size is None or (isinstance(size, str) and size == "input") else checked_size(size),
-        interpolation=interpolation,
-        normalize=checked_flag("normalize", normalize),
-        dtype=computed_in,
-        platform=platform,
-    )
-
-
 def ready_params(plan: Plan, params: Params) -> Params:
     """The parameters of the network that is computed."""
     prepare = plan.static.with_params(None).prepare
@@ -208,7 +141,7 @@ def at_size(plan: Plan, size: tuple[int, int]) -> Plan:
         own, given = (" x ".join(map(str, one)) for one in (plan.preprocess.input_size, size))
         raise MethodError(
             f"{plan.static.name} ends in global average pooling of {plan.layer!r} for pictures of {own}, not of "
-            f"{given}, which cam needs; use one of {_others()}"
+            f"{given}, which cam needs; use one of {others()}"
         )
     return dataclasses.replace(plan, pooled=False)
 
@@ -226,7 +159,7 @@ def _is_pooled(
     return verified(dataclasses.replace(model, preprocess=preprocess), layer) is not None
 
 
-def _others() -> str:
+def others() -> str:
     """The methods that need no linear head."""
     return ", ".join(name for name, method in METHODS.items() if method.explain is not None)
 
@@ -243,74 +176,3 @@ def check_params(plan: Plan, params: Params) -> None:
                 f"the parameter {jax.tree_util.keystr(path)} is {given.dtype} {given.shape}, the explained model's "
                 f"{own.dtype} {own.shape}"
             )
-
-
-def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> Sequence[str]:
-    """The layers that are explained.
-
-    Raises:
-        MethodError: one too many, or too few.
-    """
-    if isinstance(layer, str):
-        layer = (layer,)
-    names = tuple(layer or ()) or (method.layer and (method.layer,)) or ()
-    if method.needs == ATTENTION:
-        attention_names(model, layers(model))
-        if names != (method.layer,):
-            raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
-    if not names:
-        names = last_of_each_size(model, 3) if method.fusion else (default_layer(model),)
-    if method.fusion and len(names) < 2:
-        raise MethodError(f"{method.name} joins the maps of several layers; give layer=('layer2', 'layer3', …)")
-    if method.explain is None and len(names) > 1:
-        raise MethodError(f"cam explains one layer, the last; for several use one of {_others()}")
-    return names
-
-
-def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
-    """The model with its verified head; see `camjax.core.pooled`."""
-    if target != "logit":
-        raise MethodError(f"cam explains logits; for another target use one of {_others()}")
-    found = verified(model, layer)
-    if found is None:
-        raise MethodError(
-            f"{model.name} does not end in global average pooling of {layer!r} and one linear layer, which cam needs; "
-            f"use one of {_others()}"
-        )
-    return found
-
-
-def _with_head_if_any(model: Model, layer: str) -> tuple[Model, bool]:
-    """The model, and whether a head that is now its own reads the layer; asked only of the layer at its end."""
-    found = verified(model, layer) if layer != INPUT and layer == default_layer(model) else None
-    return (model, False) if found is None else (found, True)
-
-
-def _reads_attention(model: Model, method: Method, wanted: Sequence[str]) -> bool:
-    """Whether the attention's weights, or the operations that make them, are asked for; of a method of one's own, too.
-
-    DeepLIFT has no rule for a kernel that does without them.
-    """
-    if any(need in method.needs for need in (ATTENTION, KNOWN)) or method not in METHODS.values():
-        return True
-    arrays = layers(model)
-    return any(name in arrays and is_attention(model, arrays[name]) for name in wanted)
-
-
-def _with_weights(model: Model) -> Model:
-    """The model whose attention keeps its weights where it is made ready for inference."""
-    if getattr(model.prepare, "flash", False):
-        return dataclasses.replace(model, prepare=dataclasses.replace(model.prepare, flash=False))  # type: ignore[type-var]
-    return model
-
-
-def _fast(model: Model, wanted: Sequence[str], dtype: np.dtype, platform: str, casts: bool) -> tuple[Static, Static]:
-    """What to make ready, and what is computed then: the model itself where folding would remove the layer."""
-    if model.prepare is not None:
-        faster = for_inference(model, dtype=dtype, platform=platform, abstract=True)
-        known = {INPUT, *(stage.name for stage in faster.stages)}
-        if known.issuperset(wanted) or known.union(layers(faster)).issuperset(wanted):
-            return Static(model), Static(faster)
-        model = dataclasses.replace(model, prepare=None, stages=())
-    computed = dataclasses.replace(model, params=jax.eval_shape(functools.partial(cast, dtype=dtype), model.params))
-    return Static(model), Static(computed if casts else model)

@@ -26,7 +26,7 @@ from camjax import LayerError, Preprocess, TokenGrid, from_equinox, from_functio
 from camjax.core.layers import default_layer
 from camjax.core.names import named_array
 from camjax.core.pooled import verified
-from camjax.explain import explainer as explainers
+from camjax.explain import program
 
 TOLERANCE = 1e-5
 SMALL = Preprocess(input_size=(16, 24))
@@ -363,9 +363,9 @@ class Unhashable:
 
 def test_what_has_no_hash_is_explained_and_compared_by_identity(monkeypatch):
     traces = []
-    explain = explainers._explain
-    monkeypatch.setattr(explainers, "_explain", lambda *a, **k: traces.append(1) or explain(*a, **k))
-    explainers._compiled.cache_clear()
+    explain = program.explained
+    monkeypatch.setattr(program, "explained", lambda *a, **k: traces.append(1) or explain(*a, **k))
+    program.compiled.cache_clear()
     pictures, module = uint8_images(2, 16, 24), LinenLists([4, 6])
     for one in (module, LinenLists((4, 6))):
         with pytest.raises(TypeError):
@@ -383,7 +383,7 @@ def test_what_has_no_hash_is_explained_and_compared_by_identity(monkeypatch):
     expected = camjax.make_explainer(model, method="hires-cam", target=jax.nn.softmax)(pictures).maps
     found = camjax.make_explainer(wrapped, method="hires-cam", target=Unhashable(jax.nn.softmax))(pictures).maps
     assert relative_error(found, expected) < TOLERANCE
-    explainers._compiled.cache_clear()
+    program.compiled.cache_clear()
 
 
 class OwnNorm(nnx.Module):

@@ -17,6 +17,7 @@ from camjax.core.inference import compiler_options, features_of, for_inference
 from camjax.core.model import Model
 from camjax.core.names import named_array
 from camjax.explain import explainer as explainers
+from camjax.explain import program
 from camjax.explain.explainer import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.cam import cam_fn
@@ -122,7 +123,7 @@ def test_nothing_is_compiled_beside_the_trial_and_the_program(caplog):
     with jax.log_compiles():
         make_explainer(model)(uint8_images(3, 32, 32), [2, 0])
     compiled = [record.args[0] for record in caplog.records if record.msg.startswith("Compiling")]
-    assert compiled == ["jit(_after)", "jit(_explain)"]
+    assert compiled == ["jit(_after)", "jit(explained)"]
 
 
 def test_numpys_weights_are_copied():
@@ -144,7 +145,7 @@ def test_only_a_batch_on_one_device_is_taken_in_parts(monkeypatch):
         asked.append(in_parts)
         return features_of(*arguments, in_parts=in_parts, **options)
 
-    monkeypatch.setattr(explainers, "features_of", spy)
+    monkeypatch.setattr(program, "features_of", spy)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     explain = make_explainer(toy_model(channels=7))  # which no other test traces
@@ -236,9 +237,9 @@ def test_its_leaves_are_the_models_parameters_and_no_constants_of_a_program_of_o
 
 def test_other_weights_need_no_other_program_and_equal_explainers_share_one(small, monkeypatch):
     traces = []
-    explain = explainers._explain
-    monkeypatch.setattr(explainers, "_explain", lambda *a, **k: traces.append(1) or explain(*a, **k))
-    explainers._compiled.cache_clear()
+    explain = program.explained
+    monkeypatch.setattr(program, "explained", lambda *a, **k: traces.append(1) or explain(*a, **k))
+    program.compiled.cache_clear()
     pictures = uint8_images(2, 64, 64)
     first = make_explainer(small, top_k=2)
 
@@ -262,7 +263,7 @@ def test_other_weights_need_no_other_program_and_equal_explainers_share_one(smal
     assert not np.allclose(maps[0], maps[1])
     make_explainer(small, top_k=3)(pictures)
     assert len(traces) == 2
-    explainers._compiled.cache_clear()
+    program.compiled.cache_clear()
     with pytest.raises(ValueError, match="not of the explained model's structure"):
         first.with_params({"mix": 1})
 

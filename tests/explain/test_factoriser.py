@@ -14,6 +14,7 @@ from camjax import LayerError, MethodError, from_function, make_factoriser
 from camjax.core.model import Model, TokenGrid
 from camjax.core.names import named_array
 from camjax.explain import explainer as explainers
+from camjax.explain import program
 from camjax.explain.factoriser import Factoriser
 from camjax.images.preprocess import normalize_images
 from camjax.methods.factorise import factorise
@@ -100,9 +101,9 @@ def test_maps_are_as_large_as_the_pictures_and_not_negative():
 
 def test_a_sharded_batch_stays_sharded_and_a_second_call_is_not_compiled(monkeypatch):
     traces = []
-    explain = explainers._explain
-    monkeypatch.setattr(explainers, "_explain", lambda *a, **k: traces.append(1) or explain(*a, **k))
-    explainers._compiled.cache_clear()
+    explain = program.explained
+    monkeypatch.setattr(program, "explained", lambda *a, **k: traces.append(1) or explain(*a, **k))
+    program.compiled.cache_clear()
     pictures = uint8_images(8, 16, 12)
     mesh = jax.make_mesh((8,), ("data",))  # of explicit axes
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -115,7 +116,7 @@ def test_a_sharded_batch_stays_sharded_and_a_second_call_is_not_compiled(monkeyp
     assert len(traces) == count
     for one, other in zip(sharded, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3 * np.abs(other).max())
-    explainers._compiled.cache_clear()
+    program.compiled.cache_clear()
 
 
 def test_bfloat16_networks_have_concepts_in_float32():

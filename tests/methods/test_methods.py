@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toys import convolutional, uint8_images
 
-from camjax.explain import explainer as explainers
+from camjax.explain import program
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.images.preprocess import Preprocess
 from camjax.methods.group import Group
@@ -185,9 +185,9 @@ def test_a_second_call_is_not_compiled(name, monkeypatch):
         if "backend_compile" in event:  # shapes may be looked at anew
             compiled.append(event)
 
-    explain = explainers._explain
-    monkeypatch.setattr(explainers, "_explain", outline)
-    explainers._compiled.cache_clear()
+    explain = program.explained
+    monkeypatch.setattr(program, "explained", outline)
+    program.compiled.cache_clear()
     model = transformer() if METHODS[name].needs == ATTENTION else convolutional()
     layer = ("middle", "last") if METHODS[name].fusion else None
 
@@ -207,7 +207,7 @@ def test_a_second_call_is_not_compiled(name, monkeypatch):
         assert compiled  # it would be heard
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-        explainers._compiled.cache_clear()
+        program.compiled.cache_clear()
 
 
 def convolutions(method, layer):
