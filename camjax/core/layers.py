@@ -128,7 +128,7 @@ def check_model(model: Model) -> None:
 
     Raises:
         ValueError: it gives something else than one array with the batch first, or no floats.
-        LayerError: no layer lies on the image, or the default one has its channels before its rows and columns.
+        LayerError: no layer lies on the image, or the default one is refused by `check_order`.
     """
     images = jax.ShapeDtypeStruct(model.image_shape(2), jnp.float32)  # type: ignore[no-untyped-call]
     logits = jax.eval_shape(model.forward, model.params, images)
@@ -140,18 +140,31 @@ def check_model(model: Model) -> None:
         )
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(f"{model.name} gives {logits.dtype}, not floats")
-    _check_order(model, default_layer(model))
+    check_order(model, default_layer(model))
 
 
-def _check_order(model: Model, layer: str) -> None:
-    """Raises a LayerError where it is not rows and columns that follow the image's size but the axes after them."""
+def check_order(model: Model, layer: str) -> None:
+    """What a layer's shape tells of its axes, also at images twice as large; nothing is computed.
+
+    Raises:
+        LayerError: it has its channels before its rows and columns, or tokens of several heads.
+    """
     batch, height, width, channels = model.image_shape()
-    try:
-        small, large = (
-            layers(model, (batch, scale * height, scale * width, channels))[layer].shape for scale in (1, 2)
-        )
-    except Exception:  # whatever a network of one fixed size raises at another
+    found = layers(model, (batch, height, width, channels))
+    if layer not in found or found[layer].ndim != 4 or is_attention(model, found[layer]):
         return
-    grown = [axis for axis, (side, doubled) in enumerate(zip(small, large, strict=True)) if side != doubled]
-    if len(small) == 4 and 3 in grown:
+    small = found[layer].shape
+    try:
+        large = layers(model, (batch, 2 * height, 2 * width, channels))[layer].shape
+    except Exception:  # whatever a network of one fixed size raises at another
+        joined = (batch, small[2], small[1] * small[3])
+        large, split = small, any(value.shape == joined for value in found.values())
+    else:  # rows that stay, and four times the columns
+        split = large[1] == small[1] > 1 and large[2] >= 3 * small[2]
+    if split:
+        raise LayerError(
+            f"layer {layer!r} of {model.name} is {small}, tokens of several heads, no rows and columns; explain a "
+            f"layer of tokens (b, n, c), and {SAY_HOW}"
+        )
+    if large[3] != small[3]:
         raise LayerError(f"layer {layer!r} of {model.name} is {small}, channels first; camjax reads (b, h, w, c)")

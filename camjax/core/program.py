@@ -118,7 +118,7 @@ class Program:
         self._entered = entered
         self._names = frozenset(names)
         self._wanted = wanted
-        self._count = len(closed.jaxpr.invars)
+        self._arguments = self._count = len(closed.jaxpr.invars)
         self._steps: list[Step] = []
         self._results = self._write_out(closed.jaxpr, closed.consts, range(self._count))
 
@@ -236,6 +236,10 @@ class Program:
     def results(self, values: Mapping[int, Any]) -> list[Any]:
         """What the program gives."""
         return [value_of(slot, values) for slot in self._results]
+
+    def arguments_given_back(self) -> list[int | None]:
+        """For each result the number of the argument that it is as it stands, or None."""
+        return [slot if isinstance(slot, int) and slot < self._arguments else None for slot in self._results]
 
     def output(self, number: int) -> int:
         """The slot of an operation's only result."""

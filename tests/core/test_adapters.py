@@ -90,9 +90,21 @@ class NNXBlock(nnx.Module):
         return nnx.relu(x if self.norm is None else self.norm(x))
 
 
+class NNXJit(NNXBlock):
+    @nnx.jit
+    def __call__(self, x):
+        return super().__call__(x)
+
+
+class NNXRemat(NNXBlock):
+    @nnx.remat
+    def __call__(self, x):
+        return super().__call__(x)
+
+
 class NNXToy(nnx.Module):
-    def __init__(self, rngs):
-        self.blocks = nnx.List([NNXBlock(3, 4, True, rngs), NNXBlock(4, 6, False, rngs)])
+    def __init__(self, rngs, first=NNXBlock, second=NNXBlock):
+        self.blocks = nnx.List([first(3, 4, True, rngs), second(4, 6, False, rngs)])
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.fc = nnx.Linear(6, 5, rngs=rngs)
 
@@ -102,8 +114,8 @@ class NNXToy(nnx.Module):
         return self.fc(self.dropout(x.mean((1, 2))))
 
 
-def nnx_toy():
-    module = NNXToy(nnx.Rngs(0))
+def nnx_toy(*blocks):
+    module = NNXToy(nnx.Rngs(0), *blocks)
     first, second = module.blocks
     first.conv.kernel[...], second.conv.kernel[...] = WEIGHTS["conv1"], WEIGHTS["conv2"]
     norm = first.norm
@@ -113,8 +125,8 @@ def nnx_toy():
     return module
 
 
-def by_nnx():
-    module = nnx_toy()
+def by_nnx(*blocks):
+    module = nnx_toy(*blocks)
     module.eval()
     return from_nnx(module, preprocess=SMALL), "blocks.0", "blocks.1"
 
@@ -167,15 +179,27 @@ class EquinoxBlock(eqx.Module):
         return jax.nn.relu(x), state
 
 
+class EquinoxJit(EquinoxBlock):
+    @eqx.filter_jit
+    def __call__(self, x, state):
+        return super().__call__(x, state)
+
+
+class EquinoxRemat(EquinoxBlock):
+    @eqx.filter_checkpoint
+    def __call__(self, x, state):
+        return super().__call__(x, state)
+
+
 class EquinoxToy(eqx.Module):
     blocks: list
     dropout: eqx.nn.Dropout
     fc: eqx.nn.Linear
 
-    def __init__(self, key):
+    def __init__(self, key, first=EquinoxBlock, second=EquinoxBlock):
         conv = functools.partial(eqx.nn.Conv2d, kernel_size=3, stride=2, padding=1, use_bias=False, key=key)
         norm = eqx.nn.BatchNorm(4, "batch", mode="batch")
-        self.blocks = [EquinoxBlock(conv(3, 4), norm), EquinoxBlock(conv(4, 6), None)]
+        self.blocks = [first(conv(3, 4), norm), second(conv(4, 6), None)]
         self.dropout = eqx.nn.Dropout(0.5)
         self.fc = eqx.nn.Linear(6, 5, key=key)
 
@@ -185,8 +209,8 @@ class EquinoxToy(eqx.Module):
         return self.fc(self.dropout(x.mean((1, 2)))), state
 
 
-def equinox_toy():
-    module, state = eqx.nn.make_with_state(EquinoxToy)(jax.random.key(0))
+def equinox_toy(*blocks):
+    module, state = eqx.nn.make_with_state(EquinoxToy)(jax.random.key(0), *blocks)
     norm = module.blocks[0].norm
     state = state.set(norm.batch_state_index, (WEIGHTS["mean"], WEIGHTS["var"]))
     places = {
@@ -202,17 +226,19 @@ def equinox_toy():
     return module, state
 
 
-def by_equinox():
-    module, state = equinox_toy()
+def by_equinox(*blocks):
+    module, state = equinox_toy(*blocks)
     return from_equinox(eqx.nn.inference_mode(module), state=state, preprocess=SMALL), "blocks.0", "blocks.1"
 
 
 WAYS = {
     "function": by_function,
     "nnx": by_nnx,
+    "nnx with jit and remat": functools.partial(by_nnx, NNXJit, NNXRemat),
     "linen": by_linen,
     "linen with remat": functools.partial(by_linen, remat=True),
     "equinox": by_equinox,
+    "equinox with jit and remat": functools.partial(by_equinox, EquinoxJit, EquinoxRemat),
 }
 
 
@@ -305,7 +331,8 @@ def test_layers_are_named_by_their_paths():
     names = {way: list(layers(make()[0])) for way, make in WAYS.items()}
     assert names["function"] == ["block1", "block2"]
     blocks = ["blocks.0.conv", "blocks.0.norm", "blocks.0", "blocks.1.conv", "blocks.1"]
-    assert names["nnx"] == names["equinox"] == [*blocks, "dropout", "fc"]
+    for kind in ("nnx", "equinox"):
+        assert names[kind] == names[f"{kind} with jit and remat"] == [*blocks, "dropout", "fc"]
     blocks = ["block1/conv", "block1/norm", "block1", "block2/conv", "block2"]
     assert names["linen"] == names["linen with remat"] == [*blocks, "Dropout_0", "fc"]
 
@@ -398,6 +425,12 @@ class OwnNorm(nnx.Module):
         return self.fc((x - spread(self.mean[...])).mean((1, 2)))
 
 
+class CompiledOwnNorm(OwnNorm):
+    @nnx.jit
+    def __call__(self, x):
+        return super().__call__(x)
+
+
 def linen_in_training(**arguments):
     return from_linen(LinenToy(), LINEN_VARIABLES, arguments=arguments, preprocess=SMALL)
 
@@ -407,6 +440,7 @@ def linen_in_training(**arguments):
     [
         (lambda: from_nnx(nnx_toy(), preprocess=SMALL), "blocks.0.norm (BatchNorm) is in training mode"),
         (lambda: from_nnx(OwnNorm(), preprocess=SMALL), "changes mean when it is called"),
+        (lambda: from_nnx(CompiledOwnNorm(), preprocess=SMALL), "changes mean when it is called"),
         (linen_in_training, "LinenToy is called in training mode"),
         (lambda: from_equinox(equinox_toy()[0], state=equinox_toy()[1]), "use eqx.nn.inference_mode(module)"),
     ],
@@ -431,9 +465,25 @@ def tokens(params, images):
     return x[:, 1:].mean(1)
 
 
+def heads(params, images, fixed=False):
+    """Tokens of three heads, such as a transformer's queries are; at one size alone, or at any."""
+    b, h, w, _ = images.shape
+    x = images.reshape(b, h // 4, 4, w // 4, 4, 3).mean((2, 4)).reshape(b, h * w // 16, 3)
+    x = named_array(x + params["places"] if fixed else x, "tokens")
+    return named_array(x.reshape(b, h * w // 16, 3, 1).transpose(0, 2, 1, 3), "queries").mean((1, 2))
+
+
 @pytest.mark.parametrize(
     ("adapt", "error", "words"),
     [
+        (lambda: function(heads), LayerError, "'queries' of model is (1, 3, 24, 1), tokens of several heads"),
+        (
+            lambda: from_function(
+                functools.partial(heads, fixed=True), {"places": jnp.ones((1, 24, 3))}, preprocess=SMALL
+            ),
+            LayerError,
+            "'queries' of model is (1, 3, 24, 1), tokens of several heads",
+        ),
         (lambda: function(channels_first), LayerError, "'layer' of model is (1, 3, 8, 12), channels first"),
         (lambda: function(tokens), LayerError, "tokens=TokenGrid(prefix=1, patch=(16, 16))"),
         (lambda: function(lambda p, x: x.mean((1, 2))), LayerError, "names none of its arrays"),
@@ -446,6 +496,19 @@ def tokens(params, images):
 def test_what_is_no_classifier_of_images_is_refused(adapt, error, words):
     with pytest.raises(error, match=re.escape(words)):
         adapt()
+
+
+def test_a_layer_that_is_asked_for_lies_on_the_image_too():
+    def forward(params, images):
+        named_array(images.transpose(0, 3, 1, 2)[:, :, ::2, ::2], "first")
+        return heads(params, named_array(images, "last"))
+
+    model = function(forward, layer="tokens", tokens=TokenGrid(patch=(4, 4)))
+    for layer, words in {"first": "channels first", "queries": "tokens of several heads"}.items():
+        with pytest.raises(LayerError, match=words):
+            camjax.make_explainer(model, method="grad-cam", layer=layer, top_k=1)
+    for layer in ("tokens", "last"):
+        camjax.make_explainer(model, method="grad-cam", layer=layer, top_k=1)
 
 
 def test_tokens_become_the_grid_that_they_are_said_to_be():

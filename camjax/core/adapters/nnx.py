@@ -17,6 +17,7 @@ from camjax.core.adapters.about import About, joined, named
 from camjax.core.comparable import Comparable
 from camjax.core.layers import check_model
 from camjax.core.model import Model, Params
+from camjax.core.program import Program
 
 TRAINING = {"use_running_average": False, "deterministic": False}
 """The attributes by which NNX's layers train, and their values then."""
@@ -131,18 +132,22 @@ def _check_evaluation(module: nnx.Module) -> None:
 
 def _check_unchanged(model: Model, graph: Comparable) -> None:
     """A normalisation of one's own may train without any flag: then it changes its statistics when it is called."""
-    changed: list[str] = []
+    paths: list[tuple[Any, ...]] = []
 
-    def call(params: Params, images: Array) -> Array:
+    def call(params: Params, images: Array) -> list[Array]:
         module = merge(graph, params)
-        before = dict(nnx.to_flat_state(nnx.state(module)))
-        values = {path: variable.get_value() for path, variable in before.items()}
-        result = module(images)
+        before = {path: variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(module))}
+        module(images)
         after = dict(nnx.to_flat_state(nnx.state(module)))
-        changed.extend(joined(path) for path, value in values.items() if after[path].get_value() is not value)
-        return result
+        paths.extend(before)
+        return [*before.values(), *(after[path].get_value() for path in before)]
 
-    jax.eval_shape(call, model.params, jax.ShapeDtypeStruct(model.image_shape(2), "float32"))  # type: ignore[no-untyped-call]
+    images = jax.ShapeDtypeStruct(model.image_shape(2), "float32")  # type: ignore[no-untyped-call]
+    # `nnx.jit` and `nnx.remat` hand every variable back in another array: the same one where they are written out.
+    program = Program(jax.make_jaxpr(call)(model.params, images), wanted=lambda _: True)
+    given = program.arguments_given_back()
+    before, after = given[: len(paths)], given[len(paths) :]
+    changed = [joined(path) for path, one, other in zip(paths, before, after, strict=True) if one != other]
     if changed:
         raise ValueError(
             f"{model.name} changes {', '.join(changed[:3])} when it is called; switch it to evaluation, such as by "
