@@ -26,6 +26,7 @@ from camjax.core.model import Model
 from camjax.core.result import CamResult
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain.explainer import Explainer
+from camjax.explain.explanation import class_names
 from camjax.explain.pipeline import answers
 from camjax.explain.waits import Waits
 
@@ -125,6 +126,7 @@ def explain_to_store(
     if jax.process_count() not in (1, team.count):
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
     plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer)
+    model = dataclasses.replace(model, labels=class_names(model))
     if not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     shared, place = plans.shared_by_devices(model)

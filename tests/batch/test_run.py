@@ -76,6 +76,17 @@ def test_the_store_holds_what_the_explainer_says(tmp_path):
     assert (found["error"][np.arange(21) != 5] == "").all()
 
 
+def test_a_model_without_labels_names_its_classes_by_number(tmp_path):
+    folder = write_pictures(tmp_path / "in", 3)
+    out = str(tmp_path / "out.zarr")
+    unnamed = dataclasses.replace(MODEL, labels=())
+    explain_to_store(unnamed, [str(folder)], out, top_k=9, workers=0)
+    assert read_entry(out, "0").labels == tuple(f"class {number}" for number in arrays(out)["classes"][0])
+    explain_to_store(unnamed, [str(folder)], out, top_k=9, workers=0, resume=True)
+    with pytest.raises(CamjaxError, match=r"top_k 10 is not in 1\.\.9, the classes of toy"):
+        explain_to_store(unnamed, [str(folder)], str(tmp_path / "other.zarr"), top_k=10, workers=0)
+
+
 def test_what_fills_a_batch_never_reaches_the_store(tmp_path, monkeypatch):
     folder = write_pictures(tmp_path / "in", 13)
     run([folder], tmp_path / "black.zarr")
