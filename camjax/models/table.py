@@ -4,6 +4,7 @@
 --short` the table of families that the README has.
 """
 
+import re
 import sys
 
 from camjax.models.family import Architecture, Family
@@ -19,27 +20,28 @@ average pooling and one linear layer behind it, every other method takes any net
 
 def page() -> str:
     """The whole page, Markdown."""
-    rows = ("| Networks | Names | Layer | `cam` |", "| --- | --- | --- | --- |", *map(_row, FAMILIES.values()))
+    titles = "| Networks | Names | Layer | `cam` | Namings of checkpoints |"
+    rows = (titles, "| --- | --- | --- | --- | --- |", *map(_row, FAMILIES.values()))
     return "\n".join((HEAD, *rows, ""))
 
 
 def short() -> str:
-    """A row for each family: its networks, and in which namings their checkpoints are read. Markdown."""
-    rows = ("| Networks | Names | Namings of checkpoints |", "| --- | --- | --- |", *map(_short_row, FAMILIES.values()))
+    """A row for each family: its networks, how many names there are, and the first. Markdown."""
+    rows = ("| Networks | Names | |", "| --- | --- | --- |", *map(_short_row, FAMILIES.values()))
     return "\n".join((*rows, ""))
 
 
 def _short_row(family: Family) -> str:
     members = _members(family)
-    names = f"{_name(members[0])} to {_name(members[-1])} ({len(members)})" if members[1:] else _name(members[0])
-    return f"| {family.title} | {names} | {', '.join(family.layouts)} |"
+    networks = re.sub(r" \(.*?\)", "", family.title)  # without who made them
+    return f"| {networks} | {len(members)} | {_name(members[0])}{', …' if members[1:] else ''} |"
 
 
 def _row(family: Family) -> str:
     members = _members(family)
     first = family.outline(members[0].config)
     fits = "yes" if first.head is not None else "no"
-    return f"| {family.title} | {', '.join(map(_name, members))} | `{first.layer}` | {fits} |"
+    return f"| {family.title} | {', '.join(map(_name, members))} | `{first.layer}` | {fits} | {', '.join(family.layouts)} |"
 
 
 def _members(family: Family) -> list[Architecture]:
