@@ -75,6 +75,7 @@ def waits(folder: Path, files: Mapping[str, Path]) -> Iterator[Wait]:
     """
     for command in ("--help", "models", "methods"):
         yield Wait(f"`camjax {command}`", ["camjax", command])
+    yield Wait("`from camjax import cam_fn`", ["-c", "from camjax import cam_fn"])
     one = ["camjax", "explain", str(PICTURE), "--model", str(files["resnet50"]), "--out", str(folder / "one.png")]
     yield Wait("one picture, ResNet-50", one)
     yield Wait("one picture, caches empty", one, cold=True)
