@@ -327,6 +327,33 @@ def test_a_sharded_batch_stays_sharded(way, axes):
         np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])
+def test_each_device_computes_its_own_inside_shard_map(way, axes):
+    model, first, _ = way
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2], axis_types=(axes,))
+    rows = jax.sharding.PartitionSpec("data")
+    images = draw(2, 16, 24, 3)
+
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(None, rows), out_specs=rows)
+    def ours(params, images):
+        def squared(d):
+            return (tap(model.forward, add={first: d})(params, images)[0][:, 2] ** 2).sum()
+
+        logits, arrays = tap(model.forward, read=[first])(params, images)
+        a = arrays[first]
+        gradient, second_order = jax.jvp(jax.grad(squared), (a - a,), (a,))
+        return logits, a, gradient, second_order
+
+    def by_hand(a):
+        return (tail(WEIGHTS, a)[:, 2] ** 2).sum()
+
+    a = first_block(WEIGHTS, images)
+    found = ours(model.params, jax.device_put(images, jax.sharding.NamedSharding(mesh, rows)))
+    for one, expected in zip(found, (tail(WEIGHTS, a), a, *jax.jvp(jax.grad(by_hand), (a,), (a,))), strict=True):
+        assert relative_error(one, expected) < TOLERANCE
+
+
 def test_layers_are_named_by_their_paths():
     names = {way: list(layers(make()[0])) for way, make in WAYS.items()}
     assert names["function"] == ["block1", "block2"]
