@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ from camjax.errors import CheckpointError
 from camjax.images.labels import LabelError, read_labels
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
-from camjax.models.registry import ARCHITECTURES, find_architecture
+from camjax.models.registry import ARCHITECTURES, FAMILIES, find_architecture
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 RAW_RGB = Preprocess(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -47,9 +49,9 @@ def load_model(
         architecture: which network a file or repository holds, whatever its config says. Without it, the repository's
             config tells, and where there is none, keys and shapes. These tell no padding, epsilon or activation: a
             file that fits two of camjax's architectures (`efficientnet_lite0` and `tf_efficientnet_lite0`) is refused
-            without it, but a file of a network that camjax does not have and that has another's keys and shapes (timm's
-            `resnetblur50` and `resnetaa50` have those of `resnet50`) is taken for the other. From the hub, such a
-            network is refused by its name.
+            without it. So is one that is named after a network that camjax does not have and that has another's keys
+            and shapes (timm's `resnetblur50` and `resnetaa50` have those of `resnet50`); under another name it is
+            taken for the other.
         labels: the classes' names; by default the file's or the repository's own, the `synset.txt` beside an MXNet
             checkpoint, or ImageNet's for 1000 classes.
 
@@ -108,8 +110,21 @@ def _from_path(path: Path, architecture: str | None) -> Model:
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors" and is_stored_model(path):
         return load_stored_model(path)
+    if architecture is None:
+        _check_name(path)
     origin = {"source": path.name, "file": path.name}
     return _build(Fetched(path, None), _choice(architecture), path.stem, None, (), origin)
+
+
+def _check_name(path: Path) -> None:
+    """Refuses a file that is named after a network that another would be taken for; timm names files so."""
+    for other in itertools.chain.from_iterable(family.others for family in FAMILIES.values()):
+        if re.match(rf"{other}(?![a-z0-9])", path.name, re.IGNORECASE):
+            raise CheckpointError(
+                f"{path}: is named after {other}, which camjax does not have, and whose keys and shapes are those of "
+                "another network; where that is what the file holds, say so with architecture=NAME (--architecture "
+                "NAME)"
+            )
 
 
 def _from_mxnet(text: str) -> Model:

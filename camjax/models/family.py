@@ -45,6 +45,7 @@ class Family:
         module: called as `module(config, rngs=...)`.
         layouts: the known namings of its checkpoints.
         title: what the networks are called, and their paper, for people.
+        others: names of networks that compute something else from the keys and shapes of one here.
         check: raises a `ValueError` for a config that the module could not be built from, or not in good time.
         from_timm: `from_timm(config, arguments)`, the architecture's config changed by the arguments that timm
             was given (`model_args` of a repository's `config.json`), or a `CheckpointError`.
@@ -57,6 +58,7 @@ class Family:
     module: Callable[..., Network]
     layouts: Mapping[str, Layout]
     title: str = ""
+    others: tuple[str, ...] = ()
     check: Callable[[Any], None] = lambda _: None
     from_timm: Callable[[Any, Mapping[str, Any]], Any] = dataclasses.field(default_factory=timm_arguments)
     from_transformers: Mapping[str, Callable[[Mapping[str, Any]], "Architecture"]] = dataclasses.field(

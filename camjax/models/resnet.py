@@ -245,6 +245,7 @@ FAMILY = Family(
             holds=lambda config: (config.groups, config.group_width) == (1, 64),
         ),
     },
+    others=("resnetaa50", "resnetblur18", "resnetblur50"),
     check=check_config,
     from_timm=timm_arguments(
         act_layer="relu", norm_layer="batchnorm", output_stride=32, aa_layer=None, block_args=None

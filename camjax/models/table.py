@@ -41,7 +41,8 @@ def _row(family: Family) -> str:
     members = _members(family)
     first = family.outline(members[0].config)
     fits = "yes" if first.head is not None else "no"
-    return f"| {family.title} | {', '.join(map(_name, members))} | `{first.layer}` | {fits} | {', '.join(family.layouts)} |"
+    names, namings = ", ".join(map(_name, members)), ", ".join(family.layouts)
+    return f"| {family.title} | {names} | `{first.layer}` | {fits} | {namings} |"
 
 
 def _members(family: Family) -> list[Architecture]:

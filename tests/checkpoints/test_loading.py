@@ -14,12 +14,13 @@ import timm
 import torch
 import torchvision
 import transformers
-from references import images, randomise, relative_error, to_torch
+from references import images, outlined, randomise, relative_error, to_torch
 
 from camjax import CheckpointError, LabelError, UnknownModelError, imagenet_labels, load_model
 from camjax.checkpoints.manifest import find_source
 from camjax.checkpoints.packages import packaged_file
 from camjax.images.preprocess import Preprocess
+from camjax.models.registry import ARCHITECTURES, FAMILIES
 
 TOLERANCE = 1e-5  # float32, sums in another order
 
@@ -86,6 +87,33 @@ def test_efficientnet_of_timm(tmp_path):
         assert_same(model, module)
         theirs = timm.models.get_pretrained_cfg(name)
         assert (model.preprocess.mean, model.preprocess.interpolation) == (theirs.mean, theirs.interpolation)
+
+
+def keys_and_shapes(name):
+    with outlined():
+        return {key: value.shape for key, value in timm.create_model(name, num_classes=4).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "taken_for"), [("resnetblur18", "resnet18"), ("resnetblur50", "resnet50"), ("resnetaa50", "resnet50")]
+)
+def test_a_file_named_after_a_network_with_anothers_keys(tmp_path, name, taken_for):
+    assert name in FAMILIES["resnet"].others
+    assert keys_and_shapes(name) == keys_and_shapes(taken_for)
+    for file in (f"{name}.pth", f"{name.title()}_a1-0123abcd.pth"):
+        torch.save(resnet18(4).state_dict(), tmp_path / file)
+        with pytest.raises(CheckpointError, match=f"{file}: is named after {name}, which camjax does not have"):
+            load_model(tmp_path / file)
+    assert load_model(tmp_path / f"{name}.pth", architecture="resnet18").architecture["name"] == "resnet18"
+    torch.save(resnet18(4).state_dict(), tmp_path / f"{name}0.pth")
+    assert load_model(tmp_path / f"{name}0.pth").architecture["name"] == "resnet18"
+
+
+@pytest.mark.slow
+def test_no_other_of_timms_resnets_has_the_keys_of_one_here():
+    ours = [keys_and_shapes(name) for name in ARCHITECTURES if ARCHITECTURES[name].family is FAMILIES["resnet"]]
+    others = {name for name in timm.list_models("*resne*t*") if name not in ARCHITECTURES}
+    assert {name for name in others if keys_and_shapes(name) in ours} == set(FAMILIES["resnet"].others)
 
 
 def test_the_packages_own_keys_are_of_one_network_only():
