@@ -458,17 +458,32 @@ class CompiledOwnNorm(OwnNorm):
         return super().__call__(x)
 
 
+def nnx_with_dropout():
+    module = nnx_toy()
+    module.eval()
+    module.dropout.train()
+    return from_nnx(module, preprocess=SMALL)
+
+
 def linen_in_training(**arguments):
     return from_linen(LinenToy(), LINEN_VARIABLES, arguments=arguments, preprocess=SMALL)
+
+
+def linen_with_dropout():
+    parts = [linen.Conv(4, (3, 3)), linen.Dropout(0.5, deterministic=False), lambda x: x.mean((1, 2))]
+    variables = {"params": {"layers_0": {"kernel": WEIGHTS["conv1"], "bias": WEIGHTS["bias"]}}}
+    return from_linen(linen.Sequential(parts), variables, preprocess=SMALL)
 
 
 @pytest.mark.parametrize(
     ("adapt", "words"),
     [
         (lambda: from_nnx(nnx_toy(), preprocess=SMALL), "blocks.0.norm (BatchNorm) is in training mode"),
+        (nnx_with_dropout, "dropout (Dropout) is in training mode (deterministic=False); call module.eval() first"),
         (lambda: from_nnx(OwnNorm(), preprocess=SMALL), "changes mean when it is called"),
         (lambda: from_nnx(CompiledOwnNorm(), preprocess=SMALL), "changes mean when it is called"),
-        (linen_in_training, "LinenToy is called in training mode"),
+        (linen_in_training, "LinenToy is called in training mode (a normalisation would change"),
+        (linen_with_dropout, "Sequential is called in training mode (dropout would change or draw something)"),
         (lambda: from_equinox(equinox_toy()[0], state=equinox_toy()[1]), "use eqx.nn.inference_mode(module)"),
     ],
 )
