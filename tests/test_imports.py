@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,24 @@ def test_imports_run_one_way(path):
         assert package != "matplotlib" or path.stem in {"figures", "colours"}
         if package == "camjax" and inner and part != "__init__":
             assert LEVEL[inner[0]] <= LEVEL[part], f"{part} imports {name}, which stands above it"
+
+
+def declared(requirements):
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+
+def test_what_is_imported_is_what_pyproject_asks_for():
+    """Neither less nor more; whoever hands over a module of Equinox has installed it."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    needs = {"core": set(), "batch": set()}
+    for path in MODULES:
+        packages = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"camjax"}
+        if path == ROOT / "core" / "adapters" / "equinox.py":
+            packages -= {"equinox"}
+        extra = "batch" if path.relative_to(ROOT).parts[0] in {"batch", "evaluate"} else "core"
+        needs[extra] |= {{"PIL": "pillow", "absl": "absl-py"}.get(package, package) for package in packages}
+    assert needs["core"] == declared(project["dependencies"])
+    assert needs["batch"] - needs["core"] == declared(project["optional-dependencies"]["batch"])
 
 
 def module_name(path):
