@@ -28,7 +28,7 @@ def upsample(
     """Resizes maps with half-pixel centres and no antialiasing, in float32.
 
     It is two small matrix products, one an axis, with the weights of `jax.image.resize`. Bicubic overshoots: in two
-    dimensions the result can leave the range of the input by up to 44 % of it with a = -0.75.
+    dimensions the result can leave the range of the input by up to 45 % of it with a = -0.75.
 
     Args:
         maps: any float dtype; the last two axes are resized.
