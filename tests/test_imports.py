@@ -99,6 +99,20 @@ def test_every_module_has_a_level():
     assert parts - {"__init__"} == LEVEL.keys()
 
 
+def test_contributing_draws_the_folders_that_there_are():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text("utf-8")
+    drawn = dict(re.findall(r"^    (\S+) {2,}(\S.*)$", text, re.MULTILINE))
+    inside = [name.removeprefix("camjax/") for name in drawn if name.startswith("camjax/")]
+    folders = {path.name + "/" for path in ROOT.iterdir() if path.is_dir()} - {"__pycache__/"}
+    assert sorted(inside) == sorted(folders | {path.name for path in ROOT.glob("*.py")} - {"__init__.py"})
+    assert [name.removesuffix(".py").removesuffix("/") for name in inside] == [*reversed(LAYERS), "data"]
+    for name, says in drawn.items():
+        for folder in (name, *(f"{name}{inner}" for inner in re.findall(r"\w+/", says))):
+            assert (ROOT.parent / folder).exists(), folder
+    tests = {path.name + "/" for path in Path(__file__).parent.iterdir() if path.is_dir()} - {"__pycache__/"}
+    assert tests == folders | set(re.findall(r"\w+/", drawn["tests/"]))
+
+
 def test_importing_camjax_loads_neither_torch_nor_matplotlib():
     program = (
         "import sys, camjax; print({'torch', 'matplotlib', 'huggingface_hub', 'typer'} & sys.modules.keys() or '')"
