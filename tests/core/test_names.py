@@ -280,8 +280,23 @@ def derived(x):
 derived.defjvp(lambda primals, tangents: (derived(*primals), 2 * tangents[0]))
 
 
+@jax.custom_vjp
+def pulled_back(x):
+    return checkpoint_name(x * 2, "inside")
+
+
+pulled_back.defvjp(lambda x: (pulled_back(x), None), lambda _, cotangent: (2 * cotangent,))
+
+
 @pytest.mark.parametrize(
-    ("function", "kind"), [(scanned, "scan"), (looped, "while"), (branched, "cond"), (derived, "custom_jvp_call")]
+    ("function", "kind"),
+    [
+        (scanned, "scan"),
+        (looped, "while"),
+        (branched, "cond"),
+        (derived, "custom_jvp_call"),
+        (pulled_back, "custom_vjp_call"),
+    ],
 )
 def test_a_name_that_cannot_be_reached_says_so(function, kind):
     with pytest.raises(LayerError, match=rf"'inside' stands inside '{kind}'.*name what comes out"):
