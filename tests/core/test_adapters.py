@@ -364,6 +364,26 @@ def test_layers_are_named_by_their_paths():
     assert names["linen"] == names["linen with remat"] == [*blocks, "Dropout_0", "fc"]
 
 
+@pytest.mark.parametrize(
+    ("image_shape", "expected"),
+    [
+        (None, (1, 8, 12, 4)),
+        ((18, 10), (1, 9, 5, 4)),
+        ((18, 10, 3), (1, 9, 5, 4)),
+        ([2, 18, 10, 3], (2, 9, 5, 4)),
+    ],
+)
+def test_layers_have_the_shapes_at_images_of_any_size(image_shape, expected):
+    found = layers(by_function()[0], image_shape)["block1"]
+    assert (found.shape, found.dtype) == (expected, np.float32)
+
+
+@pytest.mark.parametrize("image_shape", [(), (18,), (1, 2, 18, 10, 3)])
+def test_what_is_no_shape_of_images_has_no_layers(image_shape):
+    with pytest.raises(ValueError, match=re.escape(f"with channels and a batch before it or not: {image_shape}")):
+        layers(by_function()[0], image_shape)
+
+
 def test_equal_modules_make_equal_functions_and_the_users_own_stay():
     module = nnx_toy()
     module.eval()

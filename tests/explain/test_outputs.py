@@ -25,6 +25,8 @@ from camjax.explain.outputs import figure_paths, json_file, npz_file, write_figu
         (["Cat.jpg", "cat.jpg", "CAT.png"], ["Cat", "cat-2", "CAT-3"]),
         (["caf\u00e9.jpg", "x/cafe\u0301.jpg"], ["caf\u00e9", "cafe\u0301-2"]),
         (["a.jpg", "a.cam.png"], ["a-2", "a.cam"]),
+        (["a.jpg", "A.CAM.png"], ["a-2", "A.CAM"]),
+        (["caf\u00e9.jpg", "cafe\u0301.cam.png"], ["caf\u00e9-2", "cafe\u0301.cam"]),
         (["x/a.cam.png", "a.jpg"], ["a.cam", "a"]),
     ],
 )
