@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from camjax.cli.options import MethodOptions, NetworkOptions
+from camjax.cli.options import Column, MethodOptions, NetworkOptions
 from camjax.cli.progress import duration, run_progress
 from camjax.cli.stops import STOPS, Stopped
 from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say
@@ -39,9 +39,7 @@ class BatchOptions(MethodOptions, NetworkOptions):
         bool, typer.Option("--resume", help="Go on with the store where it was; begin where there is none.")
     ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False
-    column: Annotated[
-        str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
-    ] = None
+    column: Column = None
     distributed: Annotated[
         bool,
         typer.Option(

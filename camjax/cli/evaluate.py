@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camjax.cli.options import NetworkOptions
+from camjax.cli.options import Column, NetworkOptions
 from camjax.cli.progress import counted_bar
 from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say, text, wide_console
 from camjax.errors import CamjaxError
@@ -76,9 +76,7 @@ class EvaluateOptions(NetworkOptions):
         Path | None,
         typer.Option(help="A text file with one class name a line, or a synset.txt.", show_default=False),
     ] = None
-    column: Annotated[
-        str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
-    ] = None
+    column: Column = None
     num_processes: Annotated[
         int | None,
         typer.Option(

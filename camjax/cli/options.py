@@ -1,7 +1,7 @@
 """The options of the commands, each written once: a dataclass field with its type, help and default.
 
 A command is a function whose parameter `options` is one of these dataclasses; `with_options` makes of it what Typer
-reads. What several commands share stands in a base class.
+reads. What several commands share stands in a base class; in a type, where it has another place in each.
 """
 
 import dataclasses
@@ -20,6 +20,11 @@ from camjax.images.labels import find_classes
 
 if TYPE_CHECKING:
     from camjax.core.model import Model
+
+Column = Annotated[
+    str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
+]
+"""The option `--column` of commands that take any number of pictures; it comes after those that more people need."""
 
 
 def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
