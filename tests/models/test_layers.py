@@ -10,7 +10,7 @@ import torch
 from references import relative_error, to_nhwc, to_torch
 
 from camjax.models import layers
-from camjax.models.registry import ARCHITECTURES
+from camjax.models.registry import ARCHITECTURES, FAMILIES
 
 
 def slices(x):
@@ -124,9 +124,24 @@ def test_max_pooling_in_bfloat16():
     np.testing.assert_array_equal(np.asarray(gradient, np.float32), expected)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnetv2_18", "efficientnet_lite0"])
+FIRST = [next(name for name, one in ARCHITECTURES.items() if one.family.name == family) for family in FAMILIES]
+OTHERS = [  # whose parameters are of other kinds than those of their family's first
+    "deit_tiny_distilled_patch16_224",
+    "vit_small_patch14_reg4_dinov2",
+    "convnextv2_atto",
+    "swinv2_tiny_window8_256",
+]
+
+
+@pytest.mark.parametrize("name", [*FIRST, *OTHERS])
 def test_parameters_are_float32_in_x64_mode_too(name):
     architecture = ARCHITECTURES[name]
     with jax.enable_x64(True):
         classifier = jax.eval_shape(lambda: architecture.family.initialise(architecture.config).params)
     assert {leaf.dtype for leaf in jax.tree.leaves(classifier)} == {jnp.dtype(jnp.float32)}
+
+
+def test_undrawn_parameters_are_float32_in_x64_mode_too():
+    with jax.enable_x64(True):
+        linear = jax.eval_shape(lambda: layers.Linear(2, 3, rngs=layers.Undrawn(0)).kernel[...])
+    assert linear.dtype == np.float32
