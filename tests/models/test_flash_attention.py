@@ -17,7 +17,7 @@ from camjax import make_explainer
 from camjax.core.inference import for_inference
 from camjax.core.layers import layers
 from camjax.core.names import named_arrays
-from camjax.explain import plan
+from camjax.explain import planning
 from camjax.methods.method import LAYER
 from camjax.methods.registry import METHODS
 from camjax.models import flash_attention as flash
@@ -108,7 +108,7 @@ def test_the_weights_are_gone_unless_they_are_asked_for(stand_in, monkeypatch, m
     model = small_vit()
     images = RNG.integers(0, 256, (2, 224, 224, 3), np.uint8)
     expected = make_explainer(model, method=method, layer=layer, dtype=jnp.bfloat16)(images, [0, 3])
-    monkeypatch.setattr(plan, "platform_of", lambda _: "gpu")
+    monkeypatch.setattr(planning, "platform_of", lambda _: "gpu")
     explain = make_explainer(model, method=method, layer=layer, dtype=jnp.bfloat16)
     fast = explain.plan.fast.with_params(explain.plan.fast.outline)
     names = named_arrays(fast.forward, fast.params, jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.bfloat16))
