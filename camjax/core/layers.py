@@ -1,6 +1,7 @@
 """A model's layers: their names, shapes and which of them lie on the image."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -146,25 +147,35 @@ def check_model(model: Model) -> None:
 def check_order(model: Model, layer: str) -> None:
     """What a layer's shape tells of its axes, also at images twice as large; nothing is computed.
 
+    Args:
+        model: any.
+        layer: its name; one that the model does not have is left to whoever asks for it.
+
     Raises:
-        LayerError: it has its channels before its rows and columns, or tokens of several heads.
+        LayerError: it has its channels before its rows and columns, or tokens by heads or groups.
     """
     batch, height, width, channels = model.image_shape()
     found = layers(model, (batch, height, width, channels))
     if layer not in found or found[layer].ndim != 4 or is_attention(model, found[layer]):
         return
     small = found[layer].shape
+    pairs = ((1, 2), (2, 1))  # the axes of heads and tokens: (b, heads, n, c), or (b, n, heads, c) as Flax has them
     try:
         large = layers(model, (batch, 2 * height, 2 * width, channels))[layer].shape
     except Exception:  # whatever a network of one fixed size raises at another
-        joined = (batch, small[2], small[1] * small[3])
-        large, split = small, any(value.shape == joined for value in found.values())
-    else:  # rows that stay, and four times the columns
-        split = large[1] == small[1] > 1 and large[2] >= 3 * small[2]
+        large = small
+        split = any(small[i] > 1 and _splits(found, layer, small[j], small[i] * small[3]) for i, j in pairs)
+    else:  # one side stays, the other has four times the places
+        split = any(large[i] == small[i] > 1 and large[j] >= 3 * small[j] for i, j in pairs)
+    said = f"layer {layer!r} of {model.name} is {small}"
     if split:
-        raise LayerError(
-            f"layer {layer!r} of {model.name} is {small}, tokens of several heads, no rows and columns; explain a "
-            f"layer of tokens (b, n, c), and {SAY_HOW}"
-        )
-    if large[3] != small[3]:
-        raise LayerError(f"layer {layer!r} of {model.name} is {small}, channels first; camjax reads (b, h, w, c)")
+        how = "" if model.tokens else f", or one of tokens (b, n, c), and {SAY_HOW}"
+        raise LayerError(f"{said}, tokens by heads or groups, no rows and columns; give another by layer=NAME{how}")
+    if large[3] != small[3] and large[1] == small[1]:
+        raise LayerError(f"{said}, channels first; camjax reads (b, h, w, c): give another by layer=NAME")
+
+
+def _splits(found: Mapping[str, jax.ShapeDtypeStruct], layer: str, tokens: int, channels: int) -> bool:
+    """Whether so many tokens, of so many channels, stand before a layer."""
+    before = itertools.takewhile(lambda name: name != layer, found)
+    return any(found[name].shape[1:] == (tokens, channels) for name in before)

@@ -147,7 +147,7 @@ class Program:
         return equation.primitive.name in self._entered and any(map(self._holds, inner_programs(equation)))
 
     def _holds(self, jaxpr: Jaxpr) -> bool:
-        return any(
+        return not jaxpr.eqns or any(  # one without operations only hands over what it is given
             (inner.primitive.name == NAME and inner.params["name"] in self._names)
             or self._wanted(inner)
             or self._is_opened(inner)
@@ -237,9 +237,9 @@ class Program:
         """What the program gives."""
         return [value_of(slot, values) for slot in self._results]
 
-    def arguments_given_back(self) -> list[int | None]:
-        """For each result the number of the argument that it is as it stands, or None."""
-        return [slot if isinstance(slot, int) and slot < self._arguments else None for slot in self._results]
+    def arguments_given_back(self) -> list[int]:
+        """For each result the number of the argument that it is as it stands, or -1."""
+        return [slot if isinstance(slot, int) and slot < self._arguments else -1 for slot in self._results]
 
     def output(self, number: int) -> int:
         """The slot of an operation's only result."""

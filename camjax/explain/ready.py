@@ -17,6 +17,14 @@ def ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int,
     """Some of the faster network's leaves, by their numbers; one that is a parameter as it stands is that very array.
 
     A compiled program would give a copy of it.
+
+    Args:
+        plan: whose faster network it is.
+        params: the model's.
+        wanted: the numbers of leaves of `plan.fast.outline`.
+
+    Returns:
+        Those leaves by number, each of the shape and dtype that the outline says.
     """
     program = _preparation.trace(plan, params).jaxpr
     given = jax.tree.leaves(params)

@@ -478,6 +478,75 @@ class CompiledOwnNorm(OwnNorm):
         return super().__call__(x)
 
 
+class Wrapped(nnx.Module):
+    """A layer before a network's rest."""
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.fc = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.fc(self.layer(x).mean((1, 2)))
+
+
+class Doubled(nnx.BatchStat):
+    """Gives another value than it holds."""
+
+    def get_value(self, **options):
+        return 2 * super().get_value(**options)
+
+
+class Held(nnx.Module):
+    """Holds something, with which it does something when it is called."""
+
+    def __init__(self, value, call=lambda held, x: None, kind=nnx.BatchStat):
+        self.value = kind(value)
+        self.call = call
+
+    def __call__(self, x):
+        self.call(self, x)
+        return x
+
+
+class RematDropout(nnx.Dropout):
+    @nnx.remat
+    def __call__(self, x):
+        return super().__call__(x)
+
+
+class JitHeld(Held):
+    @nnx.jit
+    def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: Held(None),
+        lambda: Held((jnp.zeros(2), jnp.ones(3))),
+        lambda: Held(jnp.ones(3), kind=Doubled),
+        lambda: JitHeld(jnp.ones(3)),
+        lambda: RematDropout(0.5, deterministic=True, rngs=nnx.Rngs(0)),
+    ],
+)
+def test_a_layer_that_changes_nothing_may_hold_anything(layer):
+    assert list(layers(from_nnx(Wrapped(layer()), preprocess=SMALL))) == ["layer", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("value", "call", "kind"),
+    [
+        (None, lambda held, x: held.value.set_value(x), nnx.BatchStat),
+        (jnp.ones(3), lambda held, x: delattr(held, "value"), nnx.BatchStat),
+        (jnp.ones(3), lambda held, x: held.value.set_value(x.mean((0, 1, 2))), Doubled),
+    ],
+)
+def test_a_layer_that_changes_what_it_holds_is_refused(value, call, kind):
+    with pytest.raises(ValueError, match=r"changes layer\.value when it is called"):
+        from_nnx(Wrapped(Held(value, call, kind)), preprocess=SMALL)
+
+
 def nnx_with_dropout():
     module = nnx_toy()
     module.eval()
@@ -538,13 +607,13 @@ def heads(params, images, fixed=False):
 @pytest.mark.parametrize(
     ("adapt", "error", "words"),
     [
-        (lambda: function(heads), LayerError, "'queries' of model is (1, 3, 24, 1), tokens of several heads"),
+        (lambda: function(heads), LayerError, "'queries' of model is (1, 3, 24, 1), tokens by heads or groups"),
         (
             lambda: from_function(
                 functools.partial(heads, fixed=True), {"places": jnp.ones((1, 24, 3))}, preprocess=SMALL
             ),
             LayerError,
-            "'queries' of model is (1, 3, 24, 1), tokens of several heads",
+            "'queries' of model is (1, 3, 24, 1), tokens by heads or groups",
         ),
         (lambda: function(channels_first), LayerError, "'layer' of model is (1, 3, 8, 12), channels first"),
         (lambda: function(tokens), LayerError, "tokens=TokenGrid(prefix=1, patch=(16, 16))"),
@@ -566,11 +635,55 @@ def test_a_layer_that_is_asked_for_lies_on_the_image_too():
         return heads(params, named_array(images, "last"))
 
     model = function(forward, layer="tokens", tokens=TokenGrid(patch=(4, 4)))
-    for layer, words in {"first": "channels first", "queries": "tokens of several heads"}.items():
+    for layer, words in {"first": "channels first", "queries": "tokens by heads or groups"}.items():
         with pytest.raises(LayerError, match=words):
             camjax.make_explainer(model, method="grad-cam", layer=layer, top_k=1)
     for layer in ("tokens", "last"):
         camjax.make_explainer(model, method="grad-cam", layer=layer, top_k=1)
+
+
+class Attentive(nnx.Module):
+    def __init__(self, places=None):
+        rngs = nnx.Rngs(0)
+        self.patch = nnx.Conv(3, 6, (4, 4), strides=4, rngs=rngs)
+        self.places = None if places is None else nnx.Param(jnp.ones((1, places, 6)))
+        self.norm = nnx.LayerNorm(6, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 6, 6, out_features=4, decode=False, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.patch(x).reshape(len(x), -1, 6)
+        x = x if self.places is None else x + self.places[...]
+        return self.attention(self.norm(x)).mean(1)
+
+
+@pytest.mark.parametrize("places", [None, 24])
+def test_flaxs_own_attention_has_its_heads_behind_the_tokens(places):
+    words = "'attention.value' of model is (1, 24, 2, 3), tokens by heads or groups"
+    with pytest.raises(LayerError, match=re.escape(words)):
+        from_nnx(Attentive(places), preprocess=SMALL)
+    assert from_nnx(Attentive(places), preprocess=SMALL, layer="patch").layer == "patch"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_columns_that_are_joined_behind_a_map_leave_it_one(rows):
+    """As a network has it that reads text, here at one size alone."""
+
+    def forward(params, images):
+        x = named_array(images.reshape(len(images), rows, 16 // rows, 24, 3).mean(2), "map")
+        x = named_array(x.transpose(0, 2, 1, 3).reshape(len(x), 24, rows * 3), "columns")
+        return x.reshape(len(x), -1) @ params
+
+    model = from_function(forward, jnp.ones((24 * rows * 3, 4)), preprocess=SMALL)
+    assert default_layer(model) == "map"
+    camjax.make_explainer(model, method="grad-cam", layer="map", top_k=1)
+
+
+def test_a_volume_of_correlations_is_not_channels_first():
+    def forward(params, images):
+        x = images[:, ::4, ::4]
+        return named_array(jnp.einsum("bhwc,bijc->bhwij", x, x).reshape(*x.shape[:3], -1), "volume").mean((1, 2))
+
+    assert default_layer(function(forward)) == "volume"
 
 
 def test_tokens_become_the_grid_that_they_are_said_to_be():

@@ -76,7 +76,7 @@ def from_equinox(
 
     Raises:
         ValueError: a normalisation or dropout is in training mode, or the module gives something else than one array.
-        LayerError: none of its layers lies on the image.
+        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
     """
     for path, inner in _modules(module, ()):
         if getattr(inner, "inference", None) is False:

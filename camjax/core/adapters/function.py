@@ -17,7 +17,7 @@ def from_function(forward: Forward, params: Params, **about: Unpack[About]) -> M
 
     Raises:
         ValueError: it gives something else than one array with the batch first.
-        LayerError: none of its named arrays lies on the image.
+        LayerError: none of its named arrays lies on the image, or the last one does not, as far as its shape tells.
     """
     model = Model(params, forward, **about)
     check_model(model)

@@ -54,7 +54,7 @@ def from_linen(
     Raises:
         ValueError: a normalisation or dropout is in training mode, or the module gives something else than one array
             with the batch first.
-        LayerError: none of its layers lies on the image, or it has its channels first.
+        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
     """
     model = Model(variables, LinenForward(module, tuple((arguments or {}).items())), **about)
     try:

@@ -58,7 +58,7 @@ def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:
     Raises:
         ValueError: a normalisation or dropout is in training mode, the module changes itself when it is called, or it
             gives something else than one array with the batch first.
-        LayerError: none of its layers lies on the image, or it has its channels first.
+        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
     """
     _check_evaluation(module)
     graph, params = split(tagged(module))
@@ -132,24 +132,27 @@ def _check_evaluation(module: nnx.Module) -> None:
 
 def _check_unchanged(model: Model, graph: Comparable) -> None:
     """A normalisation of one's own may train without any flag: then it changes its statistics when it is called."""
-    paths: list[tuple[Any, ...]] = []
 
-    def call(params: Params, images: Array) -> list[Array]:
+    def call(params: Params, images: Array) -> dict[str, tuple[Any, Any]]:
         module = merge(graph, params)
-        before = {path: variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(module))}
+        before = _variables(module)
         module(images)
-        after = dict(nnx.to_flat_state(nnx.state(module)))
-        paths.extend(before)
-        return [*before.values(), *(after[path].get_value() for path in before)]
+        after = _variables(module)
+        return {name: (value, after.get(name, ())) for name, value in before.items()}
 
     images = jax.ShapeDtypeStruct(model.image_shape(2), "float32")  # type: ignore[no-untyped-call]
+    program, values = jax.make_jaxpr(call, return_shape=True)(model.params, images)
     # `nnx.jit` and `nnx.remat` hand every variable back in another array: the same one where they are written out.
-    program = Program(jax.make_jaxpr(call)(model.params, images), wanted=lambda _: True)
-    given = program.arguments_given_back()
-    before, after = given[: len(paths)], given[len(paths) :]
-    changed = [joined(path) for path, one, other in zip(paths, before, after, strict=True) if one != other]
+    given = Program(program, wanted=lambda _: True).arguments_given_back()
+    same = jax.tree.unflatten(jax.tree.structure(values), given)
+    changed = [name for name, (before, after) in same.items() if before != after]
     if changed:
         raise ValueError(
             f"{model.name} changes {', '.join(changed[:3])} when it is called; switch it to evaluation, such as by "
             "module.eval()"
         )
+
+
+def _variables(module: nnx.Module) -> dict[str, Any]:
+    """What its variables hold, by their paths, without what a variable makes of that for whoever asks."""
+    return {joined(path): variable.get_raw_value() for path, variable in nnx.to_flat_state(nnx.state(module))}
