@@ -141,7 +141,7 @@ def at_size(plan: Plan, size: tuple[int, int]) -> Plan:
         own, given = (" x ".join(map(str, one)) for one in (plan.preprocess.input_size, size))
         raise MethodError(
             f"{plan.static.name} ends in global average pooling of {plan.layer!r} for pictures of {own}, not of "
-            f"{given}, which cam needs; use one of {others()}"
+            f"{given}, which cam needs; use one of {methods_without_head()}"
         )
     return dataclasses.replace(plan, pooled=False)
 
@@ -159,7 +159,7 @@ def _is_pooled(
     return verified(dataclasses.replace(model, preprocess=preprocess), layer) is not None
 
 
-def others() -> str:
+def methods_without_head() -> str:
     """The methods that need no linear head."""
     return ", ".join(name for name, method in METHODS.items() if method.explain is not None)
 

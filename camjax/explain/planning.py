@@ -17,7 +17,7 @@ from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
-from camjax.explain.plan import Plan, Static, others
+from camjax.explain.plan import Plan, Static, methods_without_head
 from camjax.methods.attention import attention_names
 from camjax.methods.fusion import FUSIONS, Fusion
 from camjax.methods.method import ATTENTION, KNOWN, Method
@@ -103,7 +103,7 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
     if method.fusion and len(names) < 2:
         raise MethodError(f"{method.name} joins the maps of several layers; give layer=('layer2', 'layer3', …)")
     if method.explain is None and len(names) > 1:
-        raise MethodError(f"cam explains one layer, the last; for several use one of {others()}")
+        raise MethodError(f"cam explains one layer, the last; for several use one of {methods_without_head()}")
     return names
 
 
@@ -131,12 +131,12 @@ def _computed(
 def _with_linear_head(model: Model, layer: str, target: Target) -> Model:
     """The model with its verified head; see `camjax.core.pooled`."""
     if target != "logit":
-        raise MethodError(f"cam explains logits; for another target use one of {others()}")
+        raise MethodError(f"cam explains logits; for another target use one of {methods_without_head()}")
     found = verified(model, layer)
     if found is None:
         raise MethodError(
             f"{model.name} does not end in global average pooling of {layer!r} and one linear layer, which cam needs; "
-            f"use one of {others()}"
+            f"use one of {methods_without_head()}"
         )
     return found
 

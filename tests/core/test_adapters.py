@@ -678,6 +678,14 @@ def test_columns_that_are_joined_behind_a_map_leave_it_one(rows):
     camjax.make_explainer(model, method="grad-cam", layer="map", top_k=1)
 
 
+def test_columns_that_become_one_row_are_a_map():
+    def forward(params, images):
+        x = named_array(images.mean(1) + params, "columns")
+        return named_array(x[:, None], "map").mean((1, 2))
+
+    assert default_layer(from_function(forward, jnp.ones((1, 24, 3)), preprocess=SMALL)) == "map"
+
+
 def test_a_volume_of_correlations_is_not_channels_first():
     def forward(params, images):
         x = images[:, ::4, ::4]
