@@ -245,8 +245,11 @@ def _cell(report: "Report", metric: str, place: int) -> str:
 def _print_wrong(report: "Report", console: Console) -> None:
     for line in report.unreadable[:MANY]:
         say(console, f"left out: {line}", style="yellow")
+    for line in report.found.skipped:
+        say(console, f"ground truth: {line}")
     problems: Sequence[str] = report.found.problems
     for line in problems[:MANY]:
         say(console, f"ground truth: {line}", style="yellow")
     if problems:
-        say(console, f"{len(problems)} lines of ground truth cannot be true; summary.json has all", style="yellow")
+        lines = "1 line" if len(problems) == 1 else f"{len(problems)} lines"
+        say(console, f"{lines} of ground truth cannot be true; summary.json has all", style="yellow")

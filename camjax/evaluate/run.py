@@ -41,7 +41,7 @@ class Settings:
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in.
         labels: a CSV of pictures and classes, or `folders`.
-        boxes: see `camjax.evaluate.truth_files.read_boxes`.
+        boxes: see `camjax.evaluate.annotations.read_boxes`.
         masks: a folder.
         column: of lists that have several; see `camjax.batch.lists.read_list`.
     """
@@ -70,6 +70,7 @@ class Found(NamedTuple):
         collages: one for each collage.
         problems: of the ground truth, a line each.
         labels: the classes' names.
+        skipped: One line for each file of ground truth that also describes images that are not evaluated.
     """
 
     settings: Line
@@ -79,6 +80,7 @@ class Found(NamedTuple):
     collages: list[Line]
     problems: list[str]
     labels: tuple[str, ...]
+    skipped: list[str]
 
 
 def evaluate(
@@ -138,7 +140,8 @@ def evaluate(
         lines = [rows.pictures[entry.path] for entry in entries]
         met = [rows.collages[key] for key in work.run_collages(entries, share, rows)] if GRID in groups else []
         problems = [*truths.problems, *(problem for line in lines for problem in line["problems"])]
-        return Found(kept, groups, [(one.method, one.layer) for one in judged], lines, met, problems, labels)
+        candidates = [(one.method, one.layer) for one in judged]
+        return Found(kept, groups, candidates, lines, met, problems, labels, truths.skipped)
 
 
 def _held(out: Path, share: Share) -> AbstractContextManager[None]:

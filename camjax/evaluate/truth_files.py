@@ -1,25 +1,38 @@
-"""Ground truth in the forms that people have: lists of classes and boxes as CSV, COCO's JSON, Pascal VOC's XML.
+"""Files of ground truth: what they claim about evaluated images, and CSV files of classes and boxes.
 
-Each file is read into claims, one a line, annotation or object; whether they fit the pictures is not asked here.
+Each file is read as a stream into claims about evaluated images; entries of other images are counted and dropped, so
+that a file that describes a whole data set costs little beside a few images of it. Whether a claim can be true is not
+decided here. What is kept of a file is bounded by `MAX_BYTES` and `MAX_CLAIMS`.
 """
 
 import csv
-import json
+import io
+import itertools
 import os
-import xml.etree.ElementTree as ElementTree
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from camjax.errors import CamjaxError
+from camjax.errors import CamjaxError, printable
+from camjax.evaluate.image_index import MAX_NAME, AmbiguousNameError, ImageIndex
 
 Box = tuple[float, float, float, float]
-"""Top, left, bottom, right, in the picture's pixels from its upper left corner."""
+"""Top, left, bottom, right, in the image's pixels from its upper left corner."""
 
-PICTURE = ("path", "image", "picture", "file", "filename")
+IMAGE = ("path", "image", "picture", "file", "filename")
 CLASS = ("class", "label", "name")
 SIDES = (("top", "left", "bottom", "right"), ("ymin", "xmin", "ymax", "xmax"), ("y", "x", "height", "width"))
-"""What columns are called; the first of these that is there. The last ones have sizes, not ends."""
+"""Names of columns; the first of these that is there. The last ones have sizes, not ends."""
+
+MAX_BYTES = 2**30
+"""Size of a CSV or COCO file: twice that of COCO's largest."""
+MAX_CLAIMS = 1_000_000
+"""Entries of evaluated images in one file; COCO's whole training set has 860,001."""
+MAX_LINE = 2**20
+"""Characters of a line of a CSV."""
+MAX_LABEL = 500
+"""Characters of a class's name that are kept; a longer one is of no class."""
 
 
 class TruthError(CamjaxError, ValueError):
@@ -27,129 +40,174 @@ class TruthError(CamjaxError, ValueError):
 
 
 class Claim(NamedTuple):
-    """What a file says of a picture.
+    """What a file says about an evaluated image.
 
     Attributes:
-        where: in which file and where in it, for errors.
-        picture: as the file names it.
-        label: a class's name or number; empty for the class that is explained, whichever it is.
-        box: where it is, or None.
+        where: File and line, annotation or object, for errors.
+        image: Name of the image as the file has it.
+        label: Name or number of the class; empty for the class that is explained, whichever it is.
+        box: Box around the object, or None.
     """
 
     where: str
-    picture: str
+    image: str
     label: str
     box: Box | None = None
 
 
-def read_labels_of_pictures(path: Path) -> list[Claim]:
-    """A CSV with a header and columns of the pictures and their classes.
+class Selection:
+    """Tells which entries of one file are of evaluated images, and counts the others.
+
+    Attributes:
+        skipped: Number of entries of images that are not evaluated.
+        example: Name of the first such image.
+        matched: Whether a name was that of an evaluated image.
+    """
+
+    def __init__(self, index: ImageIndex) -> None:
+        self._index = index
+        self.skipped = 0
+        self.example = ""
+        self.matched = False
+
+    def has(self, name: str) -> bool:
+        """Returns whether a name may be that of an evaluated image, also where it fits several."""
+        try:
+            found = self._index.find(name) is not None
+        except AmbiguousNameError:
+            found = True
+        self.matched = self.matched or found
+        return found
+
+    def skip(self, name: str) -> None:
+        """Counts an entry of an image that is not evaluated."""
+        self.skipped += 1
+        self.example = self.example or name[:MAX_NAME]
+
+    def keeps(self, name: str) -> bool:
+        """Returns what `has` does, and counts the entry where it is not."""
+        kept = self.has(name)
+        if not kept:
+            self.skip(name)
+        return kept
+
+
+def read_image_labels(path: Path, selection: Selection) -> Iterator[Claim]:
+    """Reads a CSV with a header and columns of the images and their classes.
+
+    Args:
+        path: The file, UTF-8, or UTF-16 with a byte order mark.
+        selection: Decides by an image's name whether its entries are kept.
 
     Raises:
-        TruthError: it is missing, damaged, or a column is.
+        TruthError: the file is missing, damaged or too large, or a column is missing.
     """
-    rows = _rows(path)
-    picture, label = _column(path, rows[0][1], PICTURE), _column(path, rows[0][1], CLASS)
-    return [Claim(where, row[picture], row[label]) for where, row in rows]
+    rows = _csv_rows(path)
+    _, names = next(rows)
+    image, label = _column(path, names, IMAGE), _column(path, names, CLASS)
+    for where, row in rows:
+        if selection.keeps(row[image]):
+            yield Claim(where, row[image], row[label][:MAX_LABEL])
 
 
-def read_boxes(path: Path) -> list[Claim]:
-    """Boxes: a CSV with a header; COCO's JSON; a Pascal VOC XML file, or a folder of them.
+def open_regular(path: Path, max_bytes: int) -> io.BufferedReader:
+    """Opens a file for reading, without waiting for a pipe or device to answer.
+
+    Args:
+        path: The file.
+        max_bytes: Largest size of the file that is accepted.
 
     Raises:
-        TruthError: it is missing, damaged, of another kind, or has no such columns.
+        TruthError: the file is missing, may not be read, is a folder, pipe or device, or is too large.
     """
-    if path.is_dir():
-        files = sorted(path.rglob("*.xml"))
-        if not files:
-            raise TruthError(f"{path}: there is no .xml file of boxes in this folder")
-        return [claim for file in files for claim in _voc(file)]
-    readers = {".csv": _csv, ".json": _coco, ".xml": _voc}
-    if path.suffix.lower() not in readers:
-        raise TruthError(f"{path}: boxes are a .csv, COCO's .json, Pascal VOC's .xml, or a folder of these")
-    return list(readers[path.suffix.lower()](path))
+    name = printable(os.fspath(path))
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        text = getattr(error, "strerror", None) or error
+        raise TruthError(f"{name}: cannot be read ({text}); check the path") from error
+    about = os.fstat(number)
+    if stat.S_ISREG(about.st_mode) and about.st_size <= max_bytes:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    if stat.S_ISREG(about.st_mode):
+        raise TruthError(f"{name}: has {about.st_size:,} bytes, of at most {max_bytes:,}; keep what your images need")
+    raise TruthError(f"{name}: is not a regular file; name a file")
 
 
-def _csv(path: Path) -> Iterator[Claim]:
-    rows = _rows(path)
-    names = rows[0][1]
-    picture = _column(path, names, PICTURE)
-    label = next((name for name in CLASS if name in names), None)
+def read_csv_boxes(path: Path, selection: Selection) -> Iterator[Claim]:
+    """Reads a CSV with a header, a column of the images, four of the boxes' sides and perhaps one of classes.
+
+    Args:
+        path: The file, UTF-8, or UTF-16 with a byte order mark.
+        selection: Decides by an image's name whether its entries are kept.
+
+    Raises:
+        TruthError: the file is missing, damaged or too large, a column is missing, or a side is no number.
+    """
+    rows = _csv_rows(path)
+    _, names = next(rows)
+    image = _column(path, names, IMAGE)
+    label = next((names.index(name) for name in CLASS if name in names), None)
     sides = next((four for four in SIDES if all(side in names for side in four)), None)
     if sides is None:
         choices = ", or ".join(",".join(four) for four in SIDES)
         raise TruthError(f"{path}: has no columns for boxes; it needs {choices}")
+    columns = [names.index(side) for side in sides]
     for where, row in rows:
+        if not selection.keeps(row[image]):
+            continue
         try:
-            top, left, bottom, right = (float(row[side]) for side in sides)
-        except (TypeError, ValueError):
+            top, left, bottom, right = (float(row[column]) for column in columns)
+        except ValueError:
             raise TruthError(f"{where}: a side of the box is no number; mend it") from None
         if sides == SIDES[-1]:
             bottom, right = top + bottom, left + right
-        yield Claim(where, row[picture], row[label] if label else "", (top, left, bottom, right))
+        yield Claim(where, row[image], "" if label is None else row[label][:MAX_LABEL], (top, left, bottom, right))
 
 
-def _coco(path: Path) -> Iterator[Claim]:
-    document = _parsed(path, json.loads)
-    try:
-        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
-        classes = {category["id"]: str(category["name"]) for category in document["categories"]}
-        for number, annotation in enumerate(document["annotations"]):
-            if annotation.get("iscrowd"):
-                continue
-            left, top, width, height = map(float, annotation["bbox"])
-            where = f"{path} annotation {annotation.get('id', number)}"
-            picture = names.get(annotation["image_id"], f"of id {annotation['image_id']}")
-            label = classes.get(annotation["category_id"], f"category {annotation['category_id']}")
-            yield Claim(where, picture, label, (top, left, top + height, left + width))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TruthError(f"{path}: is not as COCO's instances are ({type(error).__name__}: {error})") from error
+def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The header in lower case, then each row with where it is; there is at least one row."""
+    with open_regular(path, MAX_BYTES) as file:
+        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        file.seek(0)
+        with io.TextIOWrapper(file, encoding, newline="") as text:
+            reader = csv.reader(_lines(path, text))
+            rows = (row for row in reader if row)
+            try:
+                header, first = next(rows, []), next(rows, None)
+                if first is None:
+                    raise TruthError(
+                        f"{path}: is empty; it needs a header such as path,class and a line for each image"
+                    )
+                yield str(path), [name.strip().lower() for name in header]
+                for row in itertools.chain([first], rows):
+                    where = f"{path} line {reader.line_num}"
+                    if len(row) != len(header):
+                        raise TruthError(f"{where}: does not have the header's {len(header)} columns; mend it")
+                    yield where, [value.strip() for value in row]
+            except (csv.Error, UnicodeError) as error:
+                where = f"{path} line {reader.line_num + 1}"
+                raise TruthError(f"{where}: is damaged ({reason(error)}); mend it") from error
 
 
-def _voc(path: Path) -> Iterator[Claim]:
-    root = _parsed(path, ElementTree.fromstring)
-    name = (root.findtext("filename") or path.stem).strip()
-    try:
-        for number, thing in enumerate(root.iter("object"), 1):
-            left, top, right, bottom = (
-                float(thing.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            # Its pixels count from 1, and the last one is the box's own.
-            label = (thing.findtext("name") or "").strip()
-            yield Claim(f"{path} object {number}", name, label, (top - 1, left - 1, bottom, right))
-    except ValueError as error:
-        raise TruthError(f"{path}: has a box without its four sides; mend it") from error
+def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise TruthError(f"{path}: has a line of more than {MAX_LINE:,} characters; it is no table")
+        yield line
 
 
-def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """A table's lines with where they are, at least one."""
-    lines = _parsed(path, str.splitlines)
-    reader = csv.DictReader(lines)
-    names = [name.strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
-    rows = []
-    for row in reader:
-        where = f"{path} line {reader.line_num}"
-        if None in row or None in row.values():
-            raise TruthError(f"{where}: does not have the header's {len(names)} columns; mend it")
-        rows.append((where, {name: value.strip() for name, value in row.items()}))
-    if not rows:
-        raise TruthError(f"{path}: is empty; it needs a header such as path,class and a line for each picture")
-    return rows
+def _column(path: Path, names: Sequence[str], accepted: Sequence[str]) -> int:
+    for name in accepted:
+        if names.count(name) > 1:
+            raise TruthError(f"{path}: has {names.count(name)} columns {name}; remove all but one")
+        if name in names:
+            return names.index(name)
+    there = ", ".join(printable(name, 20) for name in names[:10]) or "none"
+    raise TruthError(f"{path}: has no column {' or '.join(accepted)} among {there}")
 
 
-def _column(path: Path, row: dict[str, str], wanted: Sequence[str]) -> str:
-    for name in wanted:
-        if name in row:
-            return name
-    raise TruthError(f"{path}: has no column {' or '.join(wanted)} among {', '.join(row) or 'none'}")
-
-
-def _parsed(path: Path, parse: Any) -> Any:  # noqa: ANN401
-    try:
-        return parse(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise TruthError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (ValueError, RecursionError, ElementTree.ParseError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TruthError(f"{os.fspath(path)}: is damaged ({reason}); write it again, as UTF-8") from error
+def reason(error: Exception) -> str:
+    """Returns what a parser says of a damaged file, as one bounded line."""
+    return printable(" ".join(str(error).split()), 120) or type(error).__name__

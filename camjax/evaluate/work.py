@@ -17,11 +17,12 @@ from camjax.evaluate.again import Asked, maps_seen_through, max_sensitivity, wit
 from camjax.evaluate.boxes import Levels, box_around, box_overlaps, levels_of
 from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
+from camjax.evaluate.placing import place_boxes, place_mask
 from camjax.evaluate.randomised import Randomised
 from camjax.evaluate.rows import Line, Rows, number
 from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
-from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
+from camjax.evaluate.truth import Truth, TruthError, Truths
 from camjax.explain.pipeline import Prepared, prepare
 from camjax.images.geometry import shown_part
 from camjax.images.preprocess import Preprocess

@@ -3,6 +3,7 @@
 Arrays: `(height, width, 3)` uint8 in [0, 255].
 """
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator
 from io import BufferedReader, BytesIO
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from camjax.errors import PictureError
+from camjax.errors import CamjaxError, PictureError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """What a folder is searched for; a file that is named is recognised by its content."""
@@ -206,3 +207,32 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+@contextlib.contextmanager
+def open_image(file: BufferedReader | BytesIO, name: str) -> Iterator[Image.Image]:
+    """Opens an image of a format that `read_picture` reads, for callers that need its size or its own pixel values.
+
+    The header is read and held against the limits; pixels are decoded when the caller asks for them.
+
+    Args:
+        file: Image file open for reading, at its start, seekable.
+        name: Name of the file, for errors.
+
+    Yields:
+        Pillow's image, neither turned upright nor converted.
+
+    Raises:
+        PictureError: the file is empty, of another format, damaged, or has too many pixels; also where the caller's
+            decoding finds it damaged.
+    """
+    if not file.read(1):
+        raise PictureError(f"{name}: is empty; save or download it again")
+    file.seek(0)
+    try:
+        with _open(name, file) as image:
+            yield image
+    except CamjaxError:
+        raise
+    except Exception as error:  # as in `decode_picture`
+        raise PictureError(f"{name}: is a damaged picture ({_one_line(error)}); save or download it again") from error

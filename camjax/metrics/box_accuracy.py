@@ -124,10 +124,17 @@ def _shared(
         drawn: top, left, bottom, right.
         size: of the map.
     """
-    ends = np.minimum(1 - extents[:, 2:], np.asarray(size) - 1)
-    boxes = np.concatenate([extents[:, :2], ends + 1], 1)
-    others = np.trunc(drawn).astype(np.int64) + np.asarray([0, 0, 1, 1])
-    return intersection_over_union(boxes[:, None].astype(np.float64), others[None].astype(np.float64)).max(1)
+    # A component has the same extents at many levels, and the boxes drawn are taken one by one: of a noisy map, all
+    # pairs together would take gigabytes.
+    packed = np.ascontiguousarray(extents.astype(np.int16)).view(np.int64)[:, 0]
+    different, places = np.unique(packed, return_inverse=True)
+    parts = different[:, None].view(np.int16).astype(np.int64)
+    ends = np.minimum(1 - parts[:, 2:], np.asarray(size) - 1)
+    boxes = np.concatenate([parts[:, :2], ends + 1], 1).astype(np.float64)
+    best = np.zeros(len(boxes))
+    for other in np.trunc(drawn) + np.asarray([0.0, 0, 1, 1]):
+        np.maximum(best, intersection_over_union(boxes, other[None]), out=best)
+    return best[places]
 
 
 def _nowhere(drawn: Float[np.ndarray, "m 4"]) -> float:

@@ -53,8 +53,9 @@ def mask_of_boxes(boxes: Float[np.ndarray, "*batch m 4"], size: tuple[int, int])
     rows, columns = (np.arange(side) + 0.5 for side in size)
     top, left, bottom, right = (boxes[..., number, None] for number in range(4))
     vertical, horizontal = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)
-    inside: Bool[np.ndarray, "*batch h w"] = np.any(vertical[..., :, None] & horizontal[..., None, :], axis=-3)
-    return inside
+    # A product of matrices, which counts the boxes over each pixel: all their masks would be m times as large.
+    over = np.swapaxes(vertical, -1, -2).astype(np.float32) @ horizontal.astype(np.float32)
+    return over > 0
 
 
 def _outlines(labels: Int[np.ndarray, "h w"], count: int) -> Float[np.ndarray, " count"]:

@@ -50,9 +50,9 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     assert status == 0, err
     assert "6 pictures, 1 unreadable → report: metrics.csv, summary.json, curves.png" in out
     assert "005.png" in err
-    assert "there is no picture 'lost.png'" in err
+    assert "boxes.csv: skipped 1 entry of images that are not evaluated, such as 'lost.png'" in err
     assert "reaches outside the picture" in err
-    assert "2 lines of ground truth cannot be true" in err
+    assert "1 line of ground truth cannot be true" in err
     found = rows(tmp_path / "report")
     assert {row["method"] for row in found} == {"cam", "layer-cam", "random", "centre", "uniform"}
     assert {row["class"] for row in found if row["picture"].endswith("001.png")} == {"2"}
@@ -66,7 +66,8 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     np.testing.assert_allclose(uniform[0], uniform[1], rtol=1e-5)
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert summary["pictures"]["evaluated"] == 6
-    assert summary["ground truth"]["wrong"] == 2
+    assert summary["ground truth"]["wrong"] == 1
+    assert len(summary["ground truth"]["skipped"]) == 1
     assert len(summary["metrics"]["insertion"]["pairs"]) == 10
     for name, words in (("max-box-acc", "MaxBoxAcc: uniform"), ("max-box-acc-v2", "MaxBoxAccV2: uniform")):
         value = next(each["value"] for each in summary[name] if each["method"] == "uniform")
@@ -121,3 +122,46 @@ def test_bad_input_is_one_clear_line_and_status_2(run, options, words):
     assert status == 2
     assert words in " ".join(err.split())
     assert "Traceback" not in out + err
+
+
+def coco(**fields):
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]} | fields
+    return json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "000.png"}],
+            "categories": [{"id": 1, "name": fields.pop("label", "class 1")}],
+            "annotations": [annotation],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "words"),
+    [
+        ("--boxes", "a.json", coco(bbox=[10**400, 1, 2, 3]), "a.json: is damaged"),
+        ("--boxes", "a.csv", "path,left,top,right,bottom\n" + 200_000 * "x" + ",1,1,9,9\n", "line 3: is damaged"),
+        ("--boxes", "a.xml", 500_000 * "<a>", "more than 32 elements inside one another"),
+        ("--boxes", "a.json", 500_000 * "[", "a.json: is damaged"),
+        ("--boxes", "a.json", coco(label=5_000_000 * "n"), "there is no class 'nnn"),
+        ("--boxes", "a.json", coco(image_id=5_000_000 * "n"), "skipped 1 entry of images that are not evaluated"),
+        ("--labels", "a.csv", "path,class\n000.png," + 5000 * "9" + "\n", "there is no class '999"),
+    ],
+)
+def test_hostile_ground_truth_is_one_short_line_and_status_2(run, tmp_path, option, name, content, words):
+    (tmp_path / name).write_text(content)
+    status, out, err = run("evaluate", "photos", "--out", "report", option, name)
+    assert (status, out) == (2, "")
+    assert words in " ".join(err.split())
+    assert len(err) < 500
+    assert "Traceback" not in err
+
+
+def test_a_mask_that_is_a_program_is_a_line_of_the_report(run, tmp_path):
+    """Pillow would have Ghostscript run it."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 2\n%%EndComments\n")
+    status, _, err = run(
+        "evaluate", "photos", "--methods", "cam", "--metrics", "energy", "--masks", "masks", "--out", "report"
+    )
+    assert status == 0, err
+    assert "masks/000.png: is not a picture of a kind that camjax reads" in err

@@ -1,12 +1,17 @@
 """Ground truth: each form that people have, where it lies on the network's input, and what cannot be true."""
 
+import difflib
 import json
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from camjax.evaluate.truth import EXPLAINED, FOLDERS, TruthError, place_boxes, place_mask, read_truths
+from camjax.evaluate.placing import place_boxes, place_mask
+from camjax.evaluate.truth import EXPLAINED, FOLDERS, TruthError, read_truths
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.labels import imagenet_labels
 
@@ -61,19 +66,55 @@ def test_labels_from_folders_files_and_wordnet(tmp_path):
     assert read_truths(["x/n02123045/a.jpg"], imagenet_labels(), label_file=FOLDERS).of[0].classes == [281]
 
 
-def test_what_cannot_be_true_is_a_line_each(tmp_path):
-    lines = ["b.png,dog", "c.png,dog", "a.jpg,cat", "b.png,dgo", "b.png,9"]
-    (tmp_path / "labels.csv").write_text("path,class\n" + "\n".join(lines) + "\n")
+def test_what_cannot_be_true_is_a_line_for_each_cause(tmp_path):
+    lines = ["b.png,dog", "c.png,dog", "a.jpg,cat", "b.png,dgo", "b.png,9", "photos/dog/a.jpg,dgo", "b.png,"]
+    (tmp_path / "labels.csv").write_text("path,class\n" + "\n".join([*lines, "c.png,cat"]) + "\n")
     found = read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
     assert found.of[1].classes == [1]
     expected = [
-        "line 3: there is no picture 'c.png'",
-        "line 4: 2 pictures are called 'a.jpg'",
-        "line 5: no class is called",
-        "line 6: class 9 does not",
+        "line 4: 2 of the evaluated images are called 'a.jpg'; give more of the path",
+        "line 5: no class is called 'dgo'; did you mean dog? (1 more such entry)",
+        "line 6: class 9 does not exist; the model has classes 0 to 2",
+        "line 8: has no class; write one into it",
     ]
-    assert len(found.problems) == len(expected)
-    assert all(words in line for words, line in zip(expected, found.problems, strict=True))
+    assert found.problems == [f"{tmp_path / 'labels.csv'} {line}" for line in expected]
+    (skipped,) = found.skipped
+    assert skipped.endswith("labels.csv: skipped 2 entries of images that are not evaluated, such as 'c.png'")
+
+
+def test_one_image_by_two_names_is_a_problem(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,class\nx/b.png,dog\ny/b.png,cat\ncat/a.jpg,cat\n")
+    found = read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
+    assert list(found.of) == [0]
+    words = "'x/b.png' and 'y/b.png' fit the same image; give more of the path"
+    assert found.problems == [f"{tmp_path / 'labels.csv'} line 2: {words}"]
+
+
+def test_entries_of_a_folder_that_is_not_evaluated_are_skipped(tmp_path):
+    """A file of the whole data set, of which one class's folder is evaluated."""
+    (tmp_path / "labels.csv").write_text("path,class\ndog/a.jpg,dog\ncat/a.jpg,cat\n")
+    found = read_truths(PATHS[:1], LABELS, label_file=str(tmp_path / "labels.csv"))
+    assert found.of[0].classes == [0]
+    assert found.problems == []
+    assert found.skipped[0].endswith("skipped 1 entry of images that are not evaluated, such as 'dog/a.jpg'")
+
+
+def test_a_misspelt_name_gets_a_suggestion(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,class\nb.pmg.png,dog\n")
+    with pytest.raises(TruthError, match=r"such as 'b\.pmg\.png'; did you mean 'b\.png'\?"):
+        read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
+
+
+def test_unknown_classes_cost_no_comparison_each(tmp_path, monkeypatch):
+    """The first ones get a suggestion, which compares them with every name."""
+    calls = []
+    monkeypatch.setattr(difflib, "get_close_matches", lambda *_: calls.append(1) or [])
+    lines = "".join(f"b.png,owl {number}\n" for number in range(500))
+    (tmp_path / "labels.csv").write_text("path,class\nb.png,TABBY\n" + 2 * lines)
+    found = read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
+    assert found.of[1].classes == [0]
+    assert len(found.problems) == 500
+    assert len(calls) == 20
 
 
 @pytest.mark.parametrize(
@@ -118,6 +159,102 @@ def test_boxes_and_masks_follow_the_picture(tmp_path, kind, size):
         place_mask(tmp_path / "b.png", Geometry(kind, (9, 9), (64, 64)))
 
 
+def checked_mask(folder, name, values):
+    """The mask in an image file, placed on an input of the same size."""
+    Image.fromarray(values).save(folder / name)
+    return place_mask(folder / name, Geometry("squash", (2, 3), (2, 3))).tolist()
+
+
+THING = [[0, 1, 0], [0, 0, 1]]
+
+
+def colours(*channels):
+    return np.stack([np.asarray(THING, np.uint8) * channel for channel in channels], -1)
+
+
+def test_masks_are_what_is_not_black(tmp_path):
+    expected = np.asarray(THING, bool).tolist()
+    ones = np.asarray(THING, np.uint8)
+    assert checked_mask(tmp_path, "grey.png", ones) == expected
+    assert checked_mask(tmp_path, "wide.png", ones.astype(np.uint16)) == expected
+    assert checked_mask(tmp_path, "bits.png", ones.astype(bool)) == expected
+    assert (
+        checked_mask(tmp_path, "float.tiff", np.where(ones, 0.25, [[0, 0, -1], [np.nan, 0, 0]]).astype("f4"))
+        == expected
+    )
+    assert checked_mask(tmp_path, "blue.png", colours(0, 0, 1)) == expected  # whose grey value is 0
+    assert checked_mask(tmp_path, "blue.bmp", colours(0, 0, 1)) == expected
+    opaque = np.full((2, 3), 255, np.uint8)
+    assert checked_mask(tmp_path, "white.png", np.stack([opaque] * 3 + [ones], -1)) == expected  # in its opacity
+    assert checked_mask(tmp_path, "opaque.png", np.stack([0 * ones, ones, 0 * ones, opaque], -1)) == expected
+    assert checked_mask(tmp_path, "grey-alpha.png", np.stack([opaque, ones], -1)) == expected
+    palette = Image.fromarray(ones).convert("P")
+    palette.putpalette([9, 9, 9, 0, 0, 0] + [0] * 762)  # index 0 is grey, 1 is black
+    palette.save(tmp_path / "palette.png")
+    assert place_mask(tmp_path / "palette.png", Geometry("squash", (2, 3), (2, 3))).tolist() == expected
+    inverted = Image.fromarray(ones.astype(np.uint16))
+    inverted.save(tmp_path / "inverted.tiff", tiffinfo={262: 0})
+    with pytest.raises(TruthError, match="in which 0 is white; save it as PNG"):
+        place_mask(tmp_path / "inverted.tiff", Geometry("squash", (2, 3), (2, 3)))
+
+
+def header_of(size):
+    """A PNG that ends before its pixels."""
+    begin = b"IHDR" + struct.pack(">IIBBBBB", *size[::-1], 8, 0, 0, 0, 0)
+    pixels = struct.pack(">I", 9) + b"IDAT"
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + begin + struct.pack(">I", zlib.crc32(begin)) + pixels
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 2\n%%EndComments\n(x) print\n%%EOF\n"
+
+
+def test_masks_are_opened_as_pictures_are(tmp_path, monkeypatch):
+    """No other format whatever the name, no pixel of what has another size, no pipe, nothing larger than a picture."""
+    geometry = Geometry("squash", (2, 3), (2, 3))
+    (tmp_path / "script.png").write_bytes(POSTSCRIPT)
+    with Image.open(tmp_path / "script.png") as image:
+        assert image.format == "EPS"
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(header_of((2, 3)))
+    (tmp_path / "other.png").write_bytes(header_of((4, 4)))
+    (tmp_path / "bomb.png").write_bytes(header_of((60_000, 60_000)))
+    for name, words in {
+        "script.png": "is not a picture of a kind that camjax reads",
+        "pipe.png": "is not a regular file",
+        "empty.png": "is empty",
+        "cut.png": "is a damaged picture",
+        "other.png": "other.png: is 4 x 4, and its picture 2 x 3",
+        "bomb.png": "may be a decompression bomb",
+        "lost.png": "cannot be read",
+    }.items():
+        with pytest.raises(TruthError, match=words) as caught:
+            place_mask(tmp_path / name, geometry)
+        assert len(str(caught.value)) < len(str(tmp_path)) + 200
+    truths = read_truths(PATHS, LABELS, masks=mask_folder(tmp_path))
+    assert truths.of[1].mask == tmp_path / "masks" / "b.png"
+    assert [line.split("masks/")[1] for line in truths.problems] == [
+        "a.png: 2 of the evaluated images are called 'a.png'; give more of the path"
+    ]
+    assert truths.skipped[0].endswith("skipped 1 mask of images that are not evaluated, such as 'c.png'")
+
+
+def mask_folder(folder):
+    (folder / "masks").mkdir()
+    for name in ("a.png", "b.png", "c.png", "b.txt"):
+        (folder / "masks" / name).write_bytes(b"")
+    return folder / "masks"
+
+
+def test_two_masks_of_one_image_are_a_problem(tmp_path):
+    for name in ("b.tif", "b.bmp", "a.png"):
+        (tmp_path / name).write_bytes(b"")
+    found = read_truths([PATHS[0], PATHS[1]], LABELS, masks=tmp_path)
+    assert list(found.of) == [0]
+    assert found.problems == [f"{tmp_path / 'b.bmp'}: 'b.bmp' and 'b.tif' fit the same image; give more of the path"]
+
+
 def test_boxes_that_cannot_be():
     geometry = Geometry("pad", (40, 60), (64, 64))
     nan = float("nan")
@@ -127,9 +264,19 @@ def test_boxes_that_cannot_be():
         (0.0, 0.0, 43.0, 10.0),
         (-3.0, 0.0, 4.0, 4.0),
         (0.0, 0.0, nan, 3.0),
+        (0.0, 0.0, float("inf"), 3.0),
+        (9.0, 9.0, 4.0, 12.0),
     ]
     placed, wrong = place_boxes(boxes, geometry, "a.jpg")
     assert len(placed) == 1
     assert [line.rsplit("(top, left) ")[1].split(",")[0] for line in wrong] == [
-        "has no area", "reaches outside the picture", "reaches outside the picture", "has no area",
+        "has no area", "reaches outside the picture", "reaches outside the picture", "has no area", "has no area",
+        "has no area",
     ]  # fmt: skip
+
+
+def test_many_boxes_that_cannot_be_are_a_few_lines():
+    placed, wrong = place_boxes([(5.0, 5.0, 5.0, 9.0)] * 300, Geometry("pad", (40, 60), (64, 64)), "a.jpg")
+    assert len(placed) == 0
+    assert len(wrong) == 11
+    assert wrong[-1] == "a.jpg: 290 more of its boxes cannot be true"

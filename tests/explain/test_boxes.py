@@ -8,7 +8,7 @@ import pytest
 from toys import uint8_images
 
 from camjax.core.model import Model
-from camjax.evaluate.truth import place_boxes
+from camjax.evaluate.placing import place_boxes
 from camjax.explain.boxes import picture_boxes
 from camjax.explain.explanation import Explanation
 from camjax.explain.outputs import json_file, write_figure
