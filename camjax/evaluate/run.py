@@ -24,7 +24,7 @@ from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
 
-DEFINITIONS = 2
+DEFINITIONS = 3
 """Of the metrics: one more whenever one of them changes, so that a folder never holds numbers of two meanings."""
 
 

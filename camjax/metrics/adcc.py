@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from camjax.metrics.scaling import pearson, unit_range
+
 
 def coherency(maps: Float[Array, "*batch h w"], again: Float[Array, "*batch h w"]) -> Float[Array, "*batch"]:
     """How alike the map is to that of the picture seen through it: Pearson's correlation, as a part of [0, 1].
@@ -15,10 +17,10 @@ def coherency(maps: Float[Array, "*batch h w"], again: Float[Array, "*batch h w"
     Returns:
         1 for the same map; 0 for a constant one, which shows nothing; NaN for one with a NaN.
     """
-    one, other = (_centred(each) for each in (maps, again))
-    both = (one * other).sum((-2, -1))
-    sizes = jnp.sqrt((one**2).sum((-2, -1)) * (other**2).sum((-2, -1)))
-    return jnp.where(sizes == 0, 0, (both / jnp.where(sizes == 0, 1, sizes) + 1) / 2)
+    one, other = (each.reshape(*each.shape[:-2], -1) for each in (maps, again))
+    correlation = pearson(one, other)
+    constant = jnp.any(jnp.stack([jnp.all(unit_range(each, (-1,)) == 0, -1) for each in (one, other)]), 0)
+    return jnp.where(constant & ~jnp.isnan(correlation), 0, (correlation + 1) / 2)
 
 
 def adcc(
@@ -52,10 +54,3 @@ def _harmonic_mean(*parts: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     product = jnp.stack(parts)
     nothing = (product <= 0).any(0)
     return jnp.where(nothing, 0, len(parts) / (1 / jnp.where(nothing[None], 1, product)).sum(0))
-
-
-def _centred(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
-    """Without its mean, the largest size 1, so that products leave no float's range; 0 where all are equal."""
-    low, high = maps.min((-2, -1), keepdims=True), maps.max((-2, -1), keepdims=True)
-    unit = jnp.where(high == low, 0, (maps - low) / jnp.where(high == low, 1, high - low))
-    return jnp.where(jnp.isnan(low), jnp.nan, unit - unit.mean((-2, -1), keepdims=True))

@@ -13,13 +13,19 @@ from camjax.methods.loops import in_chunks
 from camjax.methods.target import scores_at
 from camjax.metrics.loops import Score, clean_scores
 from camjax.metrics.masks import first, over, ranks
+from camjax.metrics.scaling import pearson, per_largest, unit_range
 
 
 class Pairs(NamedTuple):
-    """For each sample, what the map says that it changes the score by, and what it does."""
+    """What a map and the network make of each random change of an image.
 
-    said: Float[Array, "b k samples"]
-    found: Float[Array, "b k samples"]
+    Attributes:
+        sums: The map's sum over the change, which it states as the score's loss.
+        left: The score of the changed image.
+    """
+
+    sums: Float[Array, "b k samples"]
+    left: Float[Array, "b k samples"]
 
 
 def sensitivity_n(
@@ -46,7 +52,8 @@ def sensitivity_n(
         room: how many pictures go through the network at once.
 
     Returns:
-        Pearson's correlation, in [-1, 1]; higher is better. 0 for a map, or a score, that is the same everywhere.
+        Pearson's correlation, in [-1, 1], whatever the map's unit; higher is better. 0 for a map or a score that is
+        the same everywhere, but for rounding.
 
     Raises:
         ValueError: there are not n pixels, or fewer than two samples.
@@ -65,10 +72,11 @@ def sensitivity_n(
     def change(sample: Int[Array, ""]) -> Float[Array, "b *size c"]:
         return images * chosen(sample)[0, ..., None]
 
-    pairs = _pairs(score, images, maps, classes, change, chosen, samples, room)
-    said, found = (values - values.mean(-1, keepdims=True) for values in pairs)
-    sizes = jnp.sqrt((said**2).sum(-1) * (found**2).sum(-1))
-    return jnp.where(sizes == 0, 0, (said * found).sum(-1) / jnp.where(sizes == 0, 1, sizes))
+    large = _over(images, maps)
+    # A factor and an offset of the map do not count: n pixels are chosen each time.
+    large = unit_range(large, tuple(range(2, large.ndim)))
+    pairs = _pairs(score, images, large, classes, change, chosen, samples, room)
+    return -pearson(pairs.sums, pairs.left)
 
 
 def infidelity(
@@ -92,7 +100,8 @@ def infidelity(
         classes: of the maps.
         noise: standard deviation of what is taken from the pictures.
         samples: how many times.
-        scaled: a map has the unit that suits it best, as maps without a unit need.
+        scaled: Whether a map has the unit that suits it best, as maps without a unit need; the result then does not
+            depend on the map's unit.
         seed: of the noise, which is the same for every picture and map.
         room: how many pictures go through the network at once.
 
@@ -108,33 +117,39 @@ def infidelity(
     def weights(sample: Int[Array, ""]) -> Float[Array, "1 1 *size"]:
         return change(sample).sum(-1)[None]
 
-    said, found = _pairs(score, images, maps, classes, change, weights, samples, room)
+    large = _over(images, maps)
     if scaled:
-        size = (said**2).mean(-1, keepdims=True)
-        said = said * jnp.where(size == 0, 0, (said * found).mean(-1, keepdims=True) / jnp.where(size == 0, 1, size))
-    return ((said - found) ** 2).mean(-1)
+        large = per_largest(large, tuple(range(2, large.ndim)))
+    sums, left = _pairs(score, images, large, classes, change, weights, samples, room)
+    lost = clean_scores(score, images, classes)[..., None] - left
+    if scaled:
+        size = (sums**2).mean(-1, keepdims=True)
+        sums = sums * jnp.where(size == 0, 0, (sums * lost).mean(-1, keepdims=True) / jnp.where(size == 0, 1, size))
+    return ((sums - lost) ** 2).mean(-1)
+
+
+def _over(images: Float[Array, "b *size c"], maps: Float[Array, "b k *space"]) -> Float[Array, "b k *size"]:
+    return over(images, maps).astype(at_least_float32(maps.dtype))
 
 
 def _pairs(
     score: Score,
     images: Float[Array, "b *size c"],
-    maps: Float[Array, "b k *space"],
+    maps: Float[Array, "b k *size"],
     classes: Int[Array, "b k"],
     change: Callable[[Int[Array, ""]], Float[Array, "some *size c"]],
     weights: Callable[[Int[Array, ""]], Float[Array, "1 1 *size"]],
     samples: int,
     room: int,
 ) -> Pairs:
-    """What a map says of each change, its product with the weights; and the score less that of what is left."""
-    large = over(images, maps).astype(at_least_float32(maps.dtype))
-    b, axes = len(images), tuple(range(2, large.ndim))
+    """The sums of each map times the weights of each change, and the scores of the changed images."""
+    b, axes = len(images), tuple(range(2, maps.ndim))
 
     def some(numbers: Int[Array, " m"]) -> tuple[Float[Array, "m b k"], Float[Array, "m b k"]]:
         # The change is the same for all maps, so that one pass gives every class's score.
         made = jax.vmap(lambda number: images - change(number), out_axes=1)(numbers)
         table = score(made.reshape(b * len(numbers), *made.shape[2:])).reshape(b, len(numbers), -1)
-        said = jax.vmap(lambda number: (large * weights(number).astype(large.dtype)).sum(axes))(numbers)
-        return said, scores_at(jnp.moveaxis(table, 1, 0), classes)
+        sums = jax.vmap(lambda number: (maps * weights(number).astype(maps.dtype)).sum(axes))(numbers)
+        return sums, scores_at(jnp.moveaxis(table, 1, 0), classes)
 
-    said, left = (jnp.moveaxis(each, 0, -1) for each in in_chunks(some, samples, max(1, room // b)))
-    return Pairs(said, clean_scores(score, images, classes)[..., None] - left)
+    return Pairs(*(jnp.moveaxis(each, 0, -1) for each in in_chunks(some, samples, max(1, room // b))))

@@ -6,6 +6,7 @@ from jax import Array
 from jaxtyping import Float
 
 from camjax.core.maps import normalize_maps
+from camjax.metrics.scaling import per_largest
 
 
 def sparseness(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch"]:
@@ -35,9 +36,7 @@ def mean_size(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch"]:
 
 
 def _shares(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch n"]:
-    """Each pixel's part of the sum of sizes."""
-    sizes = jnp.abs(maps).reshape(*maps.shape[:-2], -1)
-    # The largest first, so that neither tiny nor huge maps leave the range of a float.
-    largest = sizes.max(-1, keepdims=True)
-    sizes = jnp.where(largest == 0, 1, sizes / jnp.where(largest == 0, 1, largest))
+    """Each pixel's part of the sum of sizes; equal parts for a map of zeros."""
+    sizes = per_largest(jnp.abs(maps).reshape(*maps.shape[:-2], -1), (-1,))
+    sizes = jnp.where((sizes == 0).all(-1, keepdims=True), 1, sizes)
     return sizes / sizes.sum(-1, keepdims=True)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from camjax.choices import SHARE
 from camjax.core.precision import at_least_float32
+from camjax.metrics.scaling import per_largest
 
 
 def pointing_game(
@@ -39,10 +40,7 @@ def pointing_game(
 
 def energy_pointing_game(maps: Float[Array, "*batch h w"], masks: Bool[Array, "*batch h w"]) -> Float[Array, "*batch"]:
     """Wang et al. 2020: the share of the map's positive mass that lies on the thing, in [0, 1]; higher is better."""
-    mass = jax.nn.relu(maps.astype(at_least_float32(maps.dtype)))
-    # The largest first, so that sums of huge values stay finite.
-    largest = mass.max((-2, -1), keepdims=True)
-    mass = mass / jnp.where(largest == 0, 1, largest)
+    mass = per_largest(jax.nn.relu(maps.astype(at_least_float32(maps.dtype))), (-2, -1))
     inside, total = jnp.where(masks, mass, 0).sum((-2, -1)), mass.sum((-2, -1))
     return _known(jnp.where(total == 0, 0, inside / jnp.where(total == 0, 1, total)), maps, masks)
 

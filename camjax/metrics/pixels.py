@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
+from camjax.metrics.scaling import unit_range
+
 BINS = 1000
 
 
@@ -34,17 +36,16 @@ def pixel_counts(
     """Counts the pixels of maps scaled to [0, 1] by their own minimum and maximum, negative values too.
 
     Args:
-        maps: of any unit; a constant one is 0 everywhere, and one with a NaN is not counted.
+        maps: Maps of any unit; a constant one is 0 everywhere, and one that is not finite is not counted.
         masks: the things.
         ignored: pixels that are not counted.
         bins: how many values are told apart.
     """
-    low, high = maps.min((-2, -1), keepdims=True), maps.max((-2, -1), keepdims=True)
-    scaled = jnp.where(high == low, 0, (maps - low) / jnp.where(high == low, 1, high - low))
+    scaled = unit_range(maps, (-2, -1))
     places = jnp.clip(jnp.nan_to_num(scaled * bins), 0, bins).astype(jnp.int32)
     places = places.reshape(-1, maps.shape[-2] * maps.shape[-1])
     rows = jnp.arange(len(places))[:, None]
-    counted = jnp.broadcast_to(~jnp.isnan(low), maps.shape)
+    counted = jnp.broadcast_to(~jnp.isnan(scaled).any((-2, -1), keepdims=True), maps.shape)
     if ignored is not None:
         counted &= ~ignored
 

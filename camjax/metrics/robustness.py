@@ -9,6 +9,7 @@ from jax import Array
 from jaxtyping import Float, Int, PyTree
 
 from camjax.core.canonical import one_by_one
+from camjax.metrics.scaling import pearson, per_largest
 
 RADIUS = 0.2
 SAMPLES = 10
@@ -35,7 +36,8 @@ def max_sensitivity(
         seed: of the changes.
 
     Returns:
-        The change's norm over the map's; infinite for a map of zeros that does not stay one.
+        The change's norm over the map's, whatever its unit; infinite for a map of zeros that does not stay one, NaN
+        where one of the maps has a NaN.
 
     Raises:
         ValueError: there is no sample.
@@ -47,7 +49,8 @@ def max_sensitivity(
     def change(sample: Int[Array, ""]) -> Float[Array, "b k"]:
         return relative_change(clean, explain(nudged(images, sample, radius=radius, seed=seed)))
 
-    return one_by_one(change, jnp.arange(samples)).max(0)
+    changes = one_by_one(change, jnp.arange(samples))
+    return jnp.where(jnp.isnan(changes).any(0), jnp.nan, changes.max(0))
 
 
 def nudged(
@@ -69,10 +72,22 @@ def nudged(
 
 
 def relative_change(clean: Float[Array, "b k *space"], moved: Float[Array, "b k *space"]) -> Float[Array, "b k"]:
-    """The norm of each map's change over the map's; infinite for a map of zeros that does not stay one."""
+    """Computes the norm of each map's change over the map's.
+
+    Args:
+        clean: Maps of any unit.
+        moved: The maps that they have become.
+
+    Returns:
+        A number that does not depend on the maps' unit; infinite for a map of zeros that does not stay one.
+    """
     axes = tuple(range(2, clean.ndim))
-    change, size = (jnp.sqrt((each**2).sum(axes)) for each in (moved - clean, clean))
-    return jnp.where(change == 0, 0, change / size)
+    change = moved - clean
+    # Each norm is that of values up to 1 times the largest, since squares of small or large maps leave float's range.
+    largest, size = (jnp.abs(each).max(axes) for each in (change, clean))
+    ratio = (jnp.sqrt((per_largest(each, axes) ** 2).sum(axes)) for each in (change, clean))
+    found = next(ratio) / next(ratio) * (largest / size)
+    return jnp.where((largest == 0) & ~jnp.isnan(change).any(axes), 0, found)
 
 
 def randomisation(
@@ -120,6 +135,4 @@ def rank_correlation(one: Float[Array, "b k *space"], other: Float[Array, "b k *
 
     flat = (each.reshape(-1, each[0, 0].size) for each in (one, other))
     first, second = (jax.vmap(places)(each) for each in flat)
-    sizes = jnp.sqrt((first**2).sum(-1) * (second**2).sum(-1))
-    found = jnp.where(sizes == 0, 0, (first * second).sum(-1) / jnp.where(sizes == 0, 1, sizes))
-    return found.reshape(one.shape[:2])
+    return pearson(first, second).reshape(one.shape[:2])

@@ -1,45 +1,48 @@
-"""What a run over any number of pictures keeps of them: sums, which add up over batches, processes and hosts."""
+"""Sums that a run over any number of images keeps of their numbers; they merge over batches, processes and hosts."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
 
 class Sums(NamedTuple):
-    """Of numbers, apart for each place of the arrays, such as each method, layer and metric.
+    """What is kept of numbers, apart for each index of the arrays, such as each method, layer and metric.
 
     Attributes:
-        numbers: how many there were; NaN is none.
-        total: their sum.
-        squares: the sum of their squares.
+        numbers: How many numbers there were; NaN is none.
+        total: Sum of the numbers.
+        spread: Sum of the squares of their differences from their mean. A sum of squares would lose them beside the
+            mean: float32 keeps none of the spread of 1,000 and 1,000.01.
     """
 
     numbers: Float[Array, "*shape"]
     total: Float[Array, "*shape"]
-    squares: Float[Array, "*shape"]
+    spread: Float[Array, "*shape"]
 
 
 def sums_of(values: Float[Array, " n *shape"]) -> Sums:
-    """The sums along the first axis; where that is sharded, of all of it."""
+    """Sums values along the first axis; where that is sharded, along all of it."""
     known = ~jnp.isnan(values)
-    numbers = jnp.where(known, values, 0)
-    return Sums(known.astype(values.dtype).sum(0), numbers.sum(0), (numbers**2).sum(0))
+    numbers, total = known.astype(values.dtype).sum(0), jnp.where(known, values, 0).sum(0)
+    apart = jnp.where(known, values - (total / jnp.maximum(numbers, 1))[None], 0)
+    return Sums(numbers, total, (apart**2).sum(0))
 
 
 def merged(one: Sums, other: Sums) -> Sums:
-    """The sums of the numbers of both."""
-    return jax.tree.map(jnp.add, one, other)
+    """Merges the sums of two sets of numbers (Chan, Golub & LeVeque 1979)."""
+    numbers = one.numbers + other.numbers
+    apart = jnp.where((one.numbers == 0) | (other.numbers == 0), 0, mean(one) - mean(other))
+    between = apart**2 * one.numbers * (other.numbers / jnp.maximum(numbers, 1))
+    return Sums(numbers, one.total + other.total, one.spread + other.spread + between)
 
 
 def mean(sums: Sums) -> Float[Array, "*shape"]:
-    """Of the numbers; NaN of none."""
+    """Returns the mean of the numbers; NaN of none."""
     return sums.total / jnp.where(sums.numbers == 0, jnp.nan, sums.numbers)
 
 
 def standard_error(sums: Sums) -> Float[Array, "*shape"]:
-    """Of the mean; NaN of fewer than two numbers."""
-    spread = jnp.maximum(sums.squares - sums.total * mean(sums), 0)
-    return jnp.sqrt(spread / jnp.where(sums.numbers < 2, jnp.nan, sums.numbers * (sums.numbers - 1)))
+    """Returns the standard error of the mean; NaN of fewer than two numbers."""
+    return jnp.sqrt(sums.spread / jnp.where(sums.numbers < 2, jnp.nan, sums.numbers * (sums.numbers - 1)))

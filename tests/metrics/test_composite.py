@@ -162,7 +162,18 @@ def test_sums_stream_and_shard():
         means, errors = both(sums)
         np.testing.assert_allclose(means, np.nanmean(values, 0), rtol=1e-5)
         known = (~np.isnan(values)).sum(0)
-        np.testing.assert_allclose(errors, np.nanstd(values, 0, ddof=1) / np.sqrt(known), rtol=1e-3)
+        np.testing.assert_allclose(errors, np.nanstd(values, 0, ddof=1) / np.sqrt(known), rtol=1e-5)
     nothing, one = (jax.jit(sums_of)(few) for few in (np.full((2, 1), np.nan, np.float32), np.ones((1, 1), np.float32)))
     assert np.isnan(both(nothing)[0]).all()
     assert np.isnan(both(one)[1]).all()
+
+
+def test_the_spread_of_numbers_beside_a_large_mean_is_kept():
+    """Float32 holds 1,000 to seven digits, and its square to as many; a part without a number changes nothing."""
+    values = (1000 + np.random.default_rng(1).normal(scale=0.02, size=(30, 2))).astype(np.float32)
+    values[10:20, 1] = np.nan
+    error = jax.jit(lambda *parts: standard_error(functools.reduce(merged, map(sums_of, parts))))
+    expected = [scipy.stats.sem(column.astype(np.float64), nan_policy="omit") for column in values.T]
+    np.testing.assert_allclose(error(values), expected, rtol=1e-2)
+    np.testing.assert_allclose(error(*np.split(values, [3, 10, 20])), expected, rtol=1e-2)
+    assert error(np.full((9, 1), 0.3, np.float32)) < 1e-7
