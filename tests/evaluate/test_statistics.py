@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.stats
 
-from camjax.evaluate.statistics import FEWEST, compare, holm, interval
+from camjax.evaluate.statistics import FEWEST, Comparison, compare, holm, interval
 
 
 def test_interval_is_scipys():
@@ -39,3 +39,21 @@ def test_few_pictures_tell_nothing():
     more = np.stack([np.arange(float(FEWEST)), np.arange(float(FEWEST)) + 9], 1)
     assert compare(more).significant[0, 1]
     assert compare(np.full((3, 2), np.nan)).pictures == 0
+
+
+def test_a_p_value_counts_both_directions():
+    """Against a paired bootstrap of its own, on a difference that is not clear."""
+    apart = np.asarray([1.0, 1.0, 1.0, -1.0, 0.5, 0.5, -0.75, 0.25])
+    found = compare(np.stack([apart + 3, np.full(8, 3.0)], 1))
+    rng = np.random.default_rng(7)
+    means = rng.choice(apart, (100_000, 8)).mean(1)
+    np.testing.assert_allclose(found.p[0, 1], 2 * (means <= 0).mean(), rtol=0.1)
+    assert 0.1 < found.p[0, 1] < 0.4
+    np.testing.assert_array_equal(found.p, found.p.T)
+    np.testing.assert_array_equal(np.diag(found.p), 1)
+
+
+def test_significant_is_below_five_percent():
+    p = np.asarray([[1, 0.049, 0.051], [0.049, 1, 0.09], [0.051, 0.09, 1]])
+    significant = Comparison(np.zeros((3, 3)), p, 9).significant
+    np.testing.assert_array_equal(significant, p == 0.049)

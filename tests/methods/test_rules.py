@@ -187,3 +187,11 @@ def test_noise_is_the_same_for_every_picture_and_another_for_every_seed():
     assert abs(float(first.std()) - 0.5) < 0.1
     assert not np.allclose(first, second)
     assert not np.allclose(first, other)
+
+
+def test_fem_of_a_channel_that_is_the_same_everywhere_is_0():
+    """No position stands out of it; that of one peak does."""
+    activations = np.full((3, 4, 2), 2.0, np.float32)
+    np.testing.assert_array_equal(jax.jit(fem)(activations), 0)
+    activations[1, 2, 0] = 5
+    np.testing.assert_allclose(jax.jit(fem)(activations), activations[..., 0] / 12, rtol=1e-6)

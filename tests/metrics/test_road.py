@@ -14,7 +14,7 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
 )
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-from references import relative_error, to_nhwc, to_torch
+from references import images, relative_error, to_nhwc, to_torch
 
 from camjax.metrics.road import impute, road
 
@@ -59,6 +59,15 @@ def test_imputes_as_a_factorisation_does():
     picture, kept = PIXELS[0], np.random.default_rng(3).random((6, 8)) < 0.3
     theirs = NoisyLinearImputer(noise=0)(to_torch(picture), torch.from_numpy(kept.astype(np.float32)))
     assert relative_error(jax.jit(impute)(picture, ~kept), to_nhwc(theirs)) < 1e-5
+
+
+def test_imputes_a_large_hole_to_the_end():
+    """From three pixels of 2,304, conjugate gradients need hundreds of steps."""
+    picture, removed = images(1, 48, 48)[0], np.ones((48, 48), bool)
+    removed[0, 0] = removed[-1, 5] = removed[20, -1] = False
+    theirs = to_nhwc(NoisyLinearImputer(noise=0)(to_torch(picture), torch.from_numpy((~removed).astype(np.float32))))
+    assert relative_error(jax.jit(impute)(picture, removed), theirs) < 2e-3
+    assert relative_error(jax.jit(functools.partial(impute, iterations=40))(picture, removed), theirs) > 2e-2
 
 
 def test_everything_cannot_be_removed():
