@@ -179,6 +179,10 @@ class _Visitor(ast.NodeVisitor):
         if not (isinstance(node.value, ast.Name) and node.value.id[:1].isupper()):  # else it is a type
             self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":  # of `zip`, which only says what is equally long
+            self.generic_visit(node)
+
     # Where a change is.
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -431,6 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="*", help="Folders and files; all targets of tests/mutants.toml by default.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the draw (default: %(default)s).")
     parser.add_argument("--count", type=int, default=300, help="Number of mutants (default: %(default)s).")
+    parser.add_argument("--skip", type=int, default=0, help="First mutants of the draw, tested before (default: 0).")
     parser.add_argument("--budget", type=float, default=120, help="Minutes (default: %(default)s).")
     parser.add_argument("--jobs", type=int, default=1, help="Mutants tested at once (default: %(default)s).")
     parser.add_argument("--list", action="store_true", help="Print the mutants that are drawn, and run none.")
@@ -440,7 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     modules = targets.modules(options.root, options.modules)
     every = list(candidates(options.root, modules))
     random.Random(options.seed).shuffle(every)
-    drawn = every[: options.count]
+    drawn = every[options.skip :][: options.count]
     stale = [key for key in targets.equivalent if key[0] in modules and key not in {mutant.key for mutant in every}]
     listed = [mutant for mutant in drawn if mutant.key in targets.equivalent]
     others = [mutant for mutant in drawn if mutant.key not in targets.equivalent]

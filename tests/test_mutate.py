@@ -31,6 +31,7 @@ def total(rows):
         2 * rows.max(axis=(-2, 1))
     )
     n -= min(rows, key=lambda row: row["é" not in row])
+    zip(rows, strict=True)
     return "a" + str(n) if n else 0.5
 '''
 
@@ -138,6 +139,8 @@ def test_the_draw_follows_from_the_seed(project, capsys):
         return capsys.readouterr().out
 
     assert drawn("--count", 2, "--seed", 3) == drawn("--count", 2, "--seed", 3)
+    both = drawn("--count", 2, "--seed", 3).rpartition("6 mutants")[0]
+    assert both.endswith(drawn("--count", 1, "--seed", 3, "--skip", 1).rpartition("6 mutants")[0])
     assert len({drawn("--count", 1, "--seed", seed) for seed in range(20)}) > 2
     assert project("--budget", 0, "toys/small.py") == 0
     assert "0 killed, 0 timed out, 0 survived, 2 not run" in capsys.readouterr().out

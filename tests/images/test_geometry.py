@@ -10,7 +10,7 @@ from timm.data import create_transform
 from toys import uint8_images
 
 from camjax.errors import PictureError
-from camjax.images.geometry import KINDS, Geometry, seen_box, to_input, to_picture
+from camjax.images.geometry import KINDS, Geometry, boxes_to_picture, seen_box, to_input, to_picture
 
 SIZES = [(300, 451), (451, 300), (333, 333), (97, 640), (1000, 61), (224, 224), (31, 57)]
 
@@ -180,6 +180,29 @@ def test_crop_marks_what_was_not_seen(size):
     np.testing.assert_array_equal(~np.isnan(heat), inside)
     # 0.875 of the shorter side, as a square.
     np.testing.assert_allclose([bottom - top, right - left], min(size) * 0.875, rtol=0.01)
+
+
+def test_a_squashed_map_comes_back_by_pillows_bicubic():
+    """Also at its border, where Pillow takes no pixel twice."""
+    one = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
+    expected = np.asarray(Image.fromarray(one).resize((33, 20), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(to_picture(Geometry("squash", (20, 33), (7, 9)), one), expected)
+
+
+def test_boxes_end_at_the_nearest_pixels():
+    """On an input of twice the picture's sides; a box inside one pixel is that pixel, at the border the last one."""
+    geometry = Geometry("squash", (10, 12), (20, 24))
+    boxes = np.asarray([
+        [2.2, 3.8, 9.2, 10.9],
+        [6.2, 7.2, 6.8, 7.8],
+        [7.2, 6.2, 7.8, 6.8],
+        [-3.0, -3.0, 99.0, 99.0],
+        [20.0, 24.0, 20.0, 24.0],
+        [np.nan] * 4,
+    ])  # fmt: skip
+    expected = [[1, 2, 5, 5], [3, 3, 4, 4], [3, 3, 4, 4], [0, 0, 10, 12], [9, 11, 10, 12], [np.nan] * 4]
+    np.testing.assert_array_equal(boxes_to_picture(geometry, boxes), expected)
+    np.testing.assert_array_equal(boxes_to_picture(geometry, boxes[0]), expected[0])
 
 
 def test_height_and_width_are_not_swapped():

@@ -142,6 +142,16 @@ def test_maps_without_boxes_or_with_nan_are_not_counted():
     assert np.isnan([max_box_acc(counts), max_box_acc_v2(counts)]).all()
 
 
+def test_a_pixel_lies_in_a_box_where_its_centre_does():
+    boxes = np.asarray([[[0.4, 1.5, 2.5, 3.5]], [[0.6, 0.5, 2.4, 0.6]], [[1.5, 1.5, 1.5, 9]]])
+    expected = np.zeros((3, 4, 5), bool)
+    expected[0, 0:2, 1:3] = expected[1, 1:2, 0:1] = True
+    np.testing.assert_array_equal(mask_of_boxes(boxes, (4, 5)), expected)
+    np.testing.assert_array_equal(mask_of_boxes(boxes.reshape(1, 3, 4), (4, 5)), expected.any(0, keepdims=True))
+    many = np.tile(boxes[0], (1000, 1))
+    np.testing.assert_array_equal(mask_of_boxes(many, (4, 5)), expected[0])
+
+
 def test_boxes_of_known_maps():
     mask = mask_of_boxes(np.asarray([[2.0, 3, 9, 8], [np.nan] * 4]), (12, 14))
     assert mask.sum() == 35
