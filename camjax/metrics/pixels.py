@@ -45,7 +45,7 @@ def pixel_counts(
     places = jnp.clip(jnp.nan_to_num(scaled * bins), 0, bins).astype(jnp.int32)
     places = places.reshape(-1, maps.shape[-2] * maps.shape[-1])
     rows = jnp.arange(len(places))[:, None]
-    counted = jnp.broadcast_to(~jnp.isnan(scaled).any((-2, -1), keepdims=True), maps.shape)
+    counted = ~jnp.isnan(scaled)
     if ignored is not None:
         counted &= ~ignored
 
