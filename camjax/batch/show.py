@@ -4,12 +4,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float16, Float32
 
 from camjax.batch import store
 from camjax.batch.entries import is_url
 from camjax.batch.listing import PART, read_entries
 from camjax.batch.reading import read_entry_picture
-from camjax.core.maps import upsample
+from camjax.core.maps import is_flat, upsample
 from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explanation import Explanation
@@ -48,7 +49,7 @@ def read_entry(out: str, wanted: str) -> Explanation:
     if picture.shape[:2] != tuple(group["geometry"][row, :2].astype(int)):
         raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
     classes, labels = group["classes"][row], group["label"][:]
-    maps = upsample(jnp.asarray(group["maps"][row].astype(np.float32)), geometry.input_size)
+    maps = upsample(jnp.asarray(_without_rounding(group["maps"][row])), geometry.input_size)
     result = CamResult(jnp.zeros(len(labels)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
     return Explanation(
         Path(entry.path),
@@ -63,6 +64,16 @@ def read_entry(out: str, wanted: str) -> Explanation:
         method=group.attrs["run"]["method"],
         layer=group.attrs["run"]["layer"],
     )
+
+
+def _without_rounding(maps: Float16[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"]:
+    """Returns a store's maps in float32, those constant but for the rounding to float16 truly constant.
+
+    In float32 the difference of two neighbouring float16 numbers would count as a pattern.
+    """
+    high = maps.max((1, 2), keepdims=True)
+    flat = is_flat(maps.min((1, 2), keepdims=True), high)
+    return np.where(flat, high, maps).astype(np.float32)
 
 
 def _row(group: store.Group, out: str, wanted: str) -> int:
