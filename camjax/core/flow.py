@@ -90,8 +90,8 @@ def attention_flow(forward: Forward, params: Params, images: Array, names: Seque
 def token_layers(forward: Forward, params: Params, images: Array, names: Sequence[str]) -> dict[str, str]:
     """Finds the named tokens that each block gives, for blocks whose attention has no name of theirs.
 
-    They are the last named tokens before the next block's attention that all of the network passes through; behind the
-    last attention they are as many named tokens further as in the block before.
+    They are the last named tokens before the next block's attention that all tokens pass through; behind the last
+    attention they are as many named tokens further as in the block before.
 
     Args:
         forward: As for `attention_flow`.
@@ -110,9 +110,11 @@ def token_layers(forward: Forward, params: Params, images: Array, names: Sequenc
     live = program.live(labels, frozenset(names), frozenset())
     given = {program.output(number): label for number, label in labels.items()}
     tokens = _tokens(program, images.shape[0], _count(names, sites))
-    image = len(jax.tree.leaves((params, images))) - 1
-    passages = {slot: number for number, slot in program.passages(live, {image}) if slot in given and slot in tokens}
     starts = [numbers[name] for name in names]
+    # The tokens before the first attention too: what goes past it meets what it reads behind it.
+    sources = tokens.intersection(slot for step in program.steps[: starts[0]] for slot in step.outputs)
+    sources.add(program.output(starts[0]))
+    passages = {slot: number for number, slot in program.passages(live, sources) if slot in given and slot in tokens}
     spans = [
         [given[slot] for slot, number in passages.items() if start < number < stop]
         for start, stop in zip(starts, [*starts[1:], len(program.steps)], strict=True)

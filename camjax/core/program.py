@@ -200,7 +200,7 @@ class Program:
 
         Args:
             live: The numbers of the operations that the results need, in order.
-            sources: The slots, arguments of the program or outputs of live operations.
+            sources: The slots; those that the results do not need do not count.
 
         Yields:
             The number of an operation and a slot: behind the operation, no other slot that depends on the sources is
@@ -209,7 +209,8 @@ class Program:
         last_use = {slot: number for number in live for slot in self._steps[number].inputs if isinstance(slot, int)}
         last_use |= {slot: self._count for slot in self._results if isinstance(slot, int)}
         behind = self.reached_from(sources)
-        pending, needed, given = {slot for slot in sources if slot >= self._arguments}, set(sources), -1
+        pending = {slot for number in live for slot in self._steps[number].outputs if slot in sources}
+        needed, given = set(sources), -1
         for number in live:
             step = self._steps[number]
             pending.difference_update(step.outputs)

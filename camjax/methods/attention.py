@@ -95,7 +95,6 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
 
     Raises:
         MethodError: It names no attention, or its scores are not computed from one array of tokens.
-        LayerError: The model's `tokens` do not fit the number of tokens.
     """
     arrays, size = named_arrays(model.forward, model.params, images), (images.shape[1], images.shape[2])
     names = attention_names(model, arrays, size)
@@ -120,10 +119,12 @@ def check_attention(model: Model, *, blocks: bool) -> None:
 
     Raises:
         MethodError: See `attended`; or these tokens have no names.
+        LayerError: The model's `tokens` do not fit the number of tokens.
     """
 
     def names(_: object, images: Array) -> None:
         attention = attended(model, images)
+        attention.grid(next(iter(attention.flow.weights.values())).mean((1, 2)))
         if blocks:
             attention.block_scores()
 

@@ -19,13 +19,13 @@ def reading_weights(slopes: Float[Array, "b n c"], prefix: int) -> Float[Array, 
     part in the whole. So the result is exactly
 
     - 1 at the class token where the head reads that alone,
-    - equal for all places where the head reads their mean, and for the class token too where that is in the mean,
+    - equal for all patches where the head reads their mean, and for the class token too where that is in the mean,
     - 1/2 at each of two tokens that have heads of their own (DeiT's distilled networks),
-    - 1/2 at the class token and 1/2 shared by the places where the head reads the class token and the places' mean side
-      by side (DINOv2).
+    - 1/2 at the class token and 1/2 shared by the patches where the head reads the class token and the patches' mean
+      side by side (DINOv2).
 
-    Where the places' own gradients point in different directions, the head weighs them by what stands in them (maximum
-    or attention pooling), and the part of each token, those of the prefix too, is its norm.
+    Where the patches' own gradients point in different directions, the head weighs them by their values (maximum or
+    attention pooling), and the part of each token, those of the prefix too, is its norm.
 
     Args:
         slopes: The gradients of a score with respect to the tokens that the head reads, of any float dtype and scale.
@@ -42,13 +42,13 @@ def reading_weights(slopes: Float[Array, "b n c"], prefix: int) -> Float[Array, 
     slopes = slopes / jnp.where(largest == 0, 1, largest)
     sizes = _sizes(slopes)
     grid, grid_sizes = slopes[:, prefix:], sizes[:, prefix:]
-    # The places' direction is that of the largest gradient among them.
+    # The patches' direction is that of the largest gradient among them.
     strongest = jnp.take_along_axis(grid, grid_sizes.argmax(1)[:, None, None], 1)
     length = _sizes(strongest)[..., None]
     direction = strongest / jnp.where(length == 0, 1, length)
     along = jnp.abs(jnp.einsum("bnc,boc->bn", grid, direction, precision="highest"))
     linear = (along >= (1 - PARALLEL) * grid_sizes).all(1)
-    # What is read: each token of the prefix, and all places together. Those in one pool share the pool's total.
+    # What is read: each token of the prefix, and all patches together. Those in one pool share the pool's total.
     reads = jnp.concatenate([slopes[:, :prefix], direction], 1)
     lengths = _sizes(reads)
     products = jnp.abs(jnp.einsum("bpc,bqc->bpq", reads, reads, precision="highest"))

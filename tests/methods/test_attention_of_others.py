@@ -4,6 +4,7 @@ What is expected is computed from attention and its gradients that are written o
 in float32, as for camjax's own; seen: 2e-6.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -17,7 +18,7 @@ from flax import linen, nnx
 from references import relative_error
 from toys import drawn, uint8_images
 
-from camjax import Preprocess, TokenGrid, from_equinox, from_function, from_linen, from_nnx, make_explainer
+from camjax import LayerError, Preprocess, TokenGrid, from_equinox, from_function, from_linen, from_nnx, make_explainer
 from camjax.core.names import named_array
 from camjax.images.preprocess import normalize_images
 from camjax.methods.registry import MethodError
@@ -95,10 +96,11 @@ def attention_of(w, x):
     return jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) / 2)
 
 
-def block_of(w, x, attention):
+def block_of(w, x, attention, middle=lambda x: x):
     value = heads_of(w["attention"]["value"], standardised(x))
     read = jnp.einsum("bhqk,bkhd->bqhd", attention, value)
     x = x + jnp.einsum("bqhd,hdc->bqc", read, w["attention"]["out"]["kernel"]) + row(w["attention"]["out"]["bias"])
+    x = middle(x)
     return x + jnp.tanh(standardised(x) @ w["mlp"]["kernel"] + row(w["mlp"]["bias"]))
 
 
@@ -177,7 +179,8 @@ def by_function(kind, name="block_{}/attention"):
         x = embedded(w, images)
         for number in range(DEPTH):
             attention = named_array(attention_of(w[f"block_{number}"], x), name.format(number))
-            x = named_array(block_of(w[f"block_{number}"], x, attention), f"block_{number}")
+            x = block_of(w[f"block_{number}"], x, attention, lambda x: named_array(x, "middle"))
+            x = named_array(x, f"block_{number}")
         return head(kind, w, x)
 
     return from_function(network, WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS)
@@ -287,11 +290,25 @@ def test_maps_are_those_by_hand(way, kind):
     assert_equal(all_maps(model, pixels), expected(kind))
 
 
-@pytest.mark.parametrize("way", ["function", "linen"])
+def by_function_tokens_first():
+    """The head turns batch and tokens, as an inner `vmap` may: with as many of each, only more images tell which is."""
+
+    def network(w, images):
+        x = embedded(w, images)
+        for number in range(DEPTH):
+            block = w[f"block_{number}"]
+            attention = named_array(attention_of(block, x), f"block_{number}/attention")
+            x = named_array(block_of(block, x, attention), f"block_{number}")
+        turned = jnp.tanh(standardised(x).swapaxes(0, 1))
+        return jnp.arctanh(turned)[1:].mean(0) @ w["head"]["kernel"] + w["head"]["bias"][None]
+
+    return from_function(network, WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS)
+
+
+@pytest.mark.parametrize("way", [functools.partial(by_function, "mean"), by_function_tokens_first])
 def test_as_many_images_as_tokens(way):
     pixels, _ = inputs(COUNT)
-    model = WAYS[way]("mean")
-    assert_equal(all_maps(model, pixels), expected("mean", COUNT))
+    assert_equal(all_maps(way(), pixels), expected("mean", COUNT))
 
 
 class HeightFirst(eqx.Module):
@@ -461,4 +478,11 @@ def test_what_cannot_be_followed_is_refused_when_the_explainer_is_made(network, 
             with pytest.raises(MethodError, match=words):
                 make_explainer(model, method=name, top_k=1)
         else:
+            make_explainer(model, method=name, top_k=1)
+
+
+def test_tokens_that_do_not_fill_the_grid_are_refused_when_the_explainer_is_made():
+    model = dataclasses.replace(by_function("mean"), tokens=TokenGrid(prefix=2, patch=(PATCH, PATCH)))
+    for name in METHODS:
+        with pytest.raises(LayerError, match="7 tokens are not 2 and a grid of 2 x 3"):
             make_explainer(model, method=name, top_k=1)

@@ -9,7 +9,7 @@ import pytest
 
 from camjax.methods.reading import reading_weights
 
-PLACES, WIDTH, CLASSES = 6, 5, 4
+PATCHES, WIDTH, CLASSES = 6, 5, 4
 RNG = np.random.default_rng(0)
 FIRST, SECOND = (RNG.normal(size=(WIDTH, CLASSES)).astype(np.float32) for _ in range(2))
 QUERY = RNG.normal(size=WIDTH).astype(np.float32)
@@ -22,32 +22,32 @@ def attention_pooled(x):
 
 def ahead(number):
     """That token alone."""
-    return np.eye(2 + PLACES)[number]
+    return np.eye(2 + PATCHES)[number]
 
 
-def each(prefix, places):
-    """A part for each token of the prefix, and one for all places together."""
-    return np.r_[prefix, np.full(PLACES, places / PLACES)]
+def each(prefix, patches):
+    """A part for each token of the prefix, and one for all patches together."""
+    return np.r_[prefix, np.full(PATCHES, patches / PATCHES)]
 
 
-# Heads of two tokens before six places, and the parts by hand.
+# Heads of two tokens before six patches, and the parts by hand.
 HEADS = {
     "class token": (lambda x: x[:, 0] @ FIRST, ahead(0)),
     "class token, a head that bends": (lambda x: jnp.tanh(x[:, 0] @ FIRST) @ FIRST.T @ SECOND, ahead(0)),
-    "one place": (lambda x: x[:, 4] @ FIRST, ahead(4)),
+    "one patch": (lambda x: x[:, 4] @ FIRST, ahead(4)),
     "two tokens with a head each": (lambda x: (100 * x[:, 0] @ FIRST + x[:, 1] @ SECOND) / 2, each([0.5, 0.5], 0)),
     "two tokens with one head": (lambda x: (x[:, 0] + x[:, 1]) @ FIRST / 2, each([0.5, 0.5], 0)),
     "two tokens, one more than the other": (lambda x: (3 * x[:, 0] - x[:, 1]) @ FIRST, each([0.75, 0.25], 0)),
-    "mean of the places": (lambda x: x[:, 2:].mean(1) @ FIRST, each([0, 0], 1)),
+    "mean of the patches": (lambda x: x[:, 2:].mean(1) @ FIRST, each([0, 0], 1)),
     "mean of all tokens": (lambda x: x.mean(1) @ FIRST, np.full(8, 1 / 8)),
-    "mean of places and the class token": (lambda x: x[:, [0, *range(2, 8)]].mean(1) @ FIRST, each([1 / 7, 0], 6 / 7)),
+    "mean of patches and the class token": (lambda x: x[:, [0, *range(2, 8)]].mean(1) @ FIRST, each([1 / 7, 0], 6 / 7)),
     "class token beside the mean": (lambda x: x[:, 0] @ FIRST + 9 * x[:, 2:].mean(1) @ SECOND, each([0.5, 0], 0.5)),
     "two tokens beside the mean": (
         lambda x: x[:, 0] @ FIRST + x[:, 1] @ SECOND + x[:, 2:].mean(1) @ (FIRST * SECOND),
         each([1 / 3, 1 / 3], 1 / 3),
     ),
     "mean that is normalised": (lambda x: jax.nn.standardize(x[:, 2:].mean(1)) @ FIRST, each([0, 0], 1)),
-    "places by fixed shares": (lambda x: jnp.einsum("n,bnc->bc", SHARES, x[:, 2:]) @ FIRST, np.r_[0, 0, SHARES / 8]),
+    "patches by fixed shares": (lambda x: jnp.einsum("n,bnc->bc", SHARES, x[:, 2:]) @ FIRST, np.r_[0, 0, SHARES / 8]),
     "no token": (lambda x: 0 * x[:, 0] @ FIRST, np.zeros(8)),
 }
 
@@ -116,7 +116,7 @@ def test_classes_may_be_read_from_other_tokens():
         assert int(found.argmax()) == 2 + int((x[0, 2:] @ FIRST[:, number]).argmax())
 
 
-def test_without_tokens_before_the_places_and_one_image_by_itself():
+def test_without_tokens_before_the_patches_and_one_image_by_itself():
     slopes = np.random.default_rng(6).normal(size=(3, 6, WIDTH)).astype(np.float32)
     slopes[1] = 0.25
     slopes[2, 3] = np.nan

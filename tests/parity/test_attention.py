@@ -22,6 +22,8 @@ from toys import toy_model, uint8_images
 from camjax import make_explainer
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.registry import MethodError
+from camjax.models.registry import ARCHITECTURES
+from camjax.models.swin_network import SwinConfig
 
 TOLERANCE = 2e-5
 CLASSES = np.asarray([3, 5])
@@ -178,17 +180,21 @@ def test_pictures_and_classes_one_by_one(name):
             np.testing.assert_allclose(one, together[row, column], rtol=1e-4, atol=1e-6)
 
 
-def test_legrad_computes_the_network_once():
-    """Though each block is asked by itself for its score, what comes before it is not computed for each anew."""
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_computed_once(name):
+    """Though LeGrad asks each block for its own score, and chefer adds to attention that it also reads."""
     model = timm_pair("plain")[0]
-    explain = make_explainer(sized(model), method="legrad", size=None)
+    explain = make_explainer(sized(model), method=name, size=None)
     text = explain.lower(jax.ShapeDtypeStruct((1, *SHAPE, 3), np.uint8)).compile().as_text()
     assert text.count("convolution(") == 1, "the patches are embedded once"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_without_attention_are_refused_and_layers_too(name):
-    with pytest.raises(MethodError, match="names no attention"):
-        make_explainer(toy_model(), method=name)
+    config = SwinConfig(depths=(1,), heads=(2,), width=8, windows=(4,), moved=(False,), num_classes=7)
+    windows = ARCHITECTURES["swin_tiny_patch4_window7_224"].family.outline(config)
+    for model in (toy_model(), sized(windows, (32, 32))):
+        with pytest.raises(MethodError, match="names no attention"):
+            make_explainer(model, method=name)
     with pytest.raises(MethodError, match="takes no layer"):
         make_explainer(timm_pair("plain")[0], method=name, layer="blocks.1")
