@@ -1,0 +1,106 @@
+"""Opening the files that users, lists and stores name: regular ones only, so that nothing waits for a pipe or a device.
+
+Errors are `OSError` with a reason in `strerror`, as for files that are missing.
+"""
+
+import errno
+import io
+import os
+import stat
+from typing import BinaryIO, Literal, overload
+
+LARGEST_TEXT = 2**24
+"""Bytes of a file that is read whole as text, unless its reader knows better: labels of a million classes fit."""
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+class IrregularFileError(OSError):
+    """A path that names a pipe, a socket or a device instead of a file."""
+
+
+class LargeFileError(OSError):
+    """A file that has more bytes than its kind of content can have."""
+
+
+@overload
+def open_regular(path: str | os.PathLike[str], mode: Literal["rb"] = "rb") -> io.BufferedReader: ...
+@overload
+def open_regular(path: str | os.PathLike[str], mode: Literal["r+b"]) -> io.BufferedRandom: ...
+def open_regular(path: str | os.PathLike[str], mode: Literal["rb", "r+b"] = "rb") -> BinaryIO:
+    """Opens a regular file, and never waits for anything else.
+
+    The file is opened without blocking and looked at afterwards, so that nothing can be put in its place in between.
+
+    Args:
+        path: The file's path; links are followed.
+        mode: `"rb"` to read, or `"r+b"` to read and write a file that exists.
+
+    Returns:
+        The open binary file.
+
+    Raises:
+        IrregularFileError: The path names a pipe, a socket or a device.
+        IsADirectoryError: The path names a folder.
+        OSError: The file is missing or may not be opened.
+    """
+    return open(path, mode, opener=_open_without_waiting)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Reads a regular file whole.
+
+    Args:
+        path: The file's path; links are followed.
+        limit: The largest number of bytes that the file may have.
+
+    Raises:
+        LargeFileError: The file has more bytes than `limit`.
+        OSError: As for `open_regular`.
+    """
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise LargeFileError(errno.EFBIG, f"has more than the {limit:,} bytes that such a file may have", path)
+    return data
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig", *, limit: int = LARGEST_TEXT) -> str:
+    """Reads a regular file as text; every kind of line end becomes a newline.
+
+    Args:
+        path: The file's path; links are followed.
+        encoding: The text's encoding; the default is UTF-8 with or without a byte-order mark.
+        limit: The largest number of bytes that the file may have.
+
+    Raises:
+        UnicodeDecodeError: The bytes are not text of that encoding.
+        OSError: As for `read_regular`.
+    """
+    with io.TextIOWrapper(io.BytesIO(read_regular(path, limit)), encoding) as text:
+        return text.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens a path for `open`; pipes without a writer and slow devices would make a usual call wait."""
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
+            raise _irregular(path, os.stat(path).st_mode) from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # `open` refuses folders by itself
+        return descriptor
+    os.close(descriptor)
+    raise _irregular(path, mode)
+
+
+def _irregular(path: str, mode: int) -> IrregularFileError:
+    kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+    return IrregularFileError(errno.EINVAL, f"is {kind}, not a regular file", path)
