@@ -1,12 +1,19 @@
 """Where one picture of a million is."""
 
 import os
+import urllib.parse
 from typing import NamedTuple
 
 from camjax.errors import CamjaxError
 
 ROW_SCHEME = "parquet://"
 """What the path of a row in a Parquet file begins with."""
+SHARD_SCHEME = "tar://"
+"""What the path of a part of a tar shard begins with."""
+BYTES_SCHEME = "bytes://"
+"""What a path begins with in a store where it is not UTF-8, or begins with this itself."""
+_KEPT = "/:.-_~ "
+"""Characters, besides letters and digits, that need no escape there."""
 
 
 class SourceError(CamjaxError, OSError):
@@ -40,3 +47,37 @@ def beside(source: str, path: str) -> str:
     if is_url(source) and not os.path.isabs(path):
         return f"{source.rpartition('/')[0]}/{path}"
     return os.path.join("" if is_url(source) else os.path.dirname(source), path)
+
+
+def stored_path(path: str) -> str:
+    """Returns a path as a store keeps it: valid UTF-8, from which `path_of` makes the same path again.
+
+    A file name on Linux is any bytes. One that is not UTF-8, which Python writes with surrogates, is kept as `bytes://`
+    and the bytes percent-encoded, as in URLs: `bytes://photos/M%FCller.png`.
+
+    Args:
+        path: A path or a URL, with surrogates for the bytes that are not UTF-8 (`os.fsdecode`).
+    """
+    if not path.startswith(BYTES_SCHEME) and _is_utf8(path):
+        return path
+    return BYTES_SCHEME + urllib.parse.quote(path.encode("utf-8", "surrogateescape"), safe=_KEPT)
+
+
+def path_of(stored: str) -> str:
+    """Returns the path that `stored_path` made into a store's; other texts are returned as they are."""
+    if not stored.startswith(BYTES_SCHEME):
+        return stored
+    return urllib.parse.unquote_to_bytes(stored.removeprefix(BYTES_SCHEME)).decode("utf-8", "surrogateescape")
+
+
+def stored_text(text: str) -> str:
+    """Returns a message as a store keeps it, with escapes for what UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
