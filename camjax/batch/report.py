@@ -6,16 +6,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-
-import fsspec
 
 from camjax.atomic import atomic_path
 from camjax.batch.entries import is_url
+from camjax.batch.remote import locate
+from camjax.files import read_regular
+from camjax.json_text import json_text
 
 RUNNING, DONE, STOPPED = "running", "done", "stopped"
 """A run that was killed stays `"running"`."""
+LARGEST = 2**24
+"""Bytes of a report."""
 
 
 def report_path(out: str, process: int = 0) -> str:
@@ -77,15 +79,15 @@ def _now() -> str:
 def _read(out: str, process: int) -> bytes:
     path = report_path(out, process)
     if not is_url(out):
-        return Path(path).read_bytes()
-    system, path = fsspec.url_to_fs(path)
+        return read_regular(path, LARGEST)
+    system, path = locate(path)
     return system.cat_file(path)
 
 
 def _write(out: str, process: int, said: Mapping[str, Any]) -> None:
-    path, text = report_path(out, process), json.dumps(said, indent=2) + "\n"
+    path, text = report_path(out, process), json_text(said, indent=2) + "\n"
     if is_url(out):
-        system, path = fsspec.url_to_fs(path)
+        system, path = locate(path)
         system.pipe_file(path, text.encode())
         return
     with atomic_path(path) as temporary:
