@@ -56,14 +56,14 @@ class Stops:
 
     def listen(self) -> None:
         """Takes Ctrl-C and SIGTERM from now on, for the whole life of the process."""
-        waker, self._woken = socket.socketpair()
+        waker, woken = socket.socketpair()
         waker.setblocking(False)
         self._waker = waker  # kept open
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have it
                 signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._watch, args=(woken,), daemon=True).start()
 
     def ask(self, status: int, reason: str) -> None:
         """Asks the run to stop, from any thread; the first reason counts, or the first signal.
@@ -110,9 +110,10 @@ class Stops:
             _within(LINE, lambda: _write_line(printable(text, None)))
         return self.status
 
-    def _watch(self) -> None:
+    def _watch(self, woken: socket.socket) -> None:
         try:
-            while number := self._woken.recv(1)[0]:
+            while signals := woken.recv(1):
+                number = signals[0]
                 if number in (signal.SIGINT, signal.SIGTERM):
                     if self.status > SIGNALLED:  # asked twice
                         self._leave()
