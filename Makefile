@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 LOWEST_VENV ?= .venv-lowest
 LOWEST_BIN = $(LOWEST_VENV)/bin
 # The tests that need no torch and are not the same code once more.
-LOWEST_TESTS = tests/batch/test_loader.py tests/batch/test_show.py tests/batch/test_sources.py \
+LOWEST_TESTS = tests/batch/test_hostile_stores.py tests/batch/test_loader.py tests/batch/test_remote.py \
+	tests/batch/test_show.py tests/batch/test_sources.py \
 	tests/checkpoints/test_hub.py tests/checkpoints/test_packages.py tests/checkpoints/test_store.py \
 	tests/cli/test_cli.py tests/core/test_names.py tests/images/test_figures.py tests/images/test_pictures.py \
 	tests/methods/test_cam.py

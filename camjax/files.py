@@ -12,6 +12,8 @@ from typing import BinaryIO, Literal, overload
 LARGEST_TEXT = 2**24
 """Bytes of a file that is read whole as text, unless its reader knows better: labels of a million classes fit."""
 
+_PIECE = 2**16
+
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -64,10 +66,15 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
         OSError: As for `open_regular`.
     """
     with open_regular(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        # As much as is asked for is allocated at once, and a file that says it is empty, as those of /proc, may not be.
+        size = os.fstat(file.fileno()).st_size
+        pieces, left = [], limit + 1 if size <= limit else 0
+        while left > 0 and (piece := file.read(min(max(size + 1, _PIECE), left))):
+            pieces.append(piece)
+            left -= len(piece)
+    if left <= 0:
         raise LargeFileError(errno.EFBIG, f"has more than the {limit:,} bytes that such a file may have", path)
-    return data
+    return b"".join(pieces)
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig", *, limit: int = LARGEST_TEXT) -> str:

@@ -1,23 +1,29 @@
 """Stores whose metadata or chunks somebody has edited or damaged: read as they are, or refused in a line, and soon."""
 
 import copy
+import io
 import json
 import os
 import random
 import shutil
 import time
+import tracemalloc
+import warnings
 
 import numcodecs
 import numpy as np
 import pytest
+import zarr
 from batch_material import arrays, assert_equal, write_pictures
 from json_mutations import changed
+from rich.console import Console
 from toys import toy_model
 
-from camjax.batch import check_store, explain_to_store, read_entry
+from camjax.batch import check_store, explain_to_store, read_entry, show
 from camjax.batch.guard import unpacked_size
 from camjax.batch.store import StoreError
 from camjax.cli.check import run_check
+from camjax.cli.terminal import BAR, class_table
 from camjax.errors import CamjaxError
 
 MODEL = toy_model()
@@ -299,8 +305,71 @@ def test_a_chunk_that_unpacks_to_far_more_is_damaged(out, name, capsys):
     packed = Zstd(level=1).encode(bytes(2**29))
     assert unpacked_size(packed) == 2**29
     chunk.write_bytes(_with_checksum(packed))
-    assert run_check(str(out)) == 1
+    tracemalloc.start()
+    try:
+        assert run_check(str(out)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
     assert f"{name}: rows 0 to 3 are damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("classes", 99, "entry 1 is damaged in classes"),
+        ("classes", -1, "entry 1 is damaged in classes"),
+        ("geometry", np.nan, "is another picture now"),
+        ("geometry", 1e30, "is another picture now"),
+        ("status", 0, "entry 1 is not explained yet"),
+    ],
+)
+def test_values_that_cannot_be_are_a_line(out, name, value, words):
+    """Whoever edits a chunk makes its checksum anew."""
+    zarr.open_group(out, mode="r+")[name][1] = value
+    with pytest.raises(CamjaxError, match=words):
+        read_entry(str(out), "1")
+
+
+def test_a_probability_of_any_size_has_a_bar_of_one_size(out):
+    for value in (1e9, np.inf, -1e9):
+        zarr.open_group(out, mode="r+")["probabilities"][1] = value
+        console = Console(width=200, file=io.StringIO())
+        console.print(class_table(read_entry(str(out), "1")))
+        assert console.file.getvalue().count("█") == (3 * BAR if value > 0 else 0)
+
+
+def test_a_status_that_there_is_not_is_damage(out, capsys):
+    zarr.open_group(out, mode="r+")["status"][1] = 7
+    assert run_check(str(out)) == 1
+    assert "status: rows 0 to 3 are damaged" in capsys.readouterr().out
+    run(out.parent, resume=True)
+    assert check_store(str(out)).whole
+
+
+def test_maps_that_would_fill_memory_are_not_upsampled(out):
+    edit_attributes(out, lambda attributes: attributes["run"].update(input_size=[2**14, 2**14]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(show, "LARGEST_SHOWN", 2**30)
+        with pytest.raises(StoreError, match="its maps are too large to be shown: 3 of"):
+            read_entry(str(out), "1")
+
+
+def test_numbers_of_any_length_are_no_entry(out):
+    with pytest.raises(StoreError, match="has no entry 9999") as caught:
+        read_entry(str(out), "9" * 5000)
+    assert len(str(caught.value)) < 400
+
+
+def test_arrays_of_others_are_left_alone(out):
+    """As xarray adds one to a store of camjax's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Zarr v3 does not define consolidated metadata yet
+        group = zarr.open_group(out, mode="r+")
+        group.create_array("cluster", shape=(PICTURES,), dtype="int64", compressors=(zarr.codecs.GzipCodec(),))[:] = 3
+        zarr.consolidate_metadata(group.store)
+    assert look_at(out) == [None] * 3
+    assert zarr.open_group(out)["cluster"][:].tolist() == [3] * PICTURES
 
 
 def _with_checksum(data):
