@@ -81,7 +81,8 @@ def test_what_is_larger_than_its_kind_is_refused_before_it_is_read(tmp_path):
         with pytest.raises(LargeFileError) as caught:
             read()
         assert caught.value.errno == errno.EFBIG
-    assert read_regular(tmp_path / "b", 2) == b"ab" if (tmp_path / "b").write_bytes(b"ab") else None
+    (tmp_path / "b").write_bytes(b"ab")
+    assert read_regular(tmp_path / "b", 2) == b"ab"
     with pytest.raises(LargeFileError, match="has more than the 1 bytes"):
         read_regular(tmp_path / "b", 1)
 
@@ -89,7 +90,18 @@ def test_what_is_larger_than_its_kind_is_refused_before_it_is_read(tmp_path):
 def test_texts(tmp_path):
     (tmp_path / "a").write_bytes("\ufeffö\r\nb\rc\n".encode())
     assert read_text(tmp_path / "a") == "ö\nb\nc\n"
+    (tmp_path / "a").write_bytes(b"")
+    os.truncate(tmp_path / "a", 2**24)
+    assert len(read_text(tmp_path / "a", "latin-1")) == 2**24
+    os.truncate(tmp_path / "a", 2**24 + 1)
+    with pytest.raises(LargeFileError, match="has more than the 16,777,216 bytes that such a file may have"):
+        read_text(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"abc\xff")
     with pytest.raises(UnicodeDecodeError) as caught:
         read_text(tmp_path / "a")
     assert caught.value.start == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="there is no /proc")
+def test_a_file_that_says_it_is_empty_is_read():
+    assert read_regular("/proc/self/status", 2**20).startswith(b"Name:")

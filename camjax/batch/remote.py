@@ -172,8 +172,6 @@ def lasting_reason(error: BaseException) -> str | None:
         return None if passing else f"the server refuses it with status {status}; check the URL"
     if wrong := next(filter(None, map(_wrong_server, _causes(error))), None):
         return wrong
-    if isinstance(error, TimeoutError | ConnectionError):
-        return None
     if isinstance(error, ValueError | TypeError | NotImplementedError):
         return _words(error)
     if isinstance(error, OSError) and error.errno in _LASTING_ERRORS:

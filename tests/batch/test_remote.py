@@ -289,16 +289,18 @@ def test_which_failures_last(error, lasts):
 def test_one_bad_row_does_not_stop_a_run(tmp_path, server, waits):
     (tmp_path / "a.png").write_bytes(png(1))
     rows = ["a.png", f"{server.url}/403/a.png", f"file://{tmp_path}", "data://x", f"{server.url}/b.png"]
+    rows.append(f"bytes://{tmp_path}/a.png")  # which is what a store writes for other names, and no list may
     (tmp_path / "list.txt").write_text("\n".join(rows))
     options = {"top_k": 2, "batch_size": 8, "workers": 0}
     summary = explain_to_store(MODEL, [str(tmp_path / "list.txt")], tmp_path / "o.zarr", **options)
-    assert (summary.explained, summary.unreadable) == (2, 3)
+    assert (summary.explained, summary.unreadable) == (2, 4)
     assert summary.reasons == {
         "the server refuses it with status 403": 1,
         "is a folder, not a picture": 1,
         "camjax does not open the protocol 'data'": 1,
+        "camjax does not open the protocol 'bytes'": 1,
     }
-    assert arrays(tmp_path / "o.zarr")["status"].tolist() == [1, 2, 2, 2, 1]
+    assert arrays(tmp_path / "o.zarr")["status"].tolist() == [1, 2, 2, 2, 1, 2]
     again = explain_to_store(MODEL, [str(tmp_path / "list.txt")], tmp_path / "o.zarr", resume=True, **options)
     assert (again.done, waits) == (0, [])
 
@@ -315,7 +317,9 @@ def test_a_server_that_sends_too_much_is_stopped(monkeypatch, server, waits, nam
 
 def test_parts_of_a_shard_of_any_size_are_not_read(tmp_path):
     shard = write_shard(tmp_path / "a.tar", {"x.png": png(1)})
-    for length in (2**62, remote.LARGEST_FILE + 1, -1):
+    with pytest.raises(PictureError, match="is not a picture"):  # the largest that is read, as far as it is there
+        read_entry_picture(Entry(f"tar://x.png::{shard}", 513, 2**29))
+    for length in (2**62, 2**29 + 1, -1):
         with pytest.raises(PictureError, match=f"has a size of {length} in its shard"):
             read_entry_picture(Entry(f"tar://x.png::{shard}", 512, length))
 

@@ -291,6 +291,10 @@ def test_pictures_in_parquet_go_on_and_are_shown(tmp_path, small_chunks):
         ({"batch_size": 12}, "12 cannot be shared by 8 devices"),
         ({"top_k": 10}, r"top_k 10 is not in 1\.\.9"),
         ({"top_k": 0}, "top_k 0"),
+        (
+            {"top_k": 9, "maps": 4096},
+            "of a batch of 8 pictures are 2,415,919,104 bytes, .*smaller --batch-size",
+        ),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, words):

@@ -212,6 +212,14 @@ def _tar(name, size, kind=b"0"):
     return bytes(entry) + bytes(1024)
 
 
+def test_a_header_that_claims_to_be_long_is_not_read(tmp_path):
+    """There are as many bytes, which take no place on a disk."""
+    (tmp_path / "a.tar").write_bytes(_tar("1.png", size=2**33, kind=b"x")[:512])
+    os.truncate(tmp_path / "a.tar", 2**34)
+    with pytest.raises(SourceError, match=r"damaged tar shard .*a header claims 8,589,934,592 bytes"):
+        paths(tmp_path / "a.tar")
+
+
 def test_an_entry_of_less_than_nothing_is_one_unreadable_picture(tmp_path):
     (tmp_path / "a.tar").write_bytes(_tar("1.png", size=-1)[:512])
     with tarfile.open(tmp_path / "b.tar", "w") as archive:

@@ -15,6 +15,7 @@ from toys import toy_model
 from camjax.cli import batch as batch_command
 from camjax.cli import evaluate as evaluate_command
 from camjax.cli import explain as explain_command
+from camjax.evaluate.rows import number
 
 LATIN = os.fsdecode("Müller.png".encode("latin-1"))
 STORED = "bytes://in/M%FCller.png"
@@ -129,6 +130,12 @@ def test_a_store_and_a_report_of_nan_are_json(run, broken, folder, tmp_path):
     for line in (tmp_path / "report" / "rows.jsonl").read_text().splitlines():
         (tmp_path / "line.json").write_text(line)
         strictly(tmp_path / "line.json")
+
+
+@pytest.mark.parametrize(("value", "kept"), [(np.nan, None), (np.inf, None), (-np.inf, None), (1 / 3, 0.3333333)])
+def test_rows_of_a_report_keep_numbers_only(value, kept):
+    assert number(value) == kept
+    assert number(np.float32(value)) == kept
 
 
 def test_attributes_of_a_store_that_are_not_finite_are_null(run, model, folder, tmp_path):
