@@ -1,6 +1,6 @@
-"""Opening the files that users, lists and stores name: regular ones only, so that nothing waits for a pipe or a device.
+"""Opening files that users, lists and stores name: only regular files, never pipes or devices, which could block.
 
-Errors are `OSError` with a reason in `strerror`, as for files that are missing.
+All errors are `OSError` with the reason in `strerror`, as for missing files.
 """
 
 import errno
@@ -10,7 +10,7 @@ import stat
 from typing import BinaryIO, Literal, overload
 
 LARGEST_TEXT = 2**24
-"""Bytes of a file that is read whole as text, unless its reader knows better: labels of a million classes fit."""
+"""Default limit of a text file in bytes; labels of a million classes fit."""
 
 _PIECE = 2**16
 
@@ -35,9 +35,9 @@ def open_regular(path: str | os.PathLike[str], mode: Literal["rb"] = "rb") -> io
 @overload
 def open_regular(path: str | os.PathLike[str], mode: Literal["r+b"]) -> io.BufferedRandom: ...
 def open_regular(path: str | os.PathLike[str], mode: Literal["rb", "r+b"] = "rb") -> BinaryIO:
-    """Opens a regular file, and never waits for anything else.
+    """Opens a regular file without blocking.
 
-    The file is opened without blocking and looked at afterwards, so that nothing can be put in its place in between.
+    The type is checked after opening, so that the file cannot be exchanged in between.
 
     Args:
         path: The file's path; links are followed.
@@ -94,7 +94,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig", *, limi
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens a path for `open`; pipes without a writer and slow devices would make a usual call wait."""
+    """Opens a path as `open` asks; without O_NONBLOCK, opening a pipe would wait for its other end."""
     try:
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     except OSError as error:

@@ -9,11 +9,11 @@ from camjax.errors import CamjaxError
 ROW_SCHEME = "parquet://"
 """What the path of a row in a Parquet file begins with."""
 SHARD_SCHEME = "tar://"
-"""What the path of a part of a tar shard begins with."""
+"""Prefix of the path of a picture in a tar shard."""
 BYTES_SCHEME = "bytes://"
-"""What a path begins with in a store where it is not UTF-8, or begins with this itself."""
+"""Prefix of a stored path that is percent-encoded, because it is not UTF-8 or begins with this prefix itself."""
 _KEPT = "/:.-_~ "
-"""Characters, besides letters and digits, that need no escape there."""
+"""Characters besides letters and digits that are not percent-encoded."""
 
 
 class SourceError(CamjaxError, OSError):
@@ -50,13 +50,13 @@ def beside(source: str, path: str) -> str:
 
 
 def stored_path(path: str) -> str:
-    """Returns a path as a store keeps it: valid UTF-8, from which `path_of` makes the same path again.
+    """Returns a path in the form in which a store contains it: valid UTF-8, which `path_of` decodes.
 
-    A file name on Linux is any bytes. One that is not UTF-8, which Python writes with surrogates, is kept as `bytes://`
-    and the bytes percent-encoded, as in URLs: `bytes://photos/M%FCller.png`.
+    On Linux a file name is a sequence of bytes. If it is not UTF-8, the stored path is `bytes://` and the bytes
+    percent-encoded as in URLs: `bytes://photos/M%FCller.png`.
 
     Args:
-        path: A path or a URL, with surrogates for the bytes that are not UTF-8 (`os.fsdecode`).
+        path: A path or URL in which surrogates stand for bytes that are not UTF-8, as `os.fsdecode` returns it.
     """
     if not path.startswith(BYTES_SCHEME) and _is_utf8(path):
         return path
@@ -64,14 +64,14 @@ def stored_path(path: str) -> str:
 
 
 def path_of(stored: str) -> str:
-    """Returns the path that `stored_path` made into a store's; other texts are returned as they are."""
+    """Returns the path whose stored form this is."""
     if not stored.startswith(BYTES_SCHEME):
         return stored
     return urllib.parse.unquote_to_bytes(stored.removeprefix(BYTES_SCHEME)).decode("utf-8", "surrogateescape")
 
 
 def stored_text(text: str) -> str:
-    """Returns a message as a store keeps it, with escapes for what UTF-8 cannot hold."""
+    """Returns a message with escapes in place of surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,7 +1,7 @@
-"""How the bytes of a store are read: regular files only, and never more than their array can have.
+"""Storage of a Zarr store that reads only regular files, and bounds the size of every chunk.
 
-Whatever a store's files claim, a chunk is read and unpacked only as far as its array's metadata allows, so that neither
-a device nor an endless file nor a small one that unpacks to terabytes keeps a reader busy.
+A chunk is read and decompressed only if it has no more bytes than its array's metadata allow. So a device, an endless
+file, or a small file that decompresses to terabytes is an error and never a long wait or a full memory.
 """
 
 import asyncio
@@ -16,62 +16,65 @@ from camjax.batch.remote import local_path, locate
 from camjax.files import IrregularFileError, LargeFileError, read_regular
 
 LARGEST_DOCUMENT = 2**24
-"""Bytes of a `zarr.json`."""
+"""Largest size of a `zarr.json`, in bytes."""
 DOCUMENT = "zarr.json"
 
 HEAD = 32
-"""Bytes at a chunk's start that say what it unpacks to."""
+"""Number of bytes at the start of a chunk that contain its Zstandard header."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SLACK = 2**16
-"""Bytes by which a small chunk may be larger in its file than unpacked; compression adds a 128th at most."""
+"""Bytes that compression may add to a small chunk; to a large one it adds at most a 128th."""
 
 
 class DamagedChunkError(ValueError):
-    """A chunk's file is none, or has or claims more bytes than its array's chunks."""
+    """A chunk is not a regular file, or has or claims more bytes than its array allows."""
 
 
 class _Guard:
-    """What both kinds of store have in common.
+    """The size limits that local and remote storage share.
 
     Attributes:
-        limits: the bytes of an unpacked chunk, by array; None while a store is made, and nothing in it is old.
+        limits: Largest decompressed size of a chunk in bytes, by array name; None while a store is being created, when
+            it contains nothing yet.
     """
 
     limits: Mapping[str, int] | None = None
 
     def largest(self, key: str) -> int:
-        """Bytes that may be read for a key."""
+        """Returns the largest number of bytes that may be read for a key."""
         if key.rpartition("/")[2] == DOCUMENT:
             return LARGEST_DOCUMENT
-        unpacked = self.unpacked(key)
-        return unpacked + unpacked // 128 + SLACK
+        decompressed = self.decompressed(key)
+        return decompressed + decompressed // 128 + SLACK
 
-    def unpacked(self, key: str) -> int:
-        """Bytes that a chunk may have when it is unpacked."""
+    def decompressed(self, key: str) -> int:
+        """Returns the largest number of bytes that the chunk of a key may decompress to."""
         return 2**63 if self.limits is None else self.limits.get(key.partition("/")[0], 0)
 
     def check(self, key: str, size: int, head: bytes) -> None:
-        """Refuses a chunk that is, or that claims to be, too large.
+        """Checks the size of a chunk, compressed and decompressed.
 
         Args:
-            key: of the chunk.
-            size: bytes of its file.
-            head: the first of them, `HEAD` or all.
+            key: The chunk's key, such as `maps/c/0/0/0/0`.
+            size: The chunk's compressed size in bytes.
+            head: The first `HEAD` bytes of the chunk, or all of a shorter one.
 
         Raises:
-            DamagedChunkError: it is.
+            DamagedChunkError: The chunk is too large, or its header claims that it is or is missing.
         """
         if size > self.largest(key):
             raise DamagedChunkError(f"{key} has more than {self.largest(key):,} bytes")
         if self.limits is None or key.rpartition("/")[2] == DOCUMENT:
             return
-        claimed = unpacked_size(head)
-        if claimed is None or claimed > self.unpacked(key):
-            raise DamagedChunkError(f"{key} claims to unpack to {claimed} bytes, more than {self.unpacked(key):,}")
+        claimed = decompressed_size(head)
+        if claimed is None or claimed > self.decompressed(key):
+            raise DamagedChunkError(
+                f"{key} claims to decompress to {claimed} bytes, more than {self.decompressed(key):,}"
+            )
 
 
 class GuardedLocalStore(_Guard, LocalStore):
-    """A store in a folder."""
+    """Bounded storage in a local folder."""
 
     async def get(self, key: str, prototype: Any = None, byte_range: ByteRequest | None = None) -> Any:  # noqa: ANN401
         """Returns the bytes of a key, or None; see `zarr.abc.store.Store.get`."""
@@ -92,7 +95,7 @@ class GuardedLocalStore(_Guard, LocalStore):
 
 
 class GuardedRemoteStore(_Guard, FsspecStore):
-    """A store behind a URL."""
+    """Bounded storage behind a URL."""
 
     async def get(self, key: str, prototype: Any = None, byte_range: ByteRequest | None = None) -> Any:  # noqa: ANN401
         """Returns the bytes of a key, or None; see `zarr.abc.store.Store.get`."""
@@ -106,14 +109,14 @@ class GuardedRemoteStore(_Guard, FsspecStore):
 
 
 def guarded(out: str, *, read_only: bool) -> GuardedLocalStore | GuardedRemoteStore:
-    """Returns the storage of a store, with no limits yet.
+    """Returns the storage of a store; its limits are to be set once its metadata are known.
 
     Args:
-        out: the store's path or URL.
-        read_only: whether nothing is to be written.
+        out: The store's path or URL.
+        read_only: Whether writing to the store is an error.
 
     Raises:
-        SourceError: the URL is none that is opened; see `camjax.batch.remote.locate`.
+        SourceError: The URL is not accepted; see `camjax.batch.remote.locate`.
     """
     if (path := local_path(out)) is not None:
         return GuardedLocalStore(path, read_only=read_only)
@@ -121,8 +124,8 @@ def guarded(out: str, *, read_only: bool) -> GuardedLocalStore | GuardedRemoteSt
     return cast(GuardedRemoteStore, GuardedRemoteStore.from_url(out, read_only=read_only))
 
 
-def unpacked_size(data: bytes) -> int | None:
-    """Returns the size that a Zstandard frame says it unpacks to, or None where it says none.
+def decompressed_size(data: bytes) -> int | None:
+    """Returns the decompressed size in bytes that a Zstandard frame declares, or None if it declares none.
 
     The frame's header (RFC 8878, 3.1.1.1): a magic number, a descriptor whose two highest bits tell the size's width,
     whose bit 5 tells that no window size follows, and whose two lowest bits tell the width of a dictionary's number.

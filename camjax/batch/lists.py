@@ -18,9 +18,9 @@ COLUMNS = ("path", "image")
 ENCODING = "utf-8-sig"  # a byte-order mark, as Windows writes it, is no part of the first path
 
 LONGEST_LINE = 2**22
-"""Characters of a line, as a table may have captions beside its paths; a file without lines is never read whole."""
+"""Largest number of characters in a line, since a table may have captions beside its paths."""
 LONGEST_PATH = 2**15
-"""Characters of a path or a URL."""
+"""Largest number of characters in a path or a URL."""
 
 
 def read_list(source: str, column: str | None = None) -> Iterator[str | Entry]:
@@ -65,7 +65,7 @@ def read_list(source: str, column: str | None = None) -> Iterator[str | Entry]:
 
 @contextlib.contextmanager
 def _lines(source: str, newline: str) -> Iterator[Iterator[str]]:
-    """The lines of a text, each with its end."""
+    """Opens a text and yields its lines, none longer than `LONGEST_LINE`."""
     with opened(source) as file, io.TextIOWrapper(file, ENCODING, newline=newline) as text:
         yield _bounded(source, text)
 

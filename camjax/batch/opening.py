@@ -1,4 +1,4 @@
-"""Opening a store: nothing of it is used before its metadata have been checked."""
+"""Opening a store, after its metadata have been validated."""
 
 import contextlib
 import itertools
@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import zarr
 
-from camjax.batch.entries import is_url
 from camjax.batch.guard import DOCUMENT, LARGEST_DOCUMENT, guarded
-from camjax.batch.remote import locate
+from camjax.batch.remote import local_path, locate
 from camjax.batch.schema import (
     LAYOUTS,
     PART,
@@ -28,21 +27,24 @@ Group = Any
 """A `zarr.Group`; type checkers cannot tell its arrays from its groups."""
 
 SPARSE = 16
-"""Chunks of the list that may be missing where others are not; a store that lacks more never had them."""
+"""Number of chunks of the list that may be missing however few there are."""
 
 
 def open_store(out: str, *, mode: Literal["r", "r+"] = "r") -> Group:
-    """Opens a store of camjax's, once its metadata have been checked.
+    """Opens a store that camjax wrote, after validating its metadata.
 
-    Only Zarr format 3 is read, and only arrays that are coded as camjax codes them: other codecs may run code.
+    Only Zarr format 3 is read, and only the codecs that camjax writes, since other codecs may run code.
 
     Args:
-        out: the store's path or URL.
-        mode: `"r"` to read, `"r+"` to write too.
+        out: The store's path or URL.
+        mode: `"r"` for reading, or `"r+"` for reading and writing.
+
+    Returns:
+        The open group.
 
     Raises:
-        StoreError: there is none, it is somebody else's, or its metadata are not as camjax writes them.
-        SourceError: the URL is none that is opened; see `camjax.batch.remote.locate`.
+        StoreError: There is no store, camjax did not write it, or its metadata are not as camjax writes them.
+        SourceError: The URL is not accepted; see `camjax.batch.remote.locate`.
     """
     with _one_line(out):
         document = read_document(_read(out))
@@ -53,24 +55,24 @@ def open_store(out: str, *, mode: Literal["r", "r+"] = "r") -> Group:
         if sizes is not None:
             storage.limits = sizes.limits
             for name in LAYOUTS:
-                group[name]  # so that Zarr makes what it can of the metadata here, and errors are of here
+                group[name]  # Zarr interprets the metadata here, so that its errors are raised here
         return group
 
 
 def _checked(out: str, attributes: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> Sizes | None:
-    """What the metadata say of the store's shape; None where its list was never finished, so that it has none."""
+    """Validates the metadata; returns None for a store whose list of pictures was never completed."""
     if not is_listed(attributes):
         if "run" in attributes or arrays is not None:
             raise StoreError("its attributes have a run but no finished list")
         return None
-    sizes = check_metadata(attributes, arrays or {name: read_document(_read(out, name)) for name in LAYOUTS})
+    sizes = check_metadata(attributes, arrays or {name: read_document(_read_array(out, name)) for name in LAYOUTS})
     _check_list_is_there(out, sizes)
     return sizes
 
 
 @contextlib.contextmanager
 def _one_line(out: str) -> Iterator[None]:
-    """Makes whatever is wrong with a store a line that names it; errors of the file system stay what they are."""
+    """Turns every error but those of the file system into a `StoreError` of one line that names the store."""
     try:
         yield
     except FileNotFoundError as error:
@@ -86,11 +88,18 @@ def _one_line(out: str) -> Iterator[None]:
         raise StoreError(f"{out}: cannot be opened as a Zarr store ({printable(reason, 160)})") from error
 
 
+def _read_array(out: str, name: str) -> bytes:
+    try:
+        return _read(out, name)
+    except FileNotFoundError as error:
+        raise StoreError(f"array {name} is missing") from error
+
+
 def _read(out: str, *array: str) -> bytes:
-    """The metadata of the root, or of an array, as they stand."""
+    """Reads the metadata document of the root or of an array."""
     key = "/".join((*array, DOCUMENT))
-    if not is_url(out):
-        return read_regular(Path(out) / key, LARGEST_DOCUMENT)
+    if (folder := local_path(out)) is not None:
+        return read_regular(Path(folder) / key, LARGEST_DOCUMENT)
     system, path = locate(out)
     data = system.cat_file(f"{path.rstrip('/')}/{key}", 0, LARGEST_DOCUMENT + 1)
     if len(data) > LARGEST_DOCUMENT:
@@ -99,34 +108,36 @@ def _read(out: str, *array: str) -> bytes:
 
 
 def _why_none(out: str) -> str:
-    """Why there is no store to open."""
-    if not is_url(out) and any((Path(out) / name).exists() for name in (".zgroup", ".zarray", ".zmetadata")):
+    """Returns why there is no store to open, as the end of a sentence."""
+    folder = local_path(out)
+    if folder is not None and any((Path(folder) / name).exists() for name in (".zgroup", ".zarray", ".zmetadata")):
         return "is a Zarr store of format 2, which camjax neither writes nor reads"
     return "there is no Zarr store; check the path"
 
 
 def _check_list_is_there(out: str, sizes: Sizes) -> None:
-    """Refuses a store that claims to have far more pictures than there are chunks of its list.
+    """Refuses a store that claims far more pictures than its list has chunks.
 
-    The list is written whole before anything else, so that a few chunks are missing after damage, and never most. To
-    look for the chunks of a million million pictures would take days.
+    The list is written completely before anything else, so damage leaves a few chunks missing and never most of them.
+    Without this check, looking for the chunks of 10**12 pictures would take days.
 
     Raises:
-        StoreError: it does.
+        StoreError: More than `SPARSE` chunks and more than two thirds of them are missing.
     """
     parts = -(-sizes.pictures // PART)
     if parts <= SPARSE:
         return
-    if is_url(out):
-        system, path = locate(out)
-        there = len(system.ls(f"{path.rstrip('/')}/path/c", detail=False))
-    else:
-        folder = Path(out) / "path" / "c"
+    if (local := local_path(out)) is not None:
+        folder = Path(local) / "path" / "c"
         there = sum(1 for _ in itertools.islice(folder.iterdir(), parts)) if folder.is_dir() else 0
+    else:
+        system, path = locate(out)
+        folder_url = f"{path.rstrip('/')}/path/c"
+        there = len(system.ls(folder_url, detail=False)) if system.exists(folder_url) else 0
     if parts > SPARSE + 2 * there:
         raise StoreError(f"claims {sizes.pictures:,} pictures, but has {there} of {parts:,} parts of their list")
 
 
 def is_listed(attributes: Mapping[str, Any]) -> bool:
-    """Whether a store's attributes say that the list of pictures and the empty arrays are all there."""
+    """Returns whether a store's attributes say that its list of pictures and its arrays are complete."""
     return attributes.get("listed") is True

@@ -18,17 +18,16 @@ ATTEMPTS = 4
 def read_entry_picture(entry: Entry) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture; see `camjax.images.pictures.read_picture`.
 
-    Whatever will be the same at the next attempt is wrong with the picture: a file that is not there, a protocol that
-    is not opened (`camjax.batch.remote.PROTOCOLS`), an address that a server refuses. Connections that are lost, and
-    servers that are busy or broken, are asked again.
+    Lost connections and busy servers are retried. Every failure that another attempt would not mend belongs to the
+    picture: a missing file, a protocol that is not accepted (`camjax.batch.remote.PROTOCOLS`), a URL that the server
+    refuses.
 
     Args:
-        entry: Where the picture is; untrusted, as lists and stores have it.
+        entry: The picture's place, untrusted.
 
     Raises:
-        PictureError: The picture is missing or damaged, or its path is none that is opened.
-        SourceError: The connection to where it lies failed, again and again, which says nothing of the picture; or
-            the package for its protocol is missing.
+        PictureError: The picture is missing or damaged, or its path or URL is not accepted.
+        SourceError: The connection failed `ATTEMPTS` times, or the package for the protocol is missing.
     """
     if entry.offset < 0:
         if "\0" in entry.path:

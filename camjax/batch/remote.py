@@ -1,8 +1,8 @@
-"""Files behind paths and fsspec URLs: which protocols are opened, and which failures another attempt may mend.
+"""Files behind paths and fsspec URLs: the accepted protocols, and the failures that are worth another attempt.
 
-fsspec opens more than files: chains of URLs joined by `::`, and protocols whose files tell it to fetch, unpack or
-render others. What a list, a table or a store names is untrusted, so only plain files of a few protocols are opened,
-from a path on this machine or a URL without `::`. The same holds for what the user names.
+fsspec opens more than files: it follows chains of URLs joined by `::`, and some protocols fetch, decompress or render
+whatever a file tells them to. Paths in lists, tables and stores are untrusted, so that only plain files are opened, by
+a local path or a URL of an accepted protocol without `::`. The same holds for the sources that a user names.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from camjax.files import open_regular, read_regular
 LOCAL = frozenset({"file", "local"})
 WEB = frozenset({"http", "https"})
 PROTOCOLS = LOCAL | WEB | {"gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "hf"}
-"""What is opened: files here, and objects of web servers, Google, Amazon, Azure and Hugging Face."""
+"""The accepted protocols: local files, web servers, and the buckets of Google, Amazon, Azure and Hugging Face."""
 
 LARGEST_FILE = 2**29
-"""Bytes of a picture's file that is fetched: 128 megapixels of four bytes, as they are without compression."""
+"""Largest file that is fetched, in bytes: 128 megapixels with four bytes each, uncompressed."""
 PIECE = 2**20
 
 PASSING_STATUSES = frozenset({408, 425, 429})
-"""HTTP statuses below 500 after which a server asks for another attempt."""
+"""HTTP statuses below 500 that ask for another attempt."""
 _REASONS: dict[type[Exception], str] = {
     FileNotFoundError: "there is no such file; check the path",
     PermissionError: "you may not read it; change its permissions",
@@ -39,11 +39,11 @@ _LASTING_ERRORS = frozenset(
 )
 _UNKNOWN_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _DEEPEST = 10
-"""Errors that are looked at behind an error: libraries wrap the one that says what happened."""
+"""Number of causes of an error that are examined, since libraries wrap the error of the network."""
 
 
 def refusal(url: str) -> str | None:
-    """Returns why a URL is not opened, as the end of a sentence, or None for one that is."""
+    """Returns why a URL is not accepted, as the end of a sentence, or None if it is."""
     protocol = url.partition("://")[0]
     if "::" in url:
         return "is a chain of URLs ('::'), which camjax does not open; name the file itself"
@@ -59,18 +59,27 @@ def locate(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Returns the file system of a URL, and the path on it.
 
     Raises:
-        SourceError: The URL is a chain, its protocol is none of `PROTOCOLS`, or the protocol's package is missing.
+        SourceError: The URL is a chain or malformed, its protocol is not one of `PROTOCOLS`, or the package for it is
+            missing.
     """
+    try:
+        return _locate(url)
+    except ValueError as error:
+        raise SourceError(f"{printable(url)}: {_words(error)}") from error
+
+
+def _locate(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Does as `locate`, but raises a ValueError for a malformed URL."""
     if reason := refusal(url):
         raise SourceError(f"{printable(url)}: {reason}")
     try:
         return cast(tuple[fsspec.AbstractFileSystem, str], fsspec.url_to_fs(url))
-    except (ImportError, ValueError) as error:  # the first names the package
-        raise SourceError(f"{url}: {_words(error)}") from error
+    except ImportError as error:  # which names the package
+        raise SourceError(f"{printable(url)}: {_words(error)}") from error
 
 
 def local_path(source: str) -> str | None:
-    """Returns the path on this machine of a path or a `file://` URL; None for what lies elsewhere.
+    """Returns the local path of a path or a `file://` URL, or None for a remote file.
 
     Raises:
         SourceError: As for `locate`.
@@ -108,12 +117,12 @@ def fetch(url: str) -> bytes:
     """Returns the bytes of a file behind a URL.
 
     Raises:
-        ValueError: The file has more than `LARGEST_FILE` bytes; a local one is a `LargeFileError`.
+        ValueError: The URL is malformed, or the file has more than `LARGEST_FILE` bytes.
         Exception: As for `opened`.
     """
     if (local := local_path(url)) is not None:
         return read_regular(local, LARGEST_FILE)
-    system, path = locate(url)
+    system, path = _locate(url)
     if url.partition("://")[0] not in WEB:
         data = system.cat_file(path, 0, LARGEST_FILE + 1)
     else:
@@ -139,13 +148,13 @@ def fetch_part(source: str, start: int, length: int) -> bytes:
         length: The number of bytes, at most `LARGEST_FILE`.
 
     Raises:
-        ValueError: The part is larger.
+        ValueError: The URL is malformed, or `length` is larger.
         Exception: As for `opened`.
     """
     if length > LARGEST_FILE:
         raise ValueError(f"has more than {LARGEST_FILE:,} bytes, which no picture's file should")
     if (path := local_path(source)) is None:
-        system, path = locate(source)
+        system, path = _locate(source)
         return cast(bytes, system.cat_file(path, start, start + length))
     with open_regular(path) as file:
         file.seek(start)
@@ -153,16 +162,16 @@ def fetch_part(source: str, start: int, length: int) -> bytes:
 
 
 def lasting_reason(error: BaseException) -> str | None:
-    """Returns why another attempt to read a file would fail likewise, or None for a failure that may pass.
+    """Returns why another attempt to read a file would fail too, or None for a failure that may be temporary.
 
-    Timeouts, lost connections, HTTP statuses from 500 and those that ask for patience may pass, and so may whatever
-    is not known: to take a lost connection for a missing picture would put a wrong entry into a store.
+    Timeouts, lost connections and HTTP statuses from 500 or in `PASSING_STATUSES` may be temporary. So may every
+    unknown error, since a store must not record a picture as missing after a lost connection.
 
     Args:
-        error: What a file system raised.
+        error: The error that a file system raised.
 
     Returns:
-        The end of a sentence that begins with the file's name.
+        The reason as the end of a sentence that begins with the file's name.
     """
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
@@ -180,7 +189,7 @@ def lasting_reason(error: BaseException) -> str | None:
 
 
 def _wrong_server(error: BaseException) -> str | None:
-    """Why a server of that name will not be reached, or None."""
+    """Returns why the server of a URL cannot be used, or None if the error does not say so."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its server's certificate is not valid ({_words(error)}); check the URL"
     if type(error).__name__ == "TooManyRedirects":  # as aiohttp and requests call it
@@ -191,7 +200,7 @@ def _wrong_server(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was raised from, the outermost first."""
+    """Yields an error and the errors that it was raised from."""
     cause: BaseException | None = error
     for _ in range(_DEEPEST):
         if cause is None:
@@ -201,7 +210,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error of aiohttp, gcsfs, azure, botocore or huggingface_hub carries."""
+    """Returns the HTTP status in an error of aiohttp, gcsfs, azure, botocore or huggingface_hub."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         metadata = response.get("ResponseMetadata")

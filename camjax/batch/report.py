@@ -17,7 +17,7 @@ from camjax.json_text import json_text
 RUNNING, DONE, STOPPED = "running", "done", "stopped"
 """A run that was killed stays `"running"`."""
 LARGEST = 2**24
-"""Bytes of a report."""
+"""Largest size of a report in bytes."""
 
 
 def report_path(out: str, process: int = 0) -> str:
@@ -62,7 +62,9 @@ def report_stop(out: str, process: int, reason: str) -> None:
     """Reports the end of a run of this process that did not come to its own end; without a run nothing is written."""
     try:
         said = json.loads(_read(out, process))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(said, dict):
         return
     if said.get("state") == RUNNING and (said.get("host"), said.get("pid")) == (socket.gethostname(), os.getpid()):
         _write(out, process, said | _end(STOPPED, reason))

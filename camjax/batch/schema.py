@@ -1,7 +1,7 @@
-"""What the metadata of a store has to be: its arrays, how they are coded, and what its attributes say of the run.
+"""The schema of a store's metadata: its arrays with their codecs and shapes, and its attributes.
 
-The metadata of a store are JSON documents, which anybody may edit or damage. They are checked as they stand, before
-Zarr makes anything of them, once, when a store is opened. What is used later can then be relied on.
+The metadata are JSON documents, which can be edited or damaged. They are validated once, when a store is opened, and
+before Zarr interprets them. Later code relies on this and checks nothing again.
 """
 
 import itertools
@@ -18,16 +18,16 @@ from camjax.errors import CamjaxError, printable
 
 FORMAT = 2
 PART = 4096
-"""Entries in a chunk of the list, which is written and compared that many at a time."""
+"""Number of entries in a chunk of the list of pictures."""
 
 MOST_PICTURES = 2**40
 MOST_CLASSES = 2**24
 MOST_SIDE = 2**14
-"""Rows or columns of a map, and of the network's input."""
+"""Largest number of rows or columns of a map and of the network's input."""
 LARGEST_CHUNK = 2**31
-"""Bytes of the maps that are written at once."""
+"""Largest size of a chunk of maps, in bytes."""
 LARGEST_TEXTS = 2**28
-"""Bytes of a chunk of texts: paths, reasons or labels."""
+"""Largest size of a chunk of paths, errors or labels, in bytes."""
 LONGEST_TEXT = 2**15
 
 TEXT = "string"
@@ -38,12 +38,12 @@ class StoreError(CamjaxError, ValueError):
 
 
 class Layout(NamedTuple):
-    """How an array is stored.
+    """The data type, fill value and dimensions of an array.
 
     Attributes:
-        data_type: by Zarr's name.
-        fill: what stands where nothing has been written, as JSON has it.
-        dimensions: their names; arrays share the sizes of those of one name.
+        data_type: Zarr's name of the element type.
+        fill: The fill value as it stands in JSON.
+        dimensions: The names of the dimensions; dimensions of the same name have the same size in all arrays.
     """
 
     data_type: str
@@ -65,37 +65,35 @@ LAYOUTS = {
     "status": Layout("int8", 0, ("picture",)),
     "label": Layout(TEXT, "", ("class",)),
 }
-"""Every array of a store."""
+"""All arrays of a store, by name."""
 LIST = ("path", "offset", "length")
-"""The arrays of the list of pictures, which has chunks of its own."""
+"""The arrays of the list of pictures, whose chunks have `PART` entries."""
 SIDES = ("height", "width", "top", "left", "bottom", "right")
 """The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
 
 
 class Sizes(NamedTuple):
-    """The shape of a store.
+    """The sizes that validated metadata declare.
 
     Attributes:
-        pictures: how many.
-        chunk: pictures that are written at once.
-        limits: bytes of an unpacked chunk of each array, at most.
+        pictures: The number of pictures in the store.
+        limits: The largest decompressed size of a chunk in bytes, by array name.
     """
 
     pictures: int
-    chunk: int
     limits: dict[str, int]
 
 
 def shown(value: object) -> str:
-    """Returns an untrusted value as it stands in a message."""
+    """Returns an untrusted value for an error message, on one line and not too long."""
     return printable(repr(value), 80)
 
 
 def read_document(text: bytes) -> dict[str, Any]:
-    """Reads a `zarr.json`.
+    """Parses a `zarr.json`.
 
     Raises:
-        StoreError: it is no JSON object.
+        StoreError: The text is not a JSON object.
     """
     try:
         document = json.loads(text)
@@ -107,10 +105,10 @@ def read_document(text: bytes) -> dict[str, Any]:
 
 
 def read_group(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a store's root.
+    """Returns the attributes of a store's root group.
 
     Raises:
-        StoreError: it is no group of Zarr format 3, or none that this version of camjax wrote.
+        StoreError: The document is not a group of Zarr format 3, or this version of camjax did not write it.
     """
     if document.get("node_type") != "group" or document.get("zarr_format") != 3:
         raise StoreError("is no Zarr store of format 3, which is what camjax writes")
@@ -121,10 +119,10 @@ def read_group(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_consolidated(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The metadata of the arrays where the root's document has them, by name; None where it has none.
+    """Returns the consolidated metadata of the arrays by name, or None if the root's document has none.
 
     Raises:
-        StoreError: they are of another kind.
+        StoreError: The consolidated metadata are not in the form that Zarr writes.
     """
     consolidated = document.get("consolidated_metadata")
     if consolidated is None:
@@ -136,14 +134,17 @@ def read_consolidated(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def check_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> Sizes:
-    """Checks what a finished list and its empty or filled arrays say of themselves.
+    """Validates the metadata of a store whose list of pictures is complete.
 
     Args:
-        attributes: of the root.
-        arrays: the document of each, by name; others than camjax's are left alone.
+        attributes: The attributes of the root group.
+        arrays: The metadata documents of the arrays by name; arrays that camjax does not write are ignored.
+
+    Returns:
+        The number of pictures and the limits of chunk sizes.
 
     Raises:
-        StoreError: naming the first thing that is not as camjax writes it.
+        StoreError: An array or an attribute is not as camjax writes it; the message names the first.
     """
     sizes: dict[str, int] = {"side": len(SIDES)}
     chunks: set[int] = set()
@@ -165,16 +166,15 @@ def check_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> 
         limits[name] = LARGEST_TEXTS if text else math.prod(chunk) * np.dtype(layout.data_type).itemsize
     if limits["maps"] > LARGEST_CHUNK:
         raise StoreError(f"its chunks of maps have {limits['maps']:,} bytes, more than {LARGEST_CHUNK:,}")
-    (chunk_size,) = chunks
-    _check_attributes(attributes, sizes, chunk_size)
-    return Sizes(sizes["picture"], chunk_size, limits)
+    _check_attributes(attributes, sizes, *chunks)
+    return Sizes(sizes["picture"], limits)
 
 
 _LARGEST = {"picture": MOST_PICTURES, "class": MOST_CLASSES, "rank": MOST_CLASSES, "y": MOST_SIDE, "x": MOST_SIDE}
 
 
 def _read_array(name: str, layout: Layout, document: Any) -> tuple[list[int], list[int]]:  # noqa: ANN401
-    """The shape and the chunk's shape of an array, when all the rest of it is as camjax writes it."""
+    """Returns the shape and the chunk shape of an array, and refuses any other difference from what camjax writes."""
     if not isinstance(document, dict):
         raise StoreError(f"array {name} is missing")
     expected: dict[str, Any] = {
@@ -210,14 +210,14 @@ def _read_array(name: str, layout: Layout, document: Any) -> tuple[list[int], li
 
 
 def _is_coded(layout: Layout, codecs: Any) -> bool:  # noqa: ANN401
-    """Whether an array is coded as camjax codes it: values, Zstandard at any level, a checksum, and nothing else.
+    """Returns whether the codecs are those that camjax writes: values, Zstandard at any level, and a checksum.
 
-    Other codecs may run code (`pickle`) or belong to packages of anybody.
+    Other codecs may run code, as `pickle` does, or belong to any installed package.
     """
     if not isinstance(codecs, list) or len(codecs) != 3 or not all(isinstance(codec, dict) for codec in codecs):
         return False
     values, packed, checksum = codecs
-    bare = values.get("configuration", {}) == {}  # which bytes of one each may be
+    bare = values.get("configuration", {}) == {}  # single-byte elements need no endianness
     if layout.data_type == TEXT:
         coded = values.get("name") == "vlen-utf8" and bare
     else:
@@ -265,7 +265,7 @@ def _check_attributes(attributes: Mapping[str, Any], sizes: Mapping[str, int], c
 
 
 def _are_steps(value: Any, pictures: int, chunk: int) -> bool:  # noqa: ANN401
-    """Whether these are first rows, each above the one before, with sizes of batches."""
+    """Returns whether these are pairs of a first row, in ascending order, and a batch size."""
     if not isinstance(value, list) or not all(isinstance(step, list) and len(step) == 2 for step in value):
         return False
     rows = [step[0] for step in value]
@@ -275,7 +275,7 @@ def _are_steps(value: Any, pictures: int, chunk: int) -> bool:  # noqa: ANN401
 
 
 def _are_rates(value: Any, chunk: int) -> bool:  # noqa: ANN401
-    """Whether these are pictures a second by the size of a batch."""
+    """Returns whether these are pictures per second by batch size."""
     return isinstance(value, dict) and all(
         re.fullmatch(r"[1-9]\d{0,9}", size) and int(size) <= chunk and _is_number(rate) and rate > 0
         for size, rate in value.items()
@@ -303,5 +303,5 @@ def _is_int(value: Any, least: int, most: int) -> bool:  # noqa: ANN401
 
 
 def _is_same(found: Any, expected: Any) -> bool:  # noqa: ANN401
-    """Equal, and of the same type: True is no 1, and 1.0 none either."""
+    """Returns whether values are equal and of the same type: neither True nor 1.0 is 1."""
     return type(found) is type(expected) and bool(found == expected)

@@ -19,9 +19,9 @@ from camjax.images.geometry import Geometry
 from camjax.methods.condition import conditions
 
 MOST_DIGITS = 18
-"""Of a row's number."""
+"""Largest number of digits in an entry's number."""
 LARGEST_SHOWN = 2**32
-"""Bytes of the maps of one picture, upsampled to the network's input."""
+"""Largest size in bytes of the maps of one picture at the size of the network's input."""
 
 
 def read_entry(out: str, wanted: str) -> Explanation:
@@ -89,7 +89,11 @@ def _without_rounding(maps: Float16[np.ndarray, "k h w"]) -> Float32[np.ndarray,
 
 
 def _value(group: store.Group, out: str, name: str, row: int) -> np.ndarray:
-    """One row of an array."""
+    """Returns one row of an array.
+
+    Raises:
+        StoreError: The row's chunk is damaged.
+    """
     found = store.read_rows(group, name, slice(row, row + 1))
     if found is None:
         raise _damaged(out, row, name)

@@ -21,7 +21,7 @@ PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 LEAST = -(2**62)
 """Of a size in a shard, so that the store can keep it."""
 LARGEST_HEADER = 2**24
-"""Bytes that are read of a shard at once for a long name or the like, whatever size its headers claim."""
+"""Largest header of a shard in bytes; tarfile reads as much as a header claims."""
 UNPACK = "make a .tar of it, e.g. gunzip -k SHARD.tar.gz (bunzip2, unxz, unzstd), or unzip into a folder"
 
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
@@ -38,17 +38,16 @@ def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None =
     a time.
 
     Args:
-        sources: paths and fsspec URLs; of what is opened, see `camjax.batch.remote`.
+        sources: paths and URLs; `camjax.batch.remote` says which are accepted.
         column: of lists that have several; see `camjax.batch.lists.read_list`.
 
     Yields:
-        What a list names as it stands there: a URL that is not opened is found when it is read, and is one picture
-        that cannot be read.
+        One entry for each picture; also for a URL in a list that is not accepted, which fails when it is read.
 
     Raises:
         PictureError: a folder holds no picture, or something that is named is not there.
-        SourceError: a source is a URL that is not opened, or a shard or a list is damaged or of a kind that cannot be
-            read in parts.
+        SourceError: a source is a URL that is not accepted, or a shard or a list is damaged or of a kind that cannot
+            be read in parts.
     """
     for source in [os.fspath(source) for source in sources]:
         found = False
@@ -103,7 +102,7 @@ def _remote(source: str) -> Iterator[Entry]:
 
 @contextlib.contextmanager
 def _reached(source: str) -> Iterator[None]:
-    """What goes wrong when a remote folder is listed, in one line that names it."""
+    """Turns the errors of listing a remote folder into a `SourceError` that names it."""
     try:
         yield
     except Exception as error:  # each file system has its own for a lost connection
@@ -151,7 +150,7 @@ def _archive(file: Any) -> tarfile.TarFile:  # noqa: ANN401  (file systems have 
 
 
 class _Headers:
-    """A shard as it is listed: what is read of it at once are headers, of which a damaged one may claim any size."""
+    """A shard's file for listing, which refuses to read headers of more than `LARGEST_HEADER` bytes."""
 
     def __init__(self, file: Any) -> None:  # noqa: ANN401
         self._file = file

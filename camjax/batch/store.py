@@ -92,7 +92,7 @@ def allocate(
 
 
 def set_attributes(group: Group, attributes: Mapping[str, Any]) -> None:
-    """Adds to the attributes of a store; numbers that JSON cannot write become null."""
+    """Updates the attributes of a store; NaN and infinities become null, since JSON cannot express them."""
     group.update_attributes(finite(attributes))
 
 
@@ -194,10 +194,10 @@ def problems(group: Group, start: int, stop: int) -> dict[str, str]:
 
 
 def read_rows(group: Group, name: str, rows: slice) -> np.ndarray | None:
-    """Rows of an array, or None where a chunk of them is damaged.
+    """Returns rows of an array, or None if a chunk of them is damaged.
 
     Raises:
-        OSError: the file system failed.
+        OSError: The file system failed.
     """
     try:
         return np.asarray(group[name][rows])

@@ -22,7 +22,7 @@ about thirty."""
 LAST_WORDS = 2.0
 """Seconds that the others may take to be told."""
 LINE = 0.5
-"""Seconds that standard error may take for the last line: a pipe may be full, and nobody there to read it."""
+"""Seconds to wait for the last line on standard error, whose pipe may be full and never read."""
 
 SIGNALLED = 128
 """Added to a signal's number it is the exit status, as shells have it."""
@@ -128,7 +128,7 @@ class Stops:
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
-    """Calls in a thread, for which nobody waits longer than that, and whose errors are nobody's any more."""
+    """Calls a function in a thread, waits for it at most so many seconds, and ignores its errors."""
 
     def run() -> None:
         with contextlib.suppress(Exception):

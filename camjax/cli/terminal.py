@@ -26,15 +26,15 @@ BAR = 20
 """Characters of a probability's bar."""
 
 PIPE_CLOSED = 141
-"""The exit status where nobody reads standard output any more: what shells report of a program that SIGPIPE ended. No
-command says anything else by it, as `camjax check` does by 1."""
+"""Exit status of a command whose standard output was closed, as shells report a program that SIGPIPE ended. Rich's own
+status is 1, which for `camjax check` means a damaged store."""
 
 
 class _Output(Console):
-    """Standard output; the command ends without a word when its reader has gone, as that of `camjax models | head`."""
+    """Standard output; when its reader closes it, as in `camjax models | head`, the command ends silently."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Ends the command; what is still in the stream's buffer goes nowhere."""
+        """Ends the command, and discards the rest of the stream's buffer."""
         self.quiet = True
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,7 +42,7 @@ class _Output(Console):
 
 
 class _Forgiving:
-    """A standard stream on which nothing depends: that its reader or its terminal has gone is no error."""
+    """A standard stream that ignores errors, such as those of a closed pipe or terminal."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -64,15 +64,14 @@ def standard_output(*, needed: bool = True, width: int | None = None) -> Console
     """Returns the console of a command's results.
 
     Args:
-        needed: Whether the command is to end where nobody reads them any more. Where its results are elsewhere, as in a
-            store, it goes on.
+        needed: Whether the command ends when its output is closed; False for a command whose results are in a store.
         width: The number of columns, or None for the terminal's.
     """
     return _Output(width=width) if needed else Console(file=cast(IO[str], _Forgiving("stdout")), width=width)
 
 
 def standard_error() -> Console:
-    """Returns the console of progress and warnings, without a reader of which a command goes on."""
+    """Returns the console of progress and warnings; a command continues when it is closed."""
     return Console(file=cast(IO[str], _Forgiving("stderr")))
 
 

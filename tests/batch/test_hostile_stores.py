@@ -20,7 +20,7 @@ from rich.console import Console
 from toys import toy_model
 
 from camjax.batch import check_store, explain_to_store, read_entry, show
-from camjax.batch.guard import unpacked_size
+from camjax.batch.guard import decompressed_size
 from camjax.batch.store import StoreError
 from camjax.cli.check import run_check
 from camjax.cli.terminal import BAR, class_table
@@ -303,7 +303,7 @@ def test_a_chunk_that_unpacks_to_far_more_is_damaged(out, name, capsys):
     chunk = out / name / "c" / ("0/0/0/0" if name == "maps" else "0")
     chunk.parent.mkdir(parents=True, exist_ok=True)
     packed = Zstd(level=1).encode(bytes(2**29))
-    assert unpacked_size(packed) == 2**29
+    assert decompressed_size(packed) == 2**29
     chunk.write_bytes(_with_checksum(packed))
     tracemalloc.start()
     try:
@@ -382,7 +382,7 @@ def _with_checksum(data):
 def test_what_a_frame_says_that_it_unpacks_to(size):
     from numcodecs.zstd import Zstd
 
-    assert unpacked_size(Zstd(level=3).encode(bytes(size))) == size
-    assert unpacked_size(b"") is None
-    assert unpacked_size(b"\x28\xb5\x2f\xfd") is None
-    assert unpacked_size(bytes(30)) is None
+    assert decompressed_size(Zstd(level=3).encode(bytes(size))) == size
+    assert decompressed_size(b"") is None
+    assert decompressed_size(b"\x28\xb5\x2f\xfd") is None
+    assert decompressed_size(bytes(30)) is None
