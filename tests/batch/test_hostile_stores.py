@@ -116,6 +116,15 @@ def test_edited_metadata(out, consolidated, rounds, untyped):
     assert look_at(out) == [None] * 3
 
 
+def test_an_array_without_metadata_is_named(out):
+    root = json.loads((out / "zarr.json").read_text())
+    del root["consolidated_metadata"]
+    (out / "zarr.json").write_text(json.dumps(root))
+    (out / "maps" / "zarr.json").unlink()
+    for line in look_at(out):
+        assert f"{out}: array maps is missing" in line
+
+
 def edit(store, name, change):
     """Changes an array's metadata where they stand: in the root's document and in its own."""
     root = json.loads((store / "zarr.json").read_text())

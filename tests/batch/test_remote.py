@@ -301,6 +301,7 @@ def test_one_bad_row_does_not_stop_a_run(tmp_path, server, waits):
         "camjax does not open the protocol 'bytes'": 1,
     }
     assert arrays(tmp_path / "o.zarr")["status"].tolist() == [1, 2, 2, 2, 1, 2]
+    assert sorted(server.asked) == ["/403/a.png", "/b.png"]  # one request each
     again = explain_to_store(MODEL, [str(tmp_path / "list.txt")], tmp_path / "o.zarr", resume=True, **options)
     assert (again.done, waits) == (0, [])
 

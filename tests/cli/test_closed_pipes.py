@@ -38,7 +38,7 @@ def unread(monkeypatch):
             file.close()
 
 
-@pytest.mark.parametrize("arguments", [("methods",), ("models",), ("layers", "efficientnet_lite0")])
+@pytest.mark.parametrize("arguments", [("methods",), ("models",)])
 def test_a_command_ends_with_its_reader(tmp_path, arguments):
     """As `camjax models | head` does, and with a status of its own: 1 is what `camjax check` finds."""
     environment = {**os.environ, **ONE_DEVICE, "XDG_CACHE_HOME": str(tmp_path / ".cache")}
