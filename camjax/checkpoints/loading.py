@@ -106,7 +106,7 @@ def _from_hub(text: str, architecture: str | None) -> Model:
 
 
 def _from_path(path: Path, architecture: str | None) -> Model:
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors" and is_stored_model(path):
         return load_stored_model(path)

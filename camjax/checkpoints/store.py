@@ -20,6 +20,7 @@ from camjax.core.model import Model
 from camjax.errors import CheckpointError, printable
 from camjax.images.labels import imagenet_labels
 from camjax.images.preprocess import Preprocess
+from camjax.json_text import json_text
 from camjax.models.family import Architecture, Family
 from camjax.models.registry import FAMILIES
 
@@ -51,7 +52,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "origin": model.origin,
     }
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={METADATA_KEY: json.dumps(description)})
+        save_file(arrays, temporary, metadata={METADATA_KEY: json_text(description)})
 
 
 def is_stored_model(path: str | os.PathLike[str]) -> bool:

@@ -16,7 +16,7 @@ from camjax.evaluate.truth_files import (
     Claim,
     Selection,
     TruthError,
-    open_regular,
+    open_truth,
     read_csv_boxes,
     reason,
 )
@@ -90,7 +90,7 @@ def _coco(path: Path, selection: Selection) -> Iterator[Claim]:
 def _records(path: Path, sections: dict[str, Sequence[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The elements of the arrays of those names, with those of their fields, whatever else the file holds."""
     collector = _Collector(sections)
-    with open_regular(path, MAX_BYTES) as file:
+    with open_truth(path, MAX_BYTES) as file:
         file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)
         try:
             for event, value in ijson.basic_parse(file, use_float=True):
@@ -177,7 +177,7 @@ def _sides(where: str, box: object) -> list[float]:
 def _voc(path: Path, selection: Selection) -> Iterator[Claim]:
     name = printable(os.fspath(path))
     document = _VocDocument(name)
-    with open_regular(path, MAX_XML_BYTES) as file:
+    with open_truth(path, MAX_XML_BYTES) as file:
         parser = ElementTree.XMLParser(target=document)
         try:
             while chunk := file.read(2**16):

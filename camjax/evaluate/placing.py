@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 
 from camjax.errors import PictureError, printable
-from camjax.evaluate.truth_files import MAX_BYTES, Box, TruthError, open_regular
+from camjax.evaluate.truth_files import MAX_BYTES, Box, TruthError, open_truth
 from camjax.images.geometry import Geometry, seen_box, to_input
 from camjax.images.pictures import open_image
 
@@ -70,7 +70,7 @@ def place_mask(path: Path, geometry: Geometry) -> Bool[np.ndarray, "h w"]:
         TruthError: the mask cannot be read, is larger than images may be, or is not of the image's size.
     """
     name = printable(os.fspath(path))
-    with open_regular(path, MAX_BYTES) as file:
+    with open_truth(path, MAX_BYTES) as file:
         try:
             with open_image(file, name) as image:
                 size = image.height, image.width

@@ -9,13 +9,13 @@ import csv
 import io
 import itertools
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from camjax.errors import CamjaxError, printable
 from camjax.evaluate.image_index import MAX_NAME, AmbiguousNameError, ImageIndex
+from camjax.files import open_regular
 
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right, in the image's pixels from its upper left corner."""
@@ -110,8 +110,8 @@ def read_image_labels(path: Path, selection: Selection) -> Iterator[Claim]:
             yield Claim(where, row[image], row[label][:MAX_LABEL])
 
 
-def open_regular(path: Path, max_bytes: int) -> io.BufferedReader:
-    """Opens a file for reading, without waiting for a pipe or device to answer.
+def open_truth(path: Path, max_bytes: int) -> io.BufferedReader:
+    """Opens a file of ground truth, without waiting for a pipe or device to answer.
 
     Args:
         path: The file.
@@ -122,17 +122,15 @@ def open_regular(path: Path, max_bytes: int) -> io.BufferedReader:
     """
     name = printable(os.fspath(path))
     try:
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        file = open_regular(path)
     except (OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or error
         raise TruthError(f"{name}: cannot be read ({text}); check the path") from error
-    about = os.fstat(number)
-    if stat.S_ISREG(about.st_mode) and about.st_size <= max_bytes:
-        return os.fdopen(number, "rb")
-    os.close(number)
-    if stat.S_ISREG(about.st_mode):
-        raise TruthError(f"{name}: has {about.st_size:,} bytes, of at most {max_bytes:,}; keep what your images need")
-    raise TruthError(f"{name}: is not a regular file; name a file")
+    size = os.fstat(file.fileno()).st_size
+    if size <= max_bytes:
+        return file
+    file.close()
+    raise TruthError(f"{name}: has {size:,} bytes, of at most {max_bytes:,}; keep what your images need")
 
 
 def read_csv_boxes(path: Path, selection: Selection) -> Iterator[Claim]:
@@ -168,7 +166,7 @@ def read_csv_boxes(path: Path, selection: Selection) -> Iterator[Claim]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The header in lower case, then each row with where it is; there is at least one row."""
-    with open_regular(path, MAX_BYTES) as file:
+    with open_truth(path, MAX_BYTES) as file:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         file.seek(0)
         with io.TextIOWrapper(file, encoding, newline="") as text:

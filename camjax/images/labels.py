@@ -6,9 +6,9 @@ import importlib.resources
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from camjax.errors import CamjaxError
+from camjax.files import read_text
 
 _SYNSET_ID = re.compile(r"n\d{8}\s+")
 
@@ -53,7 +53,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
         LabelError: the file is missing, cannot be read, is not UTF-8, or holds no list of labels.
     """
     try:
-        return parse_labels(Path(path).read_text("utf-8-sig"))
+        return parse_labels(read_text(path))
     except UnicodeDecodeError as error:
         raise LabelError(f"{path}: is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
     except OSError as error:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from camjax.core.maps import is_flat
 from camjax.metrics.boxes import intersection_over_union, largest_box
 from camjax.metrics.components import EIGHT, FOUR, LEVELS, NONE, boxes_at_all_levels
-from camjax.metrics.scaling import ULPS
 
 DELTAS = (0.3, 0.5, 0.7)
 """How much of their union two boxes must share to be the same; MaxBoxAcc takes 0.5 alone."""
@@ -76,14 +76,14 @@ def max_box_acc_v2(counts: BoxCounts) -> float:
 
 
 def as_bytes(one: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A map scaled to 0 to 255 by its own minimum and maximum, cut to whole numbers; 0 for a constant one.
+    """A map scaled to 0 to 255 by its own minimum and maximum, cut to whole numbers.
 
-    As in `camjax.metrics.scaling.unit_range`, values that are equal but for rounding are constant.
+    A map that is constant but for rounding (`camjax.core.maps.is_flat`) is 0 everywhere.
     """
     largest = np.abs(one).max()
     one = one / (largest if largest > 0 else 1)
     low, high = one.min(), one.max()
-    if high - low <= ULPS * np.finfo(one.dtype).eps:
+    if is_flat(low, high):
         return np.zeros(one.shape, np.uint8)
     return ((one - low) / (high - low) * 255).astype(np.uint8)
 

@@ -1,8 +1,8 @@
 """Maps and samples without their unit: what is left of them when a factor and an offset do not count.
 
 A map's unit is arbitrary, so that a metric of its shape must not change when the map is multiplied by 1e-30 or 1e30,
-whose squares leave the range of float32. Values that are equal but for rounding have no shape: their spread would be
-noise scaled to the full range.
+whose squares leave the range of float32. Values that are equal but for rounding have no shape, since their spread would
+be noise scaled to the full range.
 """
 
 import jax
@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-ULPS = 8
-"""Spread, in units of the last place of the largest size, up to which values count as equal: resizing a constant map
-makes up to 4 of bilinear and bicubic weights that do not add up to exactly 1."""
+from camjax.core.maps import min_max_scaled
 
 
 def unit_range(values: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[Array, "*shape"]:
@@ -23,14 +21,10 @@ def unit_range(values: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[A
         axes: Axes along which the numbers belong together, such as those of a map.
 
     Returns:
-        The values less their minimum over their spread; 0 where all are equal but for rounding, NaN where one is NaN
-        or infinite.
+        What `camjax.core.maps.min_max_scaled` gives, also for values of 1e-38 and 1e38: 0 where all are equal but for
+        rounding, NaN where one is NaN or infinite.
     """
-    values = per_largest(values, axes)
-    low, high = values.min(axes, keepdims=True), values.max(axes, keepdims=True)
-    equal = high - low <= ULPS * float(jnp.finfo(values.dtype).eps)  # type: ignore[no-untyped-call]
-    scaled = jnp.where(equal, 0, (values - low) / jnp.where(equal, 1, high - low))
-    return jnp.where(jnp.isnan(values).any(axes, keepdims=True), jnp.nan, scaled)
+    return min_max_scaled(per_largest(values, axes), axes)
 
 
 def per_largest(values: Float[Array, "*shape"], axes: tuple[int, ...]) -> Float[Array, "*shape"]:

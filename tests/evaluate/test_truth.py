@@ -222,7 +222,7 @@ def test_masks_are_opened_as_pictures_are(tmp_path, monkeypatch):
     (tmp_path / "bomb.png").write_bytes(header_of((60_000, 60_000)))
     for name, words in {
         "script.png": "is not a picture of a kind that camjax reads",
-        "pipe.png": "is not a regular file",
+        "pipe.png": "not a regular file",
         "empty.png": "is empty",
         "cut.png": "is a damaged picture",
         "other.png": "other.png: is 4 x 4, and its picture 2 x 3",
