@@ -101,8 +101,8 @@ def best_overlaps(values: UInt8[np.ndarray, "h w"], drawn: Float[np.ndarray, "m 
     part, least = np.nonzero((inner[..., 0] != NONE) & (inner[..., 0] > 0))
     holes, level = inner[part, least], 255 - least
     # A hole has its own pixels, counted from the rim, and one more on each side.
-    found.append((holes - np.asarray([2, 2, 0, 0], np.int16))[level < LEVELS - 1])
-    levels.append(level[level < LEVELS - 1])
+    found.append(holes - np.asarray([2, 2, 0, 0], np.int16))
+    levels.append(level)
     shared = _shared(np.concatenate(found).astype(np.int64), drawn, values.shape)
     best = np.zeros(LEVELS - 1)
     np.maximum.at(best, np.concatenate(levels), shared)

@@ -68,6 +68,11 @@ def test_sensitivity_n_is_a_correlation_over_random_pixels():
     assert np.isnan(found[:, 4]).all()
 
 
+def test_sensitivity_n_of_two_samples_is_a_sign():
+    found = jax.jit(functools.partial(sensitivity_n, score, n=47, samples=2))(PIXELS, MAPS[:, :1], CLASSES[:, :1])
+    np.testing.assert_allclose(np.abs(found), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("n", "samples"), [(0, 5), (48, 5), (5, 1)])
 def test_sensitivity_n_needs_some_pixels(n, samples):
     with pytest.raises(ValueError, match="n must lie between 0 and the 48 pixels"):
