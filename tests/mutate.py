@@ -246,6 +246,8 @@ class _Visitor(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "reshape":
+            node.args = [each for each in node.args if ast.unparse(each) != "-1"]  # NumPy takes any negative number
         reduces = isinstance(node.func, ast.Attribute) and node.args[:1]
         for axis in (*(keyword.value for keyword in node.keywords if keyword.arg in AXES), *(reduces or ())):
             if isinstance(axis, ast.Tuple) and len(axis.elts) > 1 and all(map(_number, axis.elts)):

@@ -32,6 +32,7 @@ def total(rows):
     )
     n -= min(rows, key=lambda row: row["é" not in row])
     zip(rows, strict=True)
+    rows.reshape(-1)
     return "a" + str(n) if n else 0.5
 '''
 

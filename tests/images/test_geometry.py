@@ -10,6 +10,7 @@ from timm.data import create_transform
 from toys import uint8_images
 
 from camjax.errors import PictureError
+from camjax.images import geometry as geometry_module
 from camjax.images.geometry import KINDS, Geometry, boxes_to_picture, seen_box, to_input, to_picture
 
 SIZES = [(300, 451), (451, 300), (333, 333), (97, 640), (1000, 61), (224, 224), (31, 57)]
@@ -87,6 +88,22 @@ def test_too_long_and_narrow_is_one_error(kind):
     with pytest.raises(PictureError, match="3000000 x 1 pixels is too long and narrow"):
         to_input(Geometry(kind, size, (224, 224)), picture)
     assert (to_input(Geometry("squash", size, (224, 224)), picture) == 9).all()
+
+
+def test_the_limit_of_what_a_resize_makes(monkeypatch):
+    """The padded image's longer side times the input's longer side, and the whole of what is cropped, at most."""
+    for kind, size, side, pixels in (
+        ("pad", (2, 20), (8, 4), 40 * 8),
+        ("pad", (20, 2), (4, 8), 40 * 8),
+        ("crop", (2, 20), (4, 4), 4 * 40),
+        ("crop", (20, 2), (4, 8), 80 * 8),
+    ):
+        geometry = Geometry(kind, size, side, 1.0)
+        monkeypatch.setattr(geometry_module, "MAX_RESIZED_PIXELS", pixels)
+        assert to_input(geometry, np.zeros((*size, 3), np.uint8)).shape == (*side, 3)
+        monkeypatch.setattr(geometry_module, "MAX_RESIZED_PIXELS", pixels - 1)
+        with pytest.raises(PictureError, match="is too long and narrow"):
+            to_input(geometry, np.zeros((*size, 3), np.uint8))
 
 
 def test_pad_is_black_and_centred():
@@ -205,6 +222,20 @@ def test_boxes_end_at_the_nearest_pixels():
     np.testing.assert_array_equal(boxes_to_picture(geometry, boxes[0]), expected[0])
 
 
+@pytest.mark.parametrize("size", [(52, 34), (66, 27), (24, 62), (28, 83)])
+def test_a_crop_that_ends_inside_a_pixel(size):
+    """Of these, what is seen reaches past the map above, below, on the left or on the right, by less than a pixel."""
+    geometry = Geometry("crop", size, (32, 48), 1.0)
+    map_ = np.arange(32 * 48, dtype=np.float32).reshape(32, 48)
+    placed = to_picture(geometry, map_)
+    top, left, bottom, right = seen_box(geometry)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    np.testing.assert_array_equal(~np.isnan(placed), (y >= top) & (y < bottom) & (x >= left) & (x < right))
+    row, column = size[0] // 2, size[1] // 2
+    expected = 48 * ((row + 0.5 - top) / (bottom - top) * 32 - 0.5) + (column + 0.5 - left) / (right - left) * 48 - 0.5
+    np.testing.assert_allclose(placed[row, column], expected, atol=1)  # a column, or a 48th of a row
+
+
 def test_height_and_width_are_not_swapped():
     geometry = Geometry("pad", (100, 200), (64, 64))
     heat = np.zeros((64, 64), np.float32)
@@ -220,6 +251,8 @@ def test_height_and_width_are_not_swapped():
         (("fit", (3, 3), (4, 4)), "fit"),
         (("pad", (0, 3), (4, 4)), "positive"),
         (("crop", (3, 3), (4, 4), 1.5), "crop_pct"),
+        (("crop", (3, 3), (4, 4), 0.0), "crop_pct"),
+        (("crop", (3, 3), (4, 0)), "positive"),
         (("crop", (3, 3), (4, 4), 0.9, "lanczos"), "lanczos"),
     ],
 )
