@@ -233,7 +233,7 @@ def test_a_crop_that_ends_inside_a_pixel(size):
     np.testing.assert_array_equal(~np.isnan(placed), (y >= top) & (y < bottom) & (x >= left) & (x < right))
     row, column = size[0] // 2, size[1] // 2
     expected = 48 * ((row + 0.5 - top) / (bottom - top) * 32 - 0.5) + (column + 0.5 - left) / (right - left) * 48 - 0.5
-    np.testing.assert_allclose(placed[row, column], expected, atol=1)  # a column, or a 48th of a row
+    np.testing.assert_allclose(placed[row, column], expected, atol=2)  # columns, or 48ths of a row
 
 
 def test_height_and_width_are_not_swapped():

@@ -102,6 +102,23 @@ def test_overlaps_are_the_evaluators():
             np.testing.assert_allclose(best_overlaps(values, drawn), their_levels(one, drawn, False)[0])
 
 
+def test_a_map_without_a_box_has_its_first_pixel():
+    """As the evaluator has it, for whom boxes end at their last pixel: of the four of this box it is one."""
+    drawn = np.asarray([[0.0, 0, 1, 1]])
+    one = np.full((9, 9), 3, np.float32)
+    np.testing.assert_allclose(best_overlaps(as_bytes(one), drawn), 1 / 4)
+    np.testing.assert_allclose(largest_overlaps(as_bytes(one), drawn), 1 / 4)
+    np.testing.assert_allclose(their_levels(one, drawn, False), 1 / 4)
+
+
+def test_unions_of_boxes_by_hand():
+    """Also of boxes smaller than a pixel, that only touch, that are inside out, and that have no area."""
+    one = np.asarray([0, 0, 0.5, 0.5])
+    others = np.asarray([[0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5], [0.5, 0, 1, 0.5], [3, 3, 2, 2], [0.1, 0.1, 0.1, 0.1]])
+    np.testing.assert_allclose(intersection_over_union(one[None], others), [1, 1 / 3, 0, 0, 0])
+    np.testing.assert_array_equal(intersection_over_union(others[4:], others[4:]), 0)
+
+
 def test_largest_is_opencvs():
     """Where two are equally large, either may be."""
     compared = 0

@@ -182,3 +182,4 @@ def test_the_spread_of_numbers_beside_a_large_mean_is_kept():
     np.testing.assert_allclose(error(values), expected, rtol=1e-2)
     np.testing.assert_allclose(error(*np.split(values, [3, 10, 20])), expected, rtol=1e-2)
     assert error(np.full((9, 1), 0.3, np.float32)) < 1e-7
+    np.testing.assert_allclose(error(np.asarray([[1], [3]], np.float32)), 1)
