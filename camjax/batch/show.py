@@ -81,4 +81,8 @@ def _row(group: store.Group, out: str, wanted: str) -> int:
 def _geometry(group: store.Group, size: tuple[int, int]) -> Geometry:
     run = group.attrs["run"]
     (height, width), preprocess = run["input_size"], run["preprocess"]
-    return Geometry(run["geometry"], size, (height, width), preprocess["crop_pct"], preprocess["interpolation"])
+    # Stores of camjax 0.1.0 have the first two fields only.
+    known = ("crop_pct", "interpolation", "crop_mode", "crop_rounding")
+    return Geometry(
+        run["geometry"], size, (height, width), **{key: preprocess[key] for key in known if key in preprocess}
+    )
