@@ -35,7 +35,7 @@ def concepts(
     console, errors = Console(), Console(stderr=True)
     shown = palette(options.colormap, options.concepts)
     target = named_figure_path(picture, options.out, "concepts")
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     check_top_k(options.top_k, model)
     keep_programs()
     found = picture_concepts(

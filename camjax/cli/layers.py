@@ -14,7 +14,7 @@ def layers(source: Source, options: WeightOptions) -> None:
     from camjax.core.layers import default_layer
     from camjax.core.layers import layers as layers_of
 
-    model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))
+    model = load_for_command(source, options, options.labels, Console(stderr=True))
     try:
         default = default_layer(model)
     except LayerError:  # none lies on the image, and the list says what there is instead
