@@ -35,6 +35,7 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, frozenset[str]]] = {
         ),
         "weights of any dtype become float32": frozenset({"dtype", "torch_dtype"}),
         "transformers' pipeline reads `problem_type` and the number of labels first": frozenset({"function_to_apply"}),
+        "`preprocessor_config.json` says it where it is not the model's usual": frozenset({"image_processor_type"}),
         "`id2label` says the same": frozenset({"label2id"}),
         "it follows from the other fields, or no version of transformers computes with it": frozenset(
             {"hidden_size", "num_layers", "path_norm"}
@@ -42,7 +43,7 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, frozenset[str]]] = {
         "it describes the repository": frozenset(
             {
                 *("_commit_hash", "_name_or_path", "architectures", "license", "model_name", "name_or_path"),
-                *("transformers_version", "vision_config_name"),
+                *("transformers_version",),
             }
         ),
     },

@@ -112,8 +112,7 @@ def _read(
     found = HubConfig(architecture) if config is None else _transformers(Fields(config), architecture)
     if preprocessor is None or preprocess is not None:
         return found
-    kind = None if config is None else config.get("model_type")
-    return dataclasses.replace(found, preprocess=read_image_processor(preprocessor, kind))
+    return dataclasses.replace(found, preprocess=read_image_processor(preprocessor, config))
 
 
 def _transformers(config: Fields, architecture: Architecture | None) -> HubConfig:

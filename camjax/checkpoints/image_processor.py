@@ -88,13 +88,13 @@ class _Resized:
     crop_mode: str
 
 
-def read_image_processor(config: Mapping[str, Any], model_type: Any = None) -> Preprocess:  # noqa: ANN401
+def read_image_processor(config: Mapping[str, Any], model: Mapping[str, Any] | None = None) -> Preprocess:
     """Reads an untrusted `preprocessor_config.json`.
 
     Args:
         config: JSON object of the file.
-        model_type: The `model_type` of the `config.json` beside it, untrusted; it chooses the processor where the
-            file names none.
+        model: JSON object of the `config.json` beside it, untrusted, whose `image_processor_type` or `model_type`
+            chooses the processor where the file names none.
 
     Returns:
         Preprocessing that, with the geometry `"crop"`, gives the processor's inputs.
@@ -103,7 +103,7 @@ def read_image_processor(config: Mapping[str, Any], model_type: Any = None) -> P
         CheckpointError: A field has a value that camjax does not compute; the message names it.
     """
     fields = Fields(config)
-    name = _processor(fields, model_type)
+    name = _processor(fields, model or {})
     for switch, meaning in _REFUSED.items():
         if fields.get(switch) not in (None, False):
             raise CheckpointError(f"{KIND} has {switch}={shown(fields[switch])} ({meaning}), which camjax does not do")
@@ -132,13 +132,15 @@ def read_image_processor(config: Mapping[str, Any], model_type: Any = None) -> P
     return preprocess
 
 
-def _processor(fields: Fields, model_type: object) -> str:
+def _processor(fields: Fields, model: Mapping[str, Any]) -> str:
     """Returns the name of the processor's class, without what older and faster variants of it add to the name."""
     if fields.get("auto_map"):
         raise CheckpointError(f"{KIND} asks for code of the repository's own, which camjax does not run")
     name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
+    name = name or model.get("image_processor_type")
     if name is None:
-        usual = MODEL_PROCESSORS.get(model_type) if isinstance(model_type, str) else None
+        kind = model.get("model_type")
+        usual = MODEL_PROCESSORS.get(kind) if isinstance(kind, str) else None
         if usual is None:
             raise CheckpointError(f"{KIND} names no image_processor_type, and no config.json with a known model_type")
         return usual

@@ -114,7 +114,9 @@ def test_the_model_tells_the_processor_where_the_file_does_not():
     for kind, name in MODEL_PROCESSORS.items():
         theirs = transformers.AutoConfig.for_model(kind)
         assert transformers.models.auto.image_processing_auto.IMAGE_PROCESSOR_MAPPING[type(theirs)]["pil"] is PIL[name]
-        assert read_image_processor({}, kind) == read_image_processor({"image_processor_type": name})
+        assert read_image_processor({}, {"model_type": kind}) == read_image_processor({"image_processor_type": name})
+        named = {"model_type": kind, "image_processor_type": "DeiTImageProcessor"}
+        assert read_image_processor({}, named) == read_image_processor({"image_processor_type": "DeiTImageProcessor"})
 
 
 @pytest.mark.parametrize(
