@@ -158,6 +158,7 @@ def test_lists_as_people_have_them(tmp_path, name, encoding):
     ("text", "labels"),
     [
         ("Audi A4 2008\nBMW X3 2012\nFiat 500 2012", ("Audi A4 2008", "BMW X3 2012", "Fiat 500 2012")),
+        ("Audi A4 2008\nBMW X3 2012\nFiat 500 2013", ("Audi A4 2008", "BMW X3 2012", "Fiat 500 2013")),
         ("grade 0\ngrade 1\ngrade 2", ("grade 0", "grade 1", "grade 2")),
         ("30 km/h\n50 km/h\n120 km/h", ("30 km/h", "50 km/h", "120 km/h")),
         ("[other]\ncat\n{dog}", ("[other]", "cat", "{dog}")),
