@@ -36,7 +36,7 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, frozenset[str]]] = {
         "weights of any dtype become float32": frozenset({"dtype", "torch_dtype"}),
         "transformers' pipeline reads `problem_type` and the number of labels first": frozenset({"function_to_apply"}),
         "`preprocessor_config.json` says it where it is not the model's usual": frozenset({"image_processor_type"}),
-        "`id2label` says the same": frozenset({"label2id"}),
+        "`id2label` says the same": frozenset({"_num_labels", "label2id"}),
         "it follows from the other fields, or no version of transformers computes with it": frozenset(
             {"hidden_size", "num_layers", "path_norm"}
         ),

@@ -122,7 +122,7 @@ def _transformers(config: Fields, architecture: Architecture | None) -> HubConfi
     problem = config.get("problem_type")
     if not isinstance(problem, str | None) or problem not in ACTIVATIONS:
         raise CheckpointError(f"the problem_type {shown(problem)} is not one of {', '.join(filter(None, ACTIVATIONS))}")
-    labels = read_labels(in_order(config.get("id2label") or []))
+    labels = read_labels(_as_text(in_order(config.get("id2label") or [])))
     count = config.get("num_labels")
     if count is not None and labels and read_count(count) != len(labels):
         raise CheckpointError(f"{KIND} has num_labels={count}, but {len(labels)} labels in id2label")
@@ -139,6 +139,11 @@ def _transformers(config: Fields, architecture: Architecture | None) -> HubConfi
     if architecture is None:
         warn_of_unknown(config, KIND)
     return found
+
+
+def _as_text(names: Any) -> Any:  # noqa: ANN401
+    """Returns a list whose whole numbers are texts, as some repositories of digits have labels; else what came."""
+    return [str(name) if type(name) is int else name for name in names] if isinstance(names, list) else names
 
 
 def _transformers_architecture(config: Fields) -> Architecture:

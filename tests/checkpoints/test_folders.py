@@ -112,9 +112,16 @@ def test_labels_that_stand_for_numbers_stay(tmp_path, count):
     assert load_model(tmp_path).labels == tuple(f"LABEL_{number}" for number in range(count))
 
 
+def test_labels_that_are_numbers(tmp_path):
+    write_transformers(tmp_path)
+    edit(tmp_path / "config.json", id2label={"1": 7, "0": 3, "2": "9"})
+    assert load_model(tmp_path).labels == ("3", "7", "9")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"id2label": {"0": "a", "1": [1], "2": "c"}}, "the label [1] is not a text"),
         ({"id2label": {"0": "a", "1": "b"}}, "config.json has 2 classes, but the weights have 3 outputs"),
         ({"num_labels": 4, "id2label": None}, "config.json has 4 classes, but the weights have 3 outputs"),
         ({"num_labels": 4}, "num_labels=4, but 3 labels in id2label"),
