@@ -16,6 +16,7 @@ from camjax.checkpoints.safetensors_files import read_safetensors
 from camjax.checkpoints.torch.files import read_torch
 from camjax.checkpoints.torch.state_dicts import without_module_prefix
 from camjax.errors import CheckpointError, printable
+from camjax.files import open_regular
 
 Tensors = dict[str, np.ndarray]
 """Arrays by the name that the checkpoint gives them."""
@@ -87,11 +88,11 @@ def read_safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _read_head(path: Path) -> bytes:
     """The first bytes of a file that may be a checkpoint, or why it cannot be one."""
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         why = "is a folder, not a weight file" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {why}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error

@@ -2,8 +2,9 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
+
+from camjax.files import IrregularFileError, LargeFileError, read_regular
 
 LARGEST_JSON = 2**23
 """Bytes of a JSON file; a `config.json` with the names of 22,000 classes has 2 MB."""
@@ -23,12 +24,10 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
             which, without the path.
         OSError: The file cannot be read.
     """
-    if not Path(path).is_file():
-        raise ValueError("is not a regular file")
-    with Path(path).open("rb") as file:
-        data = file.read(LARGEST_JSON + 1)
-    if len(data) > LARGEST_JSON:
-        raise ValueError(f"is larger than {LARGEST_JSON} bytes")
+    try:
+        data = read_regular(path, LARGEST_JSON)
+    except (IrregularFileError, LargeFileError) as error:
+        raise ValueError(error.strerror) from error
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

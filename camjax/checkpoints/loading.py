@@ -135,7 +135,7 @@ def _from_hub(text: str, told: Told) -> Model:
 
 
 def _from_path(path: Path, told: Told) -> Model:
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".safetensors" and is_stored_model(path):
         model = load_stored_model(path)

@@ -19,6 +19,7 @@ from camjax.checkpoints.formats import Tensors, read_checkpoint, read_safetensor
 from camjax.core.model import Activation, Model
 from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
+from camjax.json_text import json_text
 from camjax.models.family import Architecture, Family
 from camjax.models.registry import FAMILIES
 
@@ -53,7 +54,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "origin": model.origin,
     }
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={METADATA_KEY: json.dumps(description)})
+        save_file(arrays, temporary, metadata={METADATA_KEY: json_text(description)})
 
 
 def is_stored_model(path: str | os.PathLike[str]) -> bool:

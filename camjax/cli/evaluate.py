@@ -11,7 +11,15 @@ from rich.table import Table
 
 from camjax.cli.options import LABELS_HELP, Column, NetworkOptions
 from camjax.cli.progress import counted_bar
-from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say, text, wide_console
+from camjax.cli.terminal import (
+    check_batch_extra,
+    keep_programs,
+    load_for_command,
+    say,
+    standard_error,
+    text,
+    wide_console,
+)
 from camjax.errors import CamjaxError
 
 if TYPE_CHECKING:
@@ -128,7 +136,7 @@ def evaluate(
         masks=options.masks,
         column=options.column,
     )
-    console, errors = wide_console(), Console(stderr=True)
+    console, errors = wide_console(), standard_error()
     model = load_for_command(options.model, options, options.class_names, errors, "--class-names")
     keep_programs()
     left_out: list[str] = []

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float32, Int8, Int32, UInt8
 
 from camjax.choices import Kind, NamedTarget, Sign
-from camjax.core.maps import Interpolation
+from camjax.core.maps import Interpolation, is_flat
 from camjax.core.model import Model
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
@@ -76,20 +76,24 @@ class Explanation:
                 few pixels beside which all others would be black.
 
         Returns:
-            In [0, 1]; NaN where the network did not look (outside the centre crop).
+            In [0, 1], zeros for a map that is constant but for rounding; NaN where the network did not look (outside
+            the centre crop), and everywhere in a map with a NaN or an infinity.
         """
         geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
-        heats = to_picture(geometry, self.maps)
+        known = np.isfinite(self.maps).all((1, 2), keepdims=True)
+        maps = np.where(known, self.maps, np.float32(np.nan))
+        heats = to_picture(geometry, maps)
         np.maximum(heats, 0, out=heats)
         low, high = np.fmin.reduce(heats, (1, 2)), np.fmax.reduce(heats, (1, 2))
+        flat = is_flat(low, high)
         if cut:  # of the maps as they come; a figure has many times their pixels
-            seen = np.maximum(self.maps[:, *shown_part(geometry)], 0).reshape(len(self.maps), -1)
+            seen = np.maximum(maps[:, *shown_part(geometry)], 0).reshape(len(maps), -1)
             bright = np.quantile(seen, 1 - cut, axis=1).astype(np.float32)
             # A picture smaller than its maps averages their peaks away: its own largest value is drawn as 1.
-            high = np.where(bright > low, np.minimum(bright, high), high)
-        spread = np.where(high > low, high - low, np.float32(1))
+            high = np.where((bright > low) & ~is_flat(low, bright), np.minimum(bright, high), high)
         heats -= low[:, None, None]
-        heats /= spread[:, None, None]
+        heats /= np.where(flat, np.float32(1), high - low)[:, None, None]
+        heats[flat] *= 0  # and NaN stays
         return np.minimum(heats, 1, out=heats)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from camjax.errors import LabelError, printable
+from camjax.files import read_regular
 
 LARGEST = 2**23
 """Bytes of a file; 22,000 synsets have 2 MB."""
@@ -63,7 +64,7 @@ def read_label_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
             0 to n - 1, each once.
     """
     try:
-        text = _decoded(_read(Path(path)))
+        text = _decoded(read_regular(path, LARGEST))
         labels = _from_json(text) if _is_json(text, Path(path)) else parse_labels(text)
         return tuple(_checked(labels))
     except OSError as error:
@@ -106,16 +107,6 @@ def without_synset_ids(lines: Sequence[str]) -> list[str]:
     if not all(_SYNSET_ID.match(line) for line in lines):
         return list(lines)
     return [_SYNSET_ID.sub("", line, count=1) for line in lines]
-
-
-def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise LabelError("is not a regular file")
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise LabelError(f"is larger than {LARGEST} bytes, so it is no list of labels")
-    return data
 
 
 def _decoded(data: bytes) -> str:

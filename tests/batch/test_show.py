@@ -9,9 +9,10 @@ from toys import toy_model
 
 from camjax import make_explainer
 from camjax.batch import explain_to_store, read_entry
-from camjax.batch.store import StoreError
+from camjax.batch.store import StoreError, open_store
 from camjax.errors import PictureError
 from camjax.images.geometry import to_input
+from camjax.methods.condition import CONSTANT
 
 TOY = toy_model()
 MODEL = dataclasses.replace(
@@ -42,6 +43,19 @@ def test_an_entry_is_the_explanation(store, tmp_path, wanted, size):
     heats = entry.heats()
     assert heats.shape == (3, *entry.picture.shape[:2])
     assert np.nanmax(heats) == 1
+
+
+def test_rounding_to_float16_is_no_pattern(tmp_path):
+    """A score that no mask changes, half way between two numbers of float16: the map is stored as both of them."""
+    low = np.float16(0.3)
+    half_way = (np.float32(low) + np.float32(np.nextafter(low, np.float16(1)))) / 2
+    params = {**MODEL.params, "kernel": 0 * MODEL.params["kernel"], "bias": 0 * MODEL.params["bias"] + half_way}
+    model, out = dataclasses.replace(MODEL, params=params), tmp_path / "out.zarr"
+    explain_to_store(model, [write_pictures(tmp_path / "in", 1)], out, top_k=1, method="rise", maps=32, workers=0)
+    assert len(np.unique(open_store(str(out))["maps"][0])) == 2
+    entry = read_entry(str(out), "0")
+    assert entry.conditions.tolist() == [CONSTANT]
+    assert not np.nan_to_num(entry.heats()).any()
 
 
 @pytest.mark.parametrize(

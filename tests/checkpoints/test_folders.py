@@ -190,10 +190,10 @@ def test_configs_that_cannot_be_read_are_one_line(tmp_path, name):
     assert "is not UTF-8 text" in refusal(tmp_path)
     with path.open("wb") as file:
         file.truncate(1 << 30)
-    assert "is larger than" in refusal(tmp_path)
+    assert "has more than the 8,388,608 bytes" in refusal(tmp_path)
     path.unlink()
     os.mkfifo(path)
-    assert "is not a regular file" in refusal(tmp_path)
+    assert "is a named pipe, not a regular file" in refusal(tmp_path)
 
 
 def test_the_caller_knows_better(tmp_path):

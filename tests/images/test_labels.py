@@ -222,10 +222,10 @@ def test_files_that_are_no_lists(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "half.txt").write_bytes("cat\ndog".encode("utf-16-le"))
     for path, words in [
-        (large, "is larger than"),
-        (tmp_path / "pipe.txt", "is not a regular file"),
-        ("/dev/zero", "is not a regular file"),
-        (tmp_path, "is not a regular file"),
+        (large, "has more than the 8,388,608 bytes"),
+        (tmp_path / "pipe.txt", "is a named pipe, not a regular file"),
+        ("/dev/zero", "is a character device, not a regular file"),
+        (tmp_path, "Is a directory"),
         (tmp_path / "half.txt", "zero bytes, as UTF-16 without a byte-order mark"),
     ]:
         with pytest.raises(LabelError, match=words):

@@ -20,6 +20,7 @@ from camjax.checkpoints.torch.state_dicts import find_state_dict
 from camjax.checkpoints.torch.tensors import Storage, TensorRecord, check_tensor, tensor_array
 from camjax.checkpoints.torch.unpickler import Budget, unpickle_tensors
 from camjax.errors import CheckpointError, printable
+from camjax.files import open_regular
 
 MOST_PICKLE_BYTES = 8 * 2**20
 """The most bytes of pickle that are read; that of ResNet-152 has 0.1 MB. The weights do not count."""
@@ -54,7 +55,7 @@ def read_torch(
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
     """
     path = Path(path)
-    with one_line_errors(path, "PyTorch checkpoint"), path.open("rb") as file:
+    with one_line_errors(path, "PyTorch checkpoint"), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         is_zip = file.read(4) == b"PK\x03\x04"
         file.seek(0)
