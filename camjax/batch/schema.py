@@ -251,7 +251,10 @@ def _check_attributes(attributes: Mapping[str, Any], sizes: Mapping[str, int], c
         ("run.geometry", run.get("geometry"), lambda value: isinstance(value, str) and value in get_args(Kind)),
         ("run.input_size", run.get("input_size"), _is_size),
         ("run.preprocess.crop_pct", preprocess.get("crop_pct"), lambda value: _is_number(value) and 1e-3 <= value <= 1),
-        ("run.preprocess.interpolation", preprocess.get("interpolation"), _is_text),
+        *(
+            (f"run.preprocess.{name}", preprocess.get(name), _is_text)
+            for name in ("interpolation", "crop_mode", "crop_rounding")
+        ),
         ("run.top_k", run.get("top_k"), lambda value: _is_int(value, sizes["rank"], sizes["rank"])),
         ("run.batch_size", run.get("batch_size"), lambda value: _is_int(value, 1, chunk) and chunk % value == 0),
         ("batches", attributes.get("batches", []), lambda value: _are_steps(value, sizes["picture"], chunk)),

@@ -134,7 +134,8 @@ def _row(group: store.Group, out: str, wanted: str) -> int:
 def _geometry(group: store.Group, out: str, size: tuple[int, int]) -> Geometry:
     run = group.attrs["run"]
     (height, width), preprocess = run["input_size"], run["preprocess"]
+    fields = ("crop_pct", "interpolation", "crop_mode", "crop_rounding")
     try:
-        return Geometry(run["geometry"], size, (height, width), preprocess["crop_pct"], preprocess["interpolation"])
+        return Geometry(run["geometry"], size, (height, width), **{name: preprocess[name] for name in fields})
     except ValueError as error:
         raise store.StoreError(f"{out}: its metadata are damaged: {error}") from error

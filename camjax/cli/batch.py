@@ -118,7 +118,7 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
     errors = standard_error()
     with _team(options) as team:
         STOPS.leaving = lambda reason: _last_words(team, options.out, reason)
-        model = load_for_command(options.model, options.architecture, options.labels, errors)
+        model = load_for_command(options.model, options, options.labels, errors)
         keep_programs()
         with run_progress(errors) as show:
 

@@ -40,7 +40,7 @@ def compare(
     check_colormap(options.colormap)
     methods = chosen_methods(options.methods)
     target = named_figure_path(picture, options.out, "compare")
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     classes = named_classes(options, model)
     keep_programs()
     left_out: list[tuple[str, str]] = []

@@ -34,7 +34,7 @@ def concepts(
     console, errors = standard_output(), standard_error()
     shown = palette(options.colormap, options.concepts)
     target = named_figure_path(picture, options.out, "concepts")
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     check_top_k(options.top_k, model)
     keep_programs()
     found = picture_concepts(

@@ -61,7 +61,7 @@ def explain(
     box_share = _box_share(options)
     paths = find_pictures(pictures)
     figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     failed: list[PictureError] = []
     keep_programs()
     waits = Waits()

@@ -13,7 +13,7 @@ def layers(source: Source, options: WeightOptions) -> None:
     from camjax.core.layers import default_layer
     from camjax.core.layers import layers as layers_of
 
-    model = load_for_command(source, options.architecture, options.labels, standard_error())
+    model = load_for_command(source, options, options.labels, standard_error())
     try:
         default = default_layer(model)
     except LayerError:  # none lies on the image, and the list says what there is instead

@@ -18,7 +18,7 @@ from camjax.cli.terminal import load_for_command, say, standard_error, standard_
 from camjax.errors import CamjaxError, UnknownModelError
 
 COLUMNS = ("name", "short", "from", "licence", "here")
-Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
+Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, a weight file or its folder.")]
 
 
 def models(
@@ -83,7 +83,7 @@ def convert(
 
     if out.is_dir():
         raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
-    model = load_for_command(source, options.architecture, options.labels, standard_error())
+    model = load_for_command(source, options, options.labels, standard_error())
     save_model(model, out)
     size = out.stat().st_size / 1e6
     described = f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes)"

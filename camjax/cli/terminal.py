@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from camjax.errors import CamjaxError, printable
-from camjax.images.labels import read_labels, short_label
+from camjax.images.labels import imagenet_labels, read_labels, short_label
 
 if TYPE_CHECKING:
+    from camjax.cli.options import WeightOptions
     from camjax.core.model import Model
     from camjax.explain.explanation import Explanation
 
@@ -91,13 +92,28 @@ def say(console: Console, *parts: object, style: str = "") -> None:
     console.print(text(*parts, style=style), soft_wrap=True)
 
 
-def load_for_command(source: str, architecture: str | None, labels: Path | None, console: Console) -> "Model":
-    """Loads a model, with a word of it while it lasts."""
+def load_for_command(
+    source: str, options: "WeightOptions", labels: Path | None, console: Console, labels_option: str = "--labels"
+) -> "Model":
+    """Loads a model, with a word of it while it lasts, and a line where its classes may be ImageNet's.
+
+    Args:
+        source: Source of the model, as `load_model` takes it.
+        options: Options of the command.
+        labels: Path of the file with the classes' names, or `imagenet`; None where the user names none.
+        console: Console for messages.
+        labels_option: Name of the option for `labels`.
+    """
     from camjax.checkpoints.loading import load_model
+    from camjax.checkpoints.store import default_labels
 
     names = None if labels is None else read_labels(labels)
+    size = None if options.size is None else (options.size.height, options.size.width)
     with console.status(text("loading ", source)):
-        return load_model(source, architecture=architecture, labels=names)
+        model = load_model(source, architecture=options.architecture, labels=names, input_size=size)
+    if len(model.labels) == len(imagenet_labels()) and model.labels == default_labels(len(model.labels)):
+        say(console, f"the 1000 classes have no names; where they are ImageNet's, add {labels_option} imagenet")
+    return model
 
 
 def keep_programs() -> None:

@@ -22,7 +22,7 @@ from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
 from camjax.explain.waits import Waits
 from camjax.images.geometry import Geometry, shown_part, to_picture
-from camjax.images.labels import LabelError
+from camjax.images.labels import LabelError, numbered_classes
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import conditions, in_words
@@ -102,7 +102,7 @@ def explain_pictures(
     paths: Iterable[str | os.PathLike[str]],
     *,
     top_k: int = 5,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
     method: str | Method = "cam",
@@ -121,7 +121,7 @@ def explain_pictures(
         model: from `load_model`, or your own.
         paths: the files; a generator of them is read as it is needed.
         top_k: how many classes.
-        classes: explain these instead, by number, for every picture.
+        classes: explain these instead, by number or name, for every picture.
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
@@ -140,7 +140,7 @@ def explain_pictures(
 
     Raises:
         PictureError: there is no path; or, from the iterator, a picture cannot be read and `on_error` is None.
-        LabelError: a class does not exist.
+        LabelError: a class does not exist, or a name belongs to several.
         LayerError: there is no such layer.
         MethodError: there is no such method, or it does not fit the network.
         ValueError: `top_k`, `batch_size`, `input_size` or `classes` cannot be.
@@ -153,7 +153,7 @@ def explain_pictures(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     preprocess = shown(model, input_size)
     labels = class_names(model)
-    wanted = None if classes is None else checked_classes(classes, len(labels))
+    wanted = None if classes is None else checked_classes(classes, labels)
     explainer = make_explainer(
         model,
         method=method,
@@ -206,14 +206,18 @@ def class_names(model: Model) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(logits.shape[-1]))
 
 
-def checked_classes(classes: Sequence[int], count: int) -> Int32[np.ndarray, " k"]:
+def checked_classes(classes: Sequence[int | str], labels: Sequence[str]) -> Int32[np.ndarray, " k"]:
     """The numbers of classes, all of which exist.
 
+    Args:
+        classes: Numbers and names of classes.
+        labels: Label of every class, in order.
+
     Raises:
-        LabelError: one does not exist.
+        LabelError: one does not exist, or a name belongs to several.
         ValueError: they are not the numbers of one class or more.
     """
-    wanted = np.asarray(classes)
+    wanted, count = np.asarray(numbered_classes(labels, classes)), len(labels)
     if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
         raise ValueError(f"classes must be the numbers of one class or more, not {classes!r}")
     wrong = [str(number) for number in wanted.tolist() if not 0 <= number < count]

@@ -14,7 +14,10 @@ from camjax.errors import PictureError
 from camjax.images.geometry import to_input
 from camjax.methods.condition import CONSTANT
 
-MODEL = toy_model()
+TOY = toy_model()
+MODEL = dataclasses.replace(
+    TOY, preprocess=dataclasses.replace(TOY.preprocess, crop_pct=0.7, crop_mode="squash", crop_rounding="down")
+)
 
 
 @pytest.fixture
@@ -31,6 +34,7 @@ def test_an_entry_is_the_explanation(store, tmp_path, wanted, size):
     wanted = wanted.replace("in/", f"{tmp_path}/in/").replace("::", f"::{tmp_path}/")
     entry = read_entry(str(store), wanted)
     assert entry.picture.shape == (*size, 3)
+    assert (entry.geometry.crop_mode, entry.geometry.crop_rounding) == ("squash", "down")
     result = make_explainer(MODEL, top_k=3)(to_input(entry.geometry, entry.picture)[None])
     np.testing.assert_array_equal(entry.classes, result.classes[0])
     assert entry.labels == tuple(MODEL.labels[number] for number in entry.classes)

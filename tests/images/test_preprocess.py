@@ -18,6 +18,13 @@ def test_a_size_is_two_numbers_of_pixels(size):
         Preprocess(size)
 
 
+@pytest.mark.parametrize("option", ["crop_mode", "crop_rounding"])
+@pytest.mark.usefixtures("untyped")
+def test_how_a_crop_is_made_is_one_of_few_words(option):
+    with pytest.raises(ValueError, match=f"{option} must be one of .*, got 'border'"):
+        Preprocess(**{option: "border"})
+
+
 def test_normalisation_equals_torchvision():
     pictures = uint8_images(1, 5, 7)
     preprocess = Preprocess()
