@@ -111,9 +111,9 @@ def test_unknown_classes_cost_no_comparison_each(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(difflib, "get_close_matches", lambda *_: calls.append(1) or [])
     lines = "".join(f"b.png,owl {number}\n" for number in range(500))
-    (tmp_path / "labels.csv").write_text("path,class\nb.png,TABBY\n" + 2 * lines)
+    (tmp_path / "labels.csv").write_text("path,class\nb.png,DOG\n" + 2 * lines)
     found = read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
-    assert found.of[1].classes == [0]
+    assert found.of[1].classes == [1]
     assert len(found.problems) == 500
     assert len(calls) == 20
 
