@@ -37,8 +37,8 @@ def largest_box(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, flo
     if not count:
         return NOWHERE
     if count > 1:
-        labels, count = scipy.ndimage.label(scipy.ndimage.binary_fill_holes(mask), EIGHT)
-    number = int(np.argmax(_outlines(labels, count))) + 1
+        labels, _ = scipy.ndimage.label(scipy.ndimage.binary_fill_holes(mask), EIGHT)
+    number = int(np.argmax(_outlines(labels))) + 1
     rows, columns = scipy.ndimage.find_objects((labels == number).astype(np.uint8))[0]
     return float(rows.start), float(columns.start), float(rows.stop), float(columns.stop)
 
@@ -58,7 +58,7 @@ def mask_of_boxes(boxes: Float[np.ndarray, "*batch m 4"], size: tuple[int, int])
     return over > 0
 
 
-def _outlines(labels: Int[np.ndarray, "h w"], count: int) -> Float[np.ndarray, " count"]:
+def _outlines(labels: Int[np.ndarray, "h w"]) -> Float[np.ndarray, " count"]:
     """The area inside the outline through each component's outermost pixels' centres.
 
     Of every square of four pixels, a component without holes covers all where it has all four, half where three.
@@ -68,7 +68,7 @@ def _outlines(labels: Int[np.ndarray, "h w"], count: int) -> Float[np.ndarray, "
     own = corners.max(0)  # squares with three pixels of one component hold no other: any two of its pixels touch
     filled = (corners == own).sum(0)
     area = np.where((own > 0) & (filled >= 3), filled / 2 - 1, 0)
-    return np.bincount(own.ravel(), area.ravel(), count + 1)[1:]
+    return np.bincount(own.ravel(), area.ravel())[1:]
 
 
 def intersection_over_union(

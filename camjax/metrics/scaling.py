@@ -57,4 +57,4 @@ def pearson(one: Float[Array, "*batch n"], other: Float[Array, "*batch n"]) -> F
     """
     first, second = (unit - unit.mean(-1, keepdims=True) for unit in (unit_range(each, (-1,)) for each in (one, other)))
     sizes = jnp.sqrt((first**2).sum(-1)) * jnp.sqrt((second**2).sum(-1))
-    return jnp.where(sizes == 0, 0, (first * second).sum(-1) / jnp.where(sizes == 0, 1, sizes))
+    return (first * second).sum(-1) / jnp.where(sizes == 0, 1, sizes)

@@ -68,8 +68,9 @@ def test_sensitivity_n_is_a_correlation_over_random_pixels():
     assert np.isnan(found[:, 4]).all()
 
 
-def test_sensitivity_n_of_two_samples_is_a_sign():
-    found = jax.jit(functools.partial(sensitivity_n, score, n=47, samples=2))(PIXELS, MAPS[:, :1], CLASSES[:, :1])
+@pytest.mark.parametrize("n", [1, 47])
+def test_sensitivity_n_of_two_samples_is_a_sign(n):
+    found = jax.jit(functools.partial(sensitivity_n, score, n=n, samples=2))(PIXELS, MAPS[:, :1], CLASSES[:, :1])
     np.testing.assert_allclose(np.abs(found), 1, rtol=1e-5)
 
 
