@@ -124,7 +124,7 @@ def infidelity(
     lost = clean_scores(score, images, classes)[..., None] - left
     if scaled:
         size = (sums**2).mean(-1, keepdims=True)
-        sums = sums * jnp.where(size == 0, 0, (sums * lost).mean(-1, keepdims=True) / jnp.where(size == 0, 1, size))
+        sums = sums * ((sums * lost).mean(-1, keepdims=True) / jnp.where(size == 0, 1, size))
     return ((sums - lost) ** 2).mean(-1)
 
 

@@ -102,6 +102,17 @@ def test_overlaps_are_the_evaluators():
             np.testing.assert_allclose(best_overlaps(values, drawn), their_levels(one, drawn, False)[0])
 
 
+def test_the_largest_outline_is_that_of_opencv():
+    """A staircase of 6 steps has more pixels and more squares of three than a rectangle, but less area."""
+    mask = np.zeros((12, 20), bool)
+    for step in range(6):
+        mask[step + 1, step + 1 : step + 3] = True
+    mask[2:5, 14:18] = True
+    areas = {cv2.boundingRect(each)[0]: cv2.contourArea(each) for each in contours(255 * mask.astype(np.uint8), 0)}
+    assert areas == {1: 5, 14: 6}
+    assert largest_box(mask) == (2, 14, 5, 18)
+
+
 def test_a_map_without_a_box_has_its_first_pixel():
     """As the evaluator has it, for whom boxes end at their last pixel: of the four of this box it is one."""
     drawn = np.asarray([[0.0, 0, 1, 1]])

@@ -13,7 +13,7 @@ from camjax.metrics.box_accuracy import box_counts
 from camjax.metrics.faithfulness import confidence, deletion, insertion
 from camjax.metrics.grid import cells
 from camjax.metrics.localisation import above
-from camjax.metrics.pixels import pixel_counts
+from camjax.metrics.pixels import pixel_counts, pixel_precision
 from camjax.metrics.road import road
 from camjax.metrics.robustness import max_sensitivity
 
@@ -48,9 +48,9 @@ def test_defaults(name):
 
 
 def test_a_pixel_that_reaches_the_share_belongs_to_the_object():
-    maps = jnp.asarray([[1.0, 0.5, 0.25, 0.0], [-1.0, -2.0, -3.0, -0.5]])
-    np.testing.assert_array_equal(above(maps[:1], 0.5), [[True, True, False, False]])
-    np.testing.assert_array_equal(above(maps[1:], 0.5), [[False] * 4])
+    maps = jnp.asarray([[[1.0, 0.5], [0.25, 0.0]], [[-1.0, -2.0], [-3.0, -0.5]]])
+    np.testing.assert_array_equal(above(maps, 0.5), [[[True, True], [False, False]], [[False] * 2] * 2])
+    np.testing.assert_array_equal(above(maps[0], 0.5), [[True, True], [False, False]])
 
 
 def test_certain_and_impossible_scores_have_parts():
@@ -78,6 +78,14 @@ def test_pixels_have_a_thousand_values():
     assert counts.inside.shape == counts.outside.shape == (2, 5, 1001)
     ramp = np.concatenate([[0], np.arange(1, 1000) + 0.5, [1000]]).astype(np.float32).reshape(1, 7, 143)
     np.testing.assert_array_equal(jax.jit(pixel_counts)(ramp, np.ones(ramp.shape, bool)).inside, 1)
+
+
+def test_a_map_that_is_its_mask_is_precise_whatever_its_values():
+    """The highest value has an interval of its own, and counts once."""
+    maps = np.asarray([[[1, 0.9995, 0, 0]], [[1, 0.5, 0.5, 0]], [[1, 1, 0.2, 0.1]]], np.float32)
+    masks = np.asarray([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[0, 1, 0, 1]]], bool)
+    found = jax.jit(lambda *arrays: pixel_precision(pixel_counts(*arrays)))(maps, masks)
+    np.testing.assert_allclose(found, [1, 1 / 2 + 2 / 3 / 2, 1 / 2 / 2 + 2 / 4 / 2], rtol=1e-6)
 
 
 def test_a_pixel_between_two_pictures_of_a_grid_is_the_ones_with_its_centre():

@@ -53,6 +53,12 @@ def test_ties_remove_no_more_than_was_asked():
     jax.effects_barrier()
     copies = next(batch for batch in seen if len(batch) == 2)
     assert [(copy != PIXELS[0]).any(-1).sum() for copy in copies] == [24, 24]
+    # What is removed becomes what is imputed and noise, the same in both.
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), PIXELS.shape[1:], np.float32)
+    for copy in copies:
+        removed = (copy != PIXELS[0]).any(-1)
+        added = copy - np.asarray(jax.jit(impute)(PIXELS[0], removed))
+        np.testing.assert_allclose(added, np.where(removed[..., None], noise, 0), atol=1e-4)
 
 
 def test_imputes_as_a_factorisation_does():
