@@ -203,7 +203,10 @@ def _column(path: Path, names: Sequence[str], accepted: Sequence[str]) -> int:
         if name in names:
             return names.index(name)
     there = ", ".join(printable(name, 20) for name in names[:10]) or "none"
-    raise TruthError(f"{path}: has no column {' or '.join(accepted)} among {there}")
+    raise TruthError(
+        f"{path}: its first line must name the columns, such as path,class, and has no column {' or '.join(accepted)} "
+        f"among {there}; classes are names, WordNet ids or numbers from 0, not ILSVRC's own numbers"
+    )
 
 
 def reason(error: Exception) -> str:

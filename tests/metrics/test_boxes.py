@@ -168,6 +168,8 @@ def test_maps_without_boxes_or_with_nan_are_not_counted():
     counts = box_counts(maps, [np.zeros((0, 4)), DRAWN[0]])
     assert counts.maps == 0
     assert np.isnan([max_box_acc(counts), max_box_acc_v2(counts)]).all()
+    nowhere = np.asarray([[np.nan, 1, 5, 5], [1, 1, 5, np.nan]])
+    assert box_counts(MAPS[:2], [nowhere, np.concatenate([nowhere, DRAWN[1]])]).maps == 1
 
 
 def test_a_pixel_lies_in_a_box_where_its_centre_does():
