@@ -93,6 +93,13 @@ def test_infidelity_is_the_mean_square(scaled):
     assert np.isnan(found[:, 4]).all()
 
 
+def test_infidelity_of_a_map_of_zeros_is_all_that_happens():
+    both = jax.jit(lambda *arrays: [infidelity(score, *arrays, samples=5, scaled=scaled) for scaled in (True, False)])
+    scaled, raw = both(PIXELS, np.zeros((2, 1, 6, 8), np.float32), CLASSES[:, :1])
+    np.testing.assert_array_equal(scaled, raw)
+    assert (np.asarray(raw) > 0).all()
+
+
 def test_pixel_flipping_is_deletion_to_black():
     judge = jax.jit(
         lambda black, *arrays: (
