@@ -35,5 +35,9 @@ class PictureError(CamjaxError, ValueError):
     """A picture cannot be read."""
 
 
+class ImageWarning(UserWarning):
+    """An image was read in a way that the user should know about, such as by a range of values chosen for it."""
+
+
 class LayerError(CamjaxError, LookupError):
     """A network has no layer of that name, or the layer cannot be used as asked."""

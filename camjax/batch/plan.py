@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from camjax.batch.store import digest_of
-from camjax.choices import Kind, NamedTarget
+from camjax.batch.store import StoreError, digest_of
+from camjax.choices import MAX_PIXELS, Kind, NamedTarget
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.explain.pipeline import read_options
+from camjax.images.decode.files import ReadOptions
 from camjax.methods.registry import find_method
 
 CPU_BATCH = 32
@@ -47,6 +49,8 @@ class Plan:
         batch_size: pictures a batch in every process; None chooses.
         method: how to explain, by its name.
         layer: where; None is the network's own.
+        max_pixels: Larger images are recorded as unreadable.
+        window: The values of grey images of more than 8 bits that become 0 and 255; None chooses by each image.
     """
 
     top_k: int = 5
@@ -57,6 +61,8 @@ class Plan:
     batch_size: int | None = None
     method: str = "cam"
     layer: str | None = None
+    max_pixels: int = MAX_PIXELS
+    window: tuple[float, float] | None = None
 
     def explainer(self, model: Model) -> Explainer:
         """The compiled function of these options.
@@ -103,6 +109,27 @@ class Plan:
     def size(self, model: Model) -> tuple[int, int]:
         """Height and width of the network's input."""
         return self.input_size or model.preprocess.input_size
+
+
+def options_of(run: Mapping[str, Any]) -> ReadOptions:
+    """Returns how a run read its images, so that one is read again in the same way.
+
+    Args:
+        run: The store's attribute `run`; of stores of earlier versions, without a limit or window.
+
+    Raises:
+        StoreError: The attribute is damaged.
+    """
+    try:
+        window = run.get("window")
+        size = (int(run["input_size"][0]), int(run["input_size"][1]))
+        return read_options(
+            size,
+            int(run.get("max_pixels", MAX_PIXELS)),
+            None if window is None else (float(window[0]), float(window[1])),
+        )
+    except (CamjaxError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise StoreError("the store's options are damaged; make the store again") from error
 
 
 def batch_size(count: int, wanted: int | None) -> int:

@@ -4,32 +4,34 @@ import io
 import time
 
 import fsspec
-import numpy as np
-from jaxtyping import UInt8
 
 from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, beside, is_url
 from camjax.errors import PictureError
-from camjax.images.pictures import decode_picture, read_picture
+from camjax.images.decode.files import DecodedImage, ReadOptions, decode_image, read_image
 
 ATTEMPTS = 4
 """How often a remote file is asked for before the run stops; the waits between are 1, 2 and 4 seconds."""
 
 
-def read_entry_picture(entry: Entry) -> UInt8[np.ndarray, "height width 3"]:
-    """Reads a picture; see `camjax.images.pictures.read_picture`.
+def read_entry_image(entry: Entry, options: ReadOptions | None = None) -> DecodedImage:
+    """Reads the image of an entry; see `camjax.images.decode.files.read_image`.
+
+    Args:
+        entry: Where the image is.
+        options: How to read it; None is the default.
 
     Raises:
-        PictureError: the picture is missing or damaged.
-        SourceError: the connection to where it lies failed, again and again; it says nothing of the picture.
+        PictureError: The image is missing, damaged or larger than the limit.
+        SourceError: The connection to where it lies failed, again and again; it says nothing of the image.
     """
     if "\0" in entry.path and entry.offset < 0:
         raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
     if entry.offset < 0 and not is_url(entry.path):
-        return read_picture(entry.path)
+        return read_image(entry.path, options)
     data = _fetched(entry)
     if isinstance(data, str):
-        return read_entry_picture(Entry(data))
-    return decode_picture(io.BytesIO(data), entry.path)
+        return read_entry_image(Entry(data), options)
+    return decode_image(io.BytesIO(data), entry.path, options)
 
 
 def _fetched(entry: Entry) -> bytes | str:

@@ -8,11 +8,13 @@ import numpy as np
 from camjax.batch import store
 from camjax.batch.entries import is_url
 from camjax.batch.listing import PART, read_entries
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.plan import options_of
+from camjax.batch.reading import read_entry_image
 from camjax.core.maps import upsample
 from camjax.core.result import CamResult
 from camjax.errors import PictureError
 from camjax.explain.explanation import Explanation
+from camjax.images.decode.ranges import NoteCounter
 from camjax.images.geometry import Geometry
 from camjax.methods.condition import conditions
 
@@ -43,16 +45,17 @@ def read_entry(out: str, wanted: str) -> Explanation:
     folder = Path(str(group.attrs["folder"]))
     if entry.offset < 0 and not is_url(entry.path) and not Path(entry.path).exists():
         entry = entry._replace(path=str(folder / entry.path))
-    picture = read_entry_picture(entry)
-    geometry = _geometry(group, (picture.shape[0], picture.shape[1]))
-    if picture.shape[:2] != tuple(group["geometry"][row, :2].astype(int)):
+    image = read_entry_image(entry, options_of(group.attrs["run"]))
+    NoteCounter().add(image.notes)
+    geometry = _geometry(group, image.size)
+    if image.size != tuple(group["geometry"][row, :2].astype(int)):
         raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
     classes, labels = group["classes"][row], group["label"][:]
     maps = upsample(jnp.asarray(group["maps"][row].astype(np.float32)), geometry.input_size)
     result = CamResult(jnp.zeros(len(labels)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
     return Explanation(
         Path(entry.path),
-        picture,
+        image.pixels,
         geometry,
         tuple(str(labels[number]) for number in classes),
         classes,
@@ -62,6 +65,7 @@ def read_entry(out: str, wanted: str) -> Explanation:
         np.asarray(conditions(result)),
         method=group.attrs["run"]["method"],
         layer=group.attrs["run"]["layer"],
+        value_range=image.value_range,
     )
 
 

@@ -59,6 +59,8 @@ def compare(
                 target=options.target,
                 sign=options.sign,
                 dtype=options.dtype,
+                max_pixels=options.max_pixels,
+                window=options.window,
                 on_begin=begin,
                 on_left_out=lambda name, reason: left_out.append((name, reason)),
             )

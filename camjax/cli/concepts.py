@@ -47,6 +47,8 @@ def concepts(
         geometry=options.geometry,
         input_size=options.size,
         dtype=options.dtype,
+        max_pixels=options.max_pixels,
+        window=options.window,
     )
     write_concepts(found, target, colormap=options.colormap, opacity=options.opacity)
     say(console, (picture, "bold"), f" in {len(found.labels)} concepts of {found.layer} → ", (target, "cyan"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 
 import typer
 
-from camjax.choices import DEFAULT_COLORMAP, Kind, NamedTarget, Sign
+from camjax.choices import DEFAULT_COLORMAP, MAX_PIXELS, Kind, NamedTarget, Sign
 from camjax.errors import CamjaxError
 from camjax.images.labels import find_classes
 
@@ -103,7 +103,22 @@ class ModelOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkOptions(WeightOptions, ModelOptions):
+class ImageOptions:
+    """How image files are read."""
+
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels.")] = MAX_PIXELS
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Values of grey images of more than 8 bits (medical, thermal) that become black and white.",
+            show_default="by the image",
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions(WeightOptions, ModelOptions, ImageOptions):
     """Which network explains, and what it is shown."""
 
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 5

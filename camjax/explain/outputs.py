@@ -133,7 +133,7 @@ def write_figure(
     ]
     boxes = None
     if box_share is not None:
-        boxes = picture_boxes(explanation, share=box_share) / np.asarray(explanation.picture.shape[:2] * 2)
+        boxes = picture_boxes(explanation, share=box_share) / np.asarray(explanation.geometry.picture_size * 2)
     if path.suffix.lower() == ".png":
         grid = arrange_panels(len(titles), explanation.picture.shape[:2])
         heats = explanation.heats(in_pixels(grid.picture), BRIGHTEST)
@@ -171,7 +171,8 @@ def write_comparison(explanations: Sequence[Explanation], path: Path, *, colorma
 def json_file(path: Path, model: Model, *, box_share: float | None = None) -> Iterator[Add]:
     """A JSON file of explanations, written when the block ends without an error and there were any.
 
-    Classes, labels, probabilities and logits of every picture, with the model's name, architecture and origin.
+    Classes, labels, probabilities and logits of every picture, with the model's name, architecture and origin; for
+    grey images of more than 8 bits the `value_range` that became 0 to 255.
 
     Args:
         path: the file; its folder is made when missing.
@@ -260,6 +261,7 @@ def _entry(explanation: Explanation, box_share: float | None) -> dict[str, Any]:
     return {
         "path": os.fspath(explanation.path),
         "geometry": explanation.geometry.kind,
+        **({} if explanation.value_range is None else {"value_range": explanation.value_range._asdict()}),
         "classes": [
             {"class": int(number), "label": label, "probability": float(probability), "logit": float(logit)}
             | ({"remark": remark} if remark else {})
