@@ -39,5 +39,9 @@ class ImageWarning(UserWarning):
     """An image was read in a way that the user should know about, such as by a range of values chosen for it."""
 
 
+class LabelError(CamjaxError, LookupError):
+    """A class was asked for that is not among the labels, or a list of labels cannot be used."""
+
+
 class LayerError(CamjaxError, LookupError):
     """A network has no layer of that name, or the layer cannot be used as asked."""

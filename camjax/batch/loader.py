@@ -21,14 +21,14 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
-from camjax.batch.entries import Entry, SourceError
+from camjax.batch.entries import Entry, SourceError, path_of, stored_text
 from camjax.batch.listing import read_entries
 from camjax.batch.reading import read_entry_image
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
 from camjax.choices import Kind
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare
-from camjax.images.decode.files import ReadOptions
+from camjax.images.decode.image import ReadOptions
 from camjax.images.geometry import seen_box
 from camjax.images.preprocess import Preprocess
 
@@ -105,10 +105,10 @@ class Batches:
         notes: list[tuple[str, str]] = []
         for row, entry in enumerate(read_entries(self._group, slice(*rows))):
             try:
-                pixels[row], geometry[row] = self._read(entry, notes)
+                pixels[row], geometry[row] = self._read(entry._replace(path=path_of(entry.path)), notes)
                 status[row] = EXPLAINED
             except PictureError as error:
-                status[row], errors[row] = UNREADABLE, str(error)
+                status[row], errors[row] = UNREADABLE, stored_text(str(error))
         return Loaded(rows, pixels, geometry, status, errors, notes)
 
     @functools.cached_property

@@ -13,13 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from camjax.batch.store import StoreError, digest_of
+from camjax.batch.entries import stored_path, stored_text
+from camjax.batch.schema import LARGEST_CHUNK
+from camjax.batch.store import digest_of
 from camjax.choices import MAX_PIXELS, Kind, NamedTarget
 from camjax.core.model import Model
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import read_options
-from camjax.images.decode.files import ReadOptions
+from camjax.images.decode.image import ReadOptions
+from camjax.json_text import finite
 from camjax.methods.registry import find_method
 
 CPU_BATCH = 32
@@ -85,9 +88,9 @@ class Plan:
         """What the store says of its making; a run goes on only with an equal `run`."""
         return {
             "title": "class activation maps",
-            "model": {"name": model.name, "architecture": model.architecture, "origin": model.origin},
+            "model": _plain({"name": model.name, "architecture": model.architecture, "origin": model.origin}),
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-            "folder": os.getcwd(),
+            "folder": stored_path(os.getcwd()),
             "run": _plain(
                 {
                     "model": model.name,
@@ -115,21 +118,11 @@ def options_of(run: Mapping[str, Any]) -> ReadOptions:
     """Returns how a run read its images, so that one is read again in the same way.
 
     Args:
-        run: The store's attribute `run`; of stores of earlier versions, without a limit or window.
-
-    Raises:
-        StoreError: The attribute is damaged.
+        run: The store's attribute `run`.
     """
-    try:
-        window = run.get("window")
-        size = (int(run["input_size"][0]), int(run["input_size"][1]))
-        return read_options(
-            size,
-            int(run.get("max_pixels", MAX_PIXELS)),
-            None if window is None else (float(window[0]), float(window[1])),
-        )
-    except (CamjaxError, LookupError, TypeError, ValueError, OverflowError) as error:
-        raise StoreError("the store's options are damaged; make the store again") from error
+    window = run["window"]
+    low_high = None if window is None else (float(window[0]), float(window[1]))
+    return read_options(tuple(run["input_size"]), run["max_pixels"], low_high)
 
 
 def batch_size(count: int, wanted: int | None) -> int:
@@ -152,9 +145,18 @@ def batch_size(count: int, wanted: int | None) -> int:
 
 
 def chunk_size(batch: int, top_k: int, map_size: tuple[int, int]) -> int:
-    """Pictures that are written at once: whole batches."""
-    most = min(CHUNK_PICTURES, CHUNK_BYTES // (2 * top_k * math.prod(map_size)))
-    return batch * max(1, most // batch)
+    """Pictures that are written at once: whole batches.
+
+    Raises:
+        CamjaxError: the maps of one batch are more than a store's chunk may have.
+    """
+    picture = 2 * top_k * math.prod(map_size)
+    if batch * picture > LARGEST_CHUNK:
+        raise CamjaxError(
+            f"the maps of a batch of {batch} pictures are {batch * picture:,} bytes, and are written at once, at most "
+            f"{LARGEST_CHUNK:,}; give a smaller --batch-size"
+        )
+    return batch * max(1, min(CHUNK_PICTURES, CHUNK_BYTES // picture) // batch)
 
 
 def shared_by_devices(model: Model) -> tuple[Model, Callable[[np.ndarray], Any]]:
@@ -184,4 +186,6 @@ def _plain(tree: Any) -> Any:  # noqa: ANN401
     """As JSON gives it back, so that it can be compared."""
     if isinstance(tree, Mapping):
         return {key: _plain(value) for key, value in tree.items()}
-    return list(tree) if isinstance(tree, tuple) else tree
+    if isinstance(tree, str):
+        return stored_text(tree)
+    return [_plain(value) for value in tree] if isinstance(tree, tuple | list) else finite(tree)

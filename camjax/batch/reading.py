@@ -3,31 +3,37 @@
 import io
 import time
 
-import fsspec
-
-from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, beside, is_url
+from camjax.batch.entries import ROW_SCHEME, SHARD_SCHEME, Entry, SourceError, beside, is_url
+from camjax.batch.remote import LARGEST_FILE, fetch, fetch_part, lasting_reason, refusal
 from camjax.errors import PictureError
-from camjax.images.decode.files import DecodedImage, ReadOptions, decode_image, read_image
+from camjax.images.decode.image import DecodedImage, ReadOptions, decode_image, read_image
 
 ATTEMPTS = 4
 """How often a remote file is asked for before the run stops; the waits between are 1, 2 and 4 seconds."""
 
 
 def read_entry_image(entry: Entry, options: ReadOptions | None = None) -> DecodedImage:
-    """Reads the image of an entry; see `camjax.images.decode.files.read_image`.
+    """Reads the image of an entry; see `camjax.images.decode.image.read_image`.
+
+    Lost connections and busy servers are retried. Every failure that another attempt would not mend belongs to the
+    picture: a missing file, a protocol that is not accepted (`camjax.batch.remote.PROTOCOLS`), a URL that the server
+    refuses.
 
     Args:
-        entry: Where the image is.
+        entry: Where the image is, untrusted.
         options: How to read it; None is the default.
 
     Raises:
-        PictureError: The image is missing, damaged or larger than the limit.
-        SourceError: The connection to where it lies failed, again and again; it says nothing of the image.
+        PictureError: The image is missing, damaged or larger than the limit, or its path or URL is not accepted.
+        SourceError: The connection failed `ATTEMPTS` times, or the package for the protocol is missing.
     """
-    if "\0" in entry.path and entry.offset < 0:
-        raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
-    if entry.offset < 0 and not is_url(entry.path):
-        return read_image(entry.path, options)
+    if entry.offset < 0:
+        if "\0" in entry.path:
+            raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
+        if not is_url(entry.path):
+            return read_image(entry.path, options)
+        if reason := refusal(entry.path):
+            raise PictureError(f"{entry.path}: {reason}")
     data = _fetched(entry)
     if isinstance(data, str):
         return read_entry_image(Entry(data), options)
@@ -39,13 +45,13 @@ def _fetched(entry: Entry) -> bytes | str:
     for attempt in range(ATTEMPTS):
         try:
             return _bytes(entry)
-        except PictureError:
+        except (PictureError, SourceError):
             raise
-        except FileNotFoundError as error:
-            raise PictureError(f"{entry.path}: there is no such file; check the path") from error
-        except PermissionError as error:
-            raise PictureError(f"{entry.path}: you may not read it; change its permissions") from error
+        except ImportError as error:  # which names the package
+            raise SourceError(f"{entry.path}: {error}") from error
         except Exception as error:  # each file system has its own for a lost connection
+            if reason := lasting_reason(error):
+                raise PictureError(f"{entry.path}: {reason}") from error
             if attempt == ATTEMPTS - 1:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise SourceError(
@@ -56,34 +62,16 @@ def _fetched(entry: Entry) -> bytes | str:
 
 
 def _bytes(entry: Entry) -> bytes | str:
+    if entry.offset < 0:
+        return fetch(entry.path)
     if entry.path.startswith(ROW_SCHEME):
         from camjax.batch.tables import read_row  # with pyarrow, for which no other picture should wait
 
         source = entry.path.partition("::")[2]
         found = read_row(entry)
         return beside(source, found) if isinstance(found, str) else found
-    if entry.offset < 0:
-        _check_protocol(entry.path)
-        system, path = fsspec.url_to_fs(entry.path)
-        return system.cat_file(path)
-    shard = entry.path.rpartition("::")[2]
-    if entry.length < 0:
+    if not entry.path.startswith(SHARD_SCHEME):
+        raise PictureError(f"{entry.path}: is no part of a shard, whatever the list says; make the list again")
+    if not 0 <= entry.length <= LARGEST_FILE:
         raise PictureError(f"{entry.path}: has a size of {entry.length} in its shard; make the shard again")
-    if is_url(shard):
-        system, path = fsspec.url_to_fs(shard)
-        return system.cat_file(path, entry.offset, entry.offset + entry.length)
-    with open(shard, "rb") as file:
-        file.seek(entry.offset)
-        return file.read(entry.length)
-
-
-def _check_protocol(url: str) -> None:
-    """A protocol that does not exist is a slip in the list; one whose package is missing concerns all pictures."""
-    for part in url.split("::"):
-        protocol = part.partition("://")[0]
-        try:
-            fsspec.get_filesystem_class(protocol)
-        except ValueError as error:
-            raise PictureError(f"{url}: there is no protocol {protocol!r}; mend the list") from error
-        except ImportError as error:  # fsspec names the package
-            raise SourceError(f"{url}: {error}") from error
+    return fetch_part(entry.path.rpartition("::")[2], entry.offset, entry.length)

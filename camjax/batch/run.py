@@ -12,6 +12,7 @@ import numpy as np
 
 from camjax.batch import plan as plans
 from camjax.batch import store
+from camjax.batch.entries import path_of, stored_text
 from camjax.batch.listing import read_entries
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
@@ -138,7 +139,7 @@ def explain_to_store(
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
     plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer, max_pixels, window)
     options = read_options(plan.size(model), max_pixels, window)
-    model = dataclasses.replace(model, labels=class_names(model))
+    model = dataclasses.replace(model, labels=tuple(map(stored_text, class_names(model))))
     if not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     shared, place = plans.shared_by_devices(model)
@@ -257,7 +258,7 @@ def _counts(group: store.Group) -> tuple[int, int, dict[str, int]]:
         if (status == store.UNREADABLE).any():
             for error, entry in zip(group["error"][rows].tolist(), read_entries(group, rows), strict=True):
                 if error:
-                    reasons[_reason(error, entry.path)] += 1
+                    reasons[_reason(error, stored_text(path_of(entry.path)))] += 1
             reasons = Counter(dict(reasons.most_common(KINDS)))
     return found[store.EXPLAINED], found[store.UNREADABLE], dict(reasons)
 

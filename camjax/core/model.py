@@ -13,7 +13,7 @@ The adapters (`camjax.from_nnx` and its siblings) make a `Model` of a network as
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jax import Array
@@ -29,6 +29,9 @@ Params = Any
 
 Forward = Callable[[Params, Array], Array]
 """`forward(params, images) -> logits`, pure: normalised images `(b, h, w, 3)` in, `(b, n)` out."""
+
+Activation = Literal["softmax", "sigmoid", "none"]
+"""The functions that turn logits into probabilities."""
 
 
 class LinearHead(NamedTuple):
@@ -119,6 +122,9 @@ class Model:
             shape than `(b, n)`, as long as the batch comes first: a `target` then says what is explained.
         preprocess: how a picture becomes the network's input.
         labels: the classes' names in the order of the logits.
+        activation: The function that turns logits into probabilities: "softmax" (one class per image), "sigmoid" (each
+            output by itself; multi-label or one output), "none"; None is "sigmoid" for one output and "softmax"
+            otherwise.
         name: what it is called in tables and files.
         layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
         head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
@@ -145,6 +151,7 @@ class Model:
     prepare: Callable[[Params, DTypeLike, str], "Model"] | None = None
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
+    activation: Activation | None = None
 
     def features(self, params: Params, images: Float[Array | np.ndarray, "b h w c"]) -> Arrays:
         """Every named layer's array, in the order in which they are computed.

@@ -23,7 +23,7 @@ from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths, place_boxes, place_mask
 from camjax.explain.pipeline import Prepared, prepare
-from camjax.images.decode.files import ReadOptions
+from camjax.images.decode.image import ReadOptions
 from camjax.images.decode.ranges import NoteCounter
 from camjax.images.geometry import shown_part
 from camjax.images.preprocess import Preprocess

@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 
 from camjax.choices import MAX_PIXELS, Kind
 from camjax.errors import PictureError
-from camjax.images.decode.files import DecodedImage, ReadOptions, read_image
+from camjax.images.decode.image import DecodedImage, ReadOptions, read_image
 from camjax.images.decode.ranges import NoteCounter, ValueRange
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.preprocess import Preprocess
@@ -62,7 +62,15 @@ def prepare(name: str, image: DecodedImage, preprocess: Preprocess, kind: Kind, 
     Raises:
         PictureError: The image is so long and narrow that it would not fit into memory on its way.
     """
-    geometry = Geometry(kind, image.size, size, preprocess.crop_pct, preprocess.interpolation)
+    geometry = Geometry(
+        kind,
+        image.size,
+        size,
+        preprocess.crop_pct,
+        preprocess.interpolation,
+        preprocess.crop_mode,
+        preprocess.crop_rounding,
+    )
     try:
         return Prepared(image.pixels, geometry, to_input(geometry, image.pixels), image.value_range)
     except PictureError as error:

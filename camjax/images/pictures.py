@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from camjax.choices import MAX_PIXELS
 from camjax.errors import ImageWarning, PictureError
-from camjax.images.decode.files import SPECIAL_FILES, ReadOptions, forbidden, read_image
+from camjax.images.decode.image import ReadOptions, forbidden, read_image
 from camjax.images.decode.kinds import SkippedFiles, image_suffixes
 
 PICTURE_SUFFIXES = image_suffixes()
@@ -118,7 +118,7 @@ def files_in(
 def _is_special(entry: os.DirEntry[str]) -> bool:
     """Whether an entry of a folder is there and no regular file; a link to nothing is an error when it is read."""
     try:
-        return stat.S_IFMT(entry.stat().st_mode) in SPECIAL_FILES
+        return not stat.S_ISREG(entry.stat().st_mode)
     except OSError:
         return False
 

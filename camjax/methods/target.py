@@ -85,8 +85,12 @@ def answer(
     classes: Int[Array, "b k"],
     maps: Float[Array, "b k *space"],
 ) -> CamResult:
-    """The explanation that those are; NaN for a class that does not exist."""
-    known = (classes >= 0) & (classes < scores.shape[-1])
+    """Returns the explanation that those make.
+
+    A map is NaN where the score that it explains is no finite number, or the class does not exist: what a method makes
+    of the activations of a network that overflowed may look like any other map.
+    """
+    known = jnp.isfinite(scores_at(scores, classes))
     maps = jnp.where(jnp.expand_dims(known, tuple(range(2, maps.ndim))), maps, jnp.nan)
     return CamResult(outputs, classes, probabilities_at(outputs, scores, classes), maps)
 

@@ -14,7 +14,6 @@ from PIL import Image
 from toys import toy_model
 
 from camjax.batch import explain_to_store, read_entry
-from camjax.batch.plan import options_of
 from camjax.batch.store import StoreError
 from camjax.errors import ImageWarning
 
@@ -98,10 +97,14 @@ def test_limit_and_window_reach_the_workers_and_their_notes_come_back(folder, tm
     assert "0 to 1000 is mapped to 0 to 255, as the given window says" in done.stderr
 
 
-def test_damaged_options_are_one_line():
-    run = {"input_size": [32, 32]}
-    assert options_of(run).max_pixels == 128_000_000
-    assert options_of(run | {"max_pixels": 9, "window": [1, 2]}).window == (1.0, 2.0)
-    for wrong in ({}, {"window": [1]}, {"window": "x"}, {"window": [2, 1]}, {"max_pixels": None}, {"max_pixels": 0}):
-        with pytest.raises(StoreError, match="the store's options are damaged"):
-            options_of((run if wrong else {}) | wrong)
+@pytest.mark.parametrize(
+    "wrong", [{"window": [1]}, {"window": "x"}, {"window": [2, 1]}, {"max_pixels": 0}, {"max_pixels": None}]
+)
+def test_damaged_options_are_one_line(tmp_path, wrong):
+    run(write_pictures(tmp_path / "in", 1), tmp_path / "out.zarr")
+    path = tmp_path / "out.zarr" / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["run"] |= wrong
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=rf"its attribute run\.{next(iter(wrong))} is .*, which camjax does not write"):
+        read_entry(str(tmp_path / "out.zarr"), "0")

@@ -287,7 +287,7 @@ def test_every_command_that_reads_images_takes_a_limit_and_a_window(run, tmp_pat
 def test_files_of_other_kinds_and_pipes_are_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "lfs.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    for name, words in (("pipe.jpg", "is a named pipe; only regular files are read"), ("lfs.jpg", "git lfs pull")):
+    for name, words in (("pipe.jpg", "is a named pipe, not a regular file; name a file"), ("lfs.jpg", "git lfs pull")):
         done = camjax(tmp_path, "explain", name, *QUICK)
         assert done.returncode == 2
         assert done.stderr.startswith(f"camjax: {name}: ")

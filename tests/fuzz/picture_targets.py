@@ -19,7 +19,7 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from camjax.batch import reading, tables
 from camjax.batch.sources import list_entries
 from camjax.errors import CamjaxError
-from camjax.images.decode.files import decode_image
+from camjax.images.decode.image import decode_image
 
 _KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM")
 _MODES = ("L", "P", "LA", "RGBA", "I;16")

@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from camjax.errors import PictureError
 from camjax.images.decode import dicom as module
-from camjax.images.decode.files import ReadOptions, decode_image
+from camjax.images.decode.image import ReadOptions, decode_image
 
 RAMP8 = ramp(255, np.uint8)
 HOUNSFIELD = {"RescaleSlope": 1, "RescaleIntercept": -1024, "BitsStored": 12, "HighBit": 11}

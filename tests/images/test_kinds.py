@@ -15,7 +15,7 @@ from toys import uint8_images
 
 from camjax.errors import PictureError
 from camjax.images.decode import kinds
-from camjax.images.decode.files import decode_image, read_image, read_size
+from camjax.images.decode.image import decode_image, read_image, read_size
 from camjax.images.decode.kinds import EXTRAS, SUFFIXES, SkippedFiles, identify, image_suffixes
 from camjax.images.pictures import find_pictures
 
@@ -157,9 +157,9 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
         server.bind("b.jpg")
         for name, words in (("a.jpg", "a named pipe"), ("link.jpg", "a named pipe"), ("b.jpg", "a socket")):
-            with pytest.raises(PictureError, match=rf"{name}: is {words}; only regular files are read"):
+            with pytest.raises(PictureError, match=rf"{name}: is {words}, not a regular file; name a file"):
                 read_image(tmp_path / name)
-        with pytest.raises(PictureError, match="/dev/zero: is a device"):
+        with pytest.raises(PictureError, match="/dev/zero: is a character device"):
             read_image("/dev/zero")
         (tmp_path / "good.png").write_bytes(saved("PNG"))
         (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere")

@@ -17,8 +17,8 @@ from PIL import Image
 
 from camjax.choices import MAX_PIXELS
 from camjax.errors import PictureError
-from camjax.images.decode import files
-from camjax.images.decode.files import BUDGET, ReadOptions, decode_image, read_size
+from camjax.images.decode import image as files
+from camjax.images.decode.image import BUDGET, ReadOptions, decode_image, read_size
 from camjax.images.pictures import read_picture
 
 LIMIT_MB = 1200

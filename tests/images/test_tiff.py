@@ -14,7 +14,7 @@ from PIL import Image
 
 from camjax.errors import PictureError
 from camjax.images.decode import tiff as module
-from camjax.images.decode.files import ReadOptions, decode_image
+from camjax.images.decode.image import ReadOptions, decode_image
 from camjax.images.decode.tiff import TiffSource
 from camjax.images.decode.tiff_header import TiffHeader
 

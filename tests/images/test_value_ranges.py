@@ -8,7 +8,7 @@ from image_files import packed, png_bytes, ramp, tiff_bytes
 from PIL import Image
 
 from camjax.errors import CamjaxError, ImageWarning
-from camjax.images.decode.files import ReadOptions, decode_image
+from camjax.images.decode.image import ReadOptions, decode_image
 from camjax.images.decode.ranges import Extent, Mapping, Note, NoteCounter, ValueRange, choose_range, samples_of
 
 RAMP8 = ramp(255, np.uint8)
@@ -222,7 +222,8 @@ def test_a_kind_of_note_is_warned_of_once_and_counted():
 
 
 def test_dark_colours_of_sixteen_bits_are_said_where_their_bits_are_not_read(monkeypatch):
-    from camjax.images.decode import codecs, files
+    from camjax.images.decode import codecs
+    from camjax.images.decode import image as files
 
     for module in (codecs, files):
         monkeypatch.setattr(module, "has_codecs", lambda: False)

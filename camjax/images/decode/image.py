@@ -7,7 +7,6 @@ holds no more than `BUDGET` bytes for each pixel of the limit beside the result.
 import contextlib
 import dataclasses
 import os
-import stat
 from collections.abc import Iterator
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from camjax.choices import MAX_PIXELS
 from camjax.errors import PictureError, printable
+from camjax.files import IrregularFileError, open_regular
 from camjax.images.decode.codecs import EXTRA, PngSource, WebpSource, has_codecs
 from camjax.images.decode.dicom import open_dicom
 from camjax.images.decode.kinds import HEAD_BYTES, identify
@@ -41,14 +41,6 @@ _WHOLE_FILE_KINDS = frozenset({"WEBP", "AVIF", "HEIF"})
 """Kinds whose decoders read the whole file into memory."""
 
 _BOMB = "it may be a decompression bomb; make it smaller first"
-
-SPECIAL_FILES = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-"""Types of files, by their mode, that could wait for others or never end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,33 +140,6 @@ def decode_image(file: BufferedReader | BytesIO, name: str, options: ReadOptions
         return DecodedImage(pixels, size, source.value_range, tuple(source.notes))
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Opens a file for reading, without waiting for anybody.
-
-    Args:
-        path: The file.
-
-    Raises:
-        PictureError: It is a named pipe, a socket or a device, which could wait or never end.
-        OSError: It cannot be opened.
-    """
-    _check_regular(path, path.stat().st_mode)
-    file = open(  # noqa: SIM115  (whoever calls closes it)
-        path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-    )
-    try:
-        _check_regular(path, os.fstat(file.fileno()).st_mode)  # another may be there by now
-    except PictureError:
-        file.close()
-        raise
-    return file
-
-
-def _check_regular(path: Path, mode: int) -> None:
-    if what := SPECIAL_FILES.get(stat.S_IFMT(mode)):
-        raise PictureError(f"{path}: is {what}; only regular files are read")
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
     """Opens a named image; what is wrong with the path is one error."""
@@ -187,6 +152,8 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         raise PictureError(f"{path}: there is no such file; check the path") from error
     except PermissionError as error:
         raise forbidden(path) from error
+    except IrregularFileError as error:
+        raise PictureError(f"{path}: {error.strerror}; name a file") from error
     except OSError as error:
         raise PictureError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
