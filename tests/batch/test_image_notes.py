@@ -14,8 +14,10 @@ from PIL import Image
 from toys import toy_model
 
 from camjax.batch import explain_to_store, read_entry
+from camjax.batch.sources import list_entries
 from camjax.batch.store import StoreError
 from camjax.errors import ImageWarning
+from camjax.images.decode.kinds import SkippedFiles
 
 MODEL = toy_model()
 TESTS = Path(__file__).parents[1]
@@ -42,6 +44,10 @@ def test_ranges_are_warned_of_once_and_counted_and_skipped_files_too(folder, tmp
     assert summary.explained == 6
     assert list(summary.notes.values()) == [2]
     assert summary.skipped == {".txt": 1, ".json": 1, ".cls": 1}
+    with pytest.warns(ImageWarning):
+        again = run(folder, tmp_path / "again.zarr")
+    resumed = run(folder, tmp_path / "again.zarr", resume=True)
+    assert (again.skipped, resumed.skipped, resumed.notes) == (summary.skipped, summary.skipped, {})
     said = json.loads((tmp_path / "out.zarr.summary.json").read_text())
     assert (said["notes"], said["skipped"]) == (summary.notes, summary.skipped)
 
@@ -95,6 +101,13 @@ def test_limit_and_window_reach_the_workers_and_their_notes_come_back(folder, tm
     assert sorted(notes.values()) == [1, 4]  # by the window, and those of 8 bits, to which it is not applied
     assert skipped == {".txt": 1, ".json": 1, ".cls": 1}
     assert "0 to 1000 is mapped to 0 to 255, as the given window says" in done.stderr
+
+
+def test_a_list_that_begins_again_counts_again(folder):
+    skipped = SkippedFiles()
+    for _ in range(2):
+        assert len(list(list_entries([folder], skipped=skipped))) == 6
+        assert skipped.total() == 3
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,20 @@ def test_every_command_that_reads_images_takes_a_limit_and_a_window(run, tmp_pat
     assert (status, err) == (2, "camjax: the window must be two numbers, LOW below HIGH, got 9 5\n")
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_evaluate_counts_what_it_leaves_out(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("camjax.cli.evaluate.load_for_command", lambda *_: toy_model())
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "x12.jp2").write_bytes(FILES["ramp"]["x14.jp2"])
+    (folder / "notes.txt").write_text("no image")
+    status, out, err = run("evaluate", "in", "--methods", "cam", "--metrics", "sparseness", "--out", "report")
+    assert status == 0, err
+    assert "1 picture, 0 unreadable" in out
+    assert "left out: 1 file that is not an image: 1 .txt" in err
+    assert "16-bit image without values above 16383" in err
+
+
 def test_files_of_other_kinds_and_pipes_are_one_line(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "lfs.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")

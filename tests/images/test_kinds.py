@@ -13,9 +13,9 @@ from image_files import dicom_bytes
 from PIL import Image
 from toys import uint8_images
 
-from camjax.errors import PictureError
+from camjax.errors import LabelError, PictureError
 from camjax.images.decode import kinds
-from camjax.images.decode.image import decode_image, read_image, read_size
+from camjax.images.decode.image import decode_image, open_image, read_image, read_size
 from camjax.images.decode.kinds import EXTRAS, SUFFIXES, SkippedFiles, identify, image_suffixes
 from camjax.images.pictures import find_pictures
 
@@ -183,6 +183,24 @@ def test_the_size_is_read_by_the_header_alone(tmp_path, monkeypatch):
             assert read_size(tmp_path / "x") == expected
     with pytest.raises(PictureError, match="more than the limit of 599 pixels"):
         read_size(tmp_path / "x", max_pixels=599)
+
+
+def test_the_values_in_a_file_are_there_before_any_conversion(tmp_path):
+    indices = Image.fromarray(np.asarray([[0, 1, 2]], np.uint8), "P")
+    indices.putpalette([0] * 9)
+    with open_image(io.BytesIO(saved("PNG", indices)), "x") as image:
+        assert np.asarray(image).tolist() == [[0, 1, 2]]
+    with (
+        pytest.raises(PictureError, match="more than the limit of 2 pixels"),
+        open_image(io.BytesIO(saved("PNG", indices)), "x", max_pixels=2),
+    ):
+        pass
+    with pytest.raises(PictureError, match="damaged picture"), open_image(io.BytesIO(saved("PNG")[:60]), "x") as image:
+        image.load()
+    with pytest.raises(PictureError, match="own values are not read"), open_image(io.BytesIO(dicom_bytes(PHOTO)), "x"):
+        pass
+    with pytest.raises(LabelError), open_image(io.BytesIO(saved("PNG")), "x"):
+        raise LabelError("of the caller's")
 
 
 def test_decoders_of_extras_are_not_imported_before_they_are_needed():

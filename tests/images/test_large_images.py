@@ -19,6 +19,7 @@ from camjax.choices import MAX_PIXELS
 from camjax.errors import PictureError
 from camjax.images.decode import image as files
 from camjax.images.decode.image import BUDGET, ReadOptions, decode_image, read_size
+from camjax.images.decode.pillow_limit import without_pillows_limit
 from camjax.images.pictures import read_picture
 
 LIMIT_MB = 1200
@@ -200,6 +201,29 @@ import re
 print(int(re.search("VmHWM: *(.*) kB", open("/proc/self/status").read().replace(chr(9), " "))[1]) // 1024)
 """
 """The megabytes that a process had at most; `ru_maxrss` would count its parent's, too."""
+
+
+def test_the_last_that_needs_it_puts_pillows_limit_back(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    first, second, small = (without_pillows_limit(pixels) for pixels in (2000, 2000, 1000))
+    with small:
+        assert Image.MAX_IMAGE_PIXELS == 1000
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize("kind", ["webp", "avif", "heic"])
+def test_files_that_are_read_whole_have_a_limit(kind):
+    data = written(kind, 64)
+    options = ReadOptions(max_pixels=64**2 * 2)
+    assert decode_image(io.BytesIO(data), "x", options).size == (64, 64)
+    with pytest.raises(PictureError, match="is 0 MB, too large for a file of kind"):
+        decode_image(io.BytesIO(data + bytes(4 * 2 * 64**2)), "x", options)
+
 
 MEASURED = """
 import sys, warnings

@@ -99,12 +99,18 @@ def test_colours_of_sixteen_bits():
 
 
 @pytest.mark.parametrize("kind", ["tiff", "png"])
-def test_colours_of_sixteen_bits_of_which_fewer_are_in_use(kind):
-    colours = np.stack([ramp(4095), ramp(4095)[:, ::-1], np.full((16, 64), 2048, np.uint16)], -1)
+@pytest.mark.parametrize("top", [255, 1023, 4095, 16383])
+def test_colours_of_sixteen_bits_of_which_fewer_are_in_use(kind, top):
+    colours = np.stack([ramp(top), ramp(top)[:, ::-1], np.full((16, 64), round(top * 128 / 255), np.uint16)], -1)
     image = read(written(colours, photometric="rgb") if kind == "tiff" else png_bytes(colours, 16, 2))
     expected = np.stack([RAMP8, RAMP8[:, ::-1], np.full_like(RAMP8, 128)], -1)
     assert np.abs(image.pixels - expected).max() <= 1
-    assert "16-bit image without values above 4095" in image.notes[0].text
+    assert f"16-bit image without values above {top}" in image.notes[0].text
+    # Reading all bits needs 11 bytes a pixel or more; within a limit of as many pixels, 8 bits are read, and said.
+    if kind == "png":
+        plain = decode_image(io.BytesIO(png_bytes(colours, 16, 2)), "x", ReadOptions(max_pixels=16 * 64))
+        assert plain.pixels.max() == top // 256
+        assert "16-bit colour image" in plain.notes[0].text if top > 255 else plain.notes == ()
 
 
 def test_opacity_is_over_white():

@@ -121,6 +121,9 @@ def test_significant_bits_of_a_png():
     assert unscaled.value_range[:2] == (0, 4095)
     scaled = read(png_bytes(ramp(4095) * 16, 16, 0, sbit(12)))
     assert (grey(scaled).max(), scaled.notes) == (255, ())
+    for bits in (4, 8):
+        assert read(png_bytes(ramp(255), 16, 0, sbit(bits))).value_range[:2] == (0, 255)
+    assert read(png_bytes(ramp(256), 16, 0, sbit(8))).value_range.chosen_by == "type"
     dark = read(png_bytes(ramp(1000), 16, 0, sbit(12)))
     assert dark.value_range[:2] == (0, 4095)
 
@@ -160,8 +163,8 @@ def test_transparent_grey_of_any_depth():
         assert grey(image).tolist() == [[0, 255]]
     middle = read(png_bytes(np.asarray([[0, 1, 2]]), 2, 0, (b"tRNS", b"\0\1")))
     assert grey(middle).tolist() == [[0, 255, 170]]
-    colours = np.asarray([[[1000, 0, 0], [65535, 0, 0]]])
-    red = read(png_bytes(colours, 16, 2, (b"tRNS", np.asarray([65535, 0, 0], ">u2").tobytes())))
+    colours = np.asarray([[[1000, 0, 0], [0xC234, 0, 0]]])
+    red = read(png_bytes(colours, 16, 2, (b"tRNS", np.asarray([0xC234, 0, 0], ">u2").tobytes())))
     assert red.pixels.tolist() == [[[3, 0, 0], [255, 255, 255]]]
 
 
@@ -232,4 +235,6 @@ def test_dark_colours_of_sixteen_bits_are_said_where_their_bits_are_not_read(mon
     assert image.pixels.max() == 15
     assert "16-bit colour image without values above 15 of 255 (x.img)" in image.notes[0].text
     assert read(png_bytes(colours, 16, 2, (b"sBIT", b"\x10\x10\x10"))).notes == ()
-    assert read(png_bytes(colours * 16, 16, 2)).notes == ()
+    assert read(png_bytes(colours * 4, 16, 2)).pixels.max() == 63
+    assert len(read(png_bytes(colours * 4, 16, 2)).notes) == 1
+    assert read(png_bytes(colours * 4 + 4, 16, 2)).notes == ()

@@ -17,14 +17,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from camjax.choices import MAX_PIXELS
-from camjax.errors import PictureError, printable
+from camjax.errors import CamjaxError, PictureError, printable
 from camjax.files import IrregularFileError, open_regular
 from camjax.images.decode.codecs import EXTRA, PngSource, WebpSource, has_codecs
 from camjax.images.decode.dicom import open_dicom
 from camjax.images.decode.kinds import HEAD_BYTES, identify
 from camjax.images.decode.pillow_limit import without_pillows_limit
 from camjax.images.decode.ranges import Note, ValueRange, check_window
-from camjax.images.decode.raster import open_raster
+from camjax.images.decode.raster import PillowSource, open_raster
 from camjax.images.decode.strips import RGB_BYTES, Source, assemble
 from camjax.images.decode.tiff import open_tiff
 
@@ -141,6 +141,32 @@ def decode_image(file: BufferedReader | BytesIO, name: str, options: ReadOptions
 
 
 @contextlib.contextmanager
+def open_image(file: BufferedReader | BytesIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Opens an image by its header, for callers that need the values in the file, such as those of masks.
+
+    Args:
+        file: The file, which can seek; its position is changed.
+        name: What errors call it.
+        max_pixels: Larger images are refused; at least 1.
+
+    Yields:
+        Pillow's image, neither turned upright nor converted; its pixels are decoded when they are asked for.
+
+    Raises:
+        PictureError: The file is empty, no image, damaged, larger than the limit, or not decoded by Pillow; also where
+            the caller's use of the image finds it damaged.
+    """
+    with _one_error(name):
+        source = _open(file, name, ReadOptions(max_pixels))
+        if not isinstance(source, PillowSource):
+            raise PictureError(f"{name}: is of a kind whose own values are not read; save it as PNG")
+        if source.bytes_needed(1) > BUDGET * max_pixels:
+            raise PictureError(_too_much(source, name, source.bytes_needed(1)))
+        with without_pillows_limit(source.size[0] * source.size[1]):
+            yield source.image
+
+
+@contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
     """Opens a named image; what is wrong with the path is one error."""
     try:
@@ -163,7 +189,7 @@ def _one_error(name: str) -> Iterator[None]:
     """Turns whatever a decoder raises into one line."""
     try:
         yield
-    except PictureError:
+    except CamjaxError:
         raise
     except Exception as error:  # decoders raise whatever their parsing met: struct, index, zlib, ... errors
         reason = printable(" ".join(str(error).split()), 120) or type(error).__name__

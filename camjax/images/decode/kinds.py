@@ -111,9 +111,8 @@ def identify(head: bytes, name: str) -> str:
         PictureError: The file is of no kind that can be decoded; the message says what it is and what to do.
     """
     suffix = os.path.splitext(name)[1].lower()
-    if advice := _markup(head) or next(
-        (advice for start, advice in _FOREIGN if re.match(start, head, re.DOTALL)), None
-    ):
+    advice = _markup(head) or next((words for start, words in _FOREIGN if re.match(start, head, re.DOTALL)), None)
+    if advice:
         raise foreign(name, *advice)
     kind = next((kind for pattern, kind in _KINDS if re.match(pattern, head, re.DOTALL)), None) or _of_brands(head)
     if suffix in _RAW_SUFFIXES and kind in (None, "TIFF"):

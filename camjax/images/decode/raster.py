@@ -104,7 +104,7 @@ class _Facts:
         file.seek(position)
 
     def _other(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        self.orientation = 1 if self.kind == "HEIF" else _orientation(image)  # libheif turns images itself
+        self.orientation = _orientation(image)  # 1 for HEIC, which comes turned
 
     def _png(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
         chunks = dict(_png_chunks(file))
@@ -157,11 +157,17 @@ class _Facts:
             self.samples = samples_of("u", 16, None if precision == 16 else 16)
 
 
-class _Loaded(Source):
-    """What both kinds of Pillow's images share: the header, reduction while decoding, and strips of the whole."""
+class PillowSource(Source):
+    """What both kinds of Pillow's images share: the header, reduction while decoding, and strips of the whole.
+
+    Attributes:
+        image: Pillow's image, neither loaded nor turned.
+    """
+
+    image: Any
 
     def _take(self, image: Any, facts: _Facts) -> None:  # noqa: ANN401
-        self._image, self._facts = image, facts
+        self.image, self._facts = image, facts
 
     def bytes_needed(self, factor: int) -> int:
         """Returns about how many bytes decoding holds at its peak, beside the result."""
@@ -177,9 +183,9 @@ class _Loaded(Source):
         if native > 1:
             height, width = self.size
             if self._facts.kind == "JPEG":
-                self._image.draft(None, (width // native, height // native))
+                self.image.draft(None, (width // native, height // native))
             else:
-                self._image.reduce = 1
+                self.image.reduce = 1
             self.size = -(-height // native), -(-width // native)
         return factor // native
 
@@ -190,14 +196,14 @@ class _Loaded(Source):
         return 2 if self._facts.kind == "JPEG2000" and factor > 1 and self._facts.levels else 1
 
     def _parts(self) -> Iterator[Image.Image]:
-        self._image.load()
-        if (self._image.height, self._image.width) != self.size:
-            raise ValueError(f"it decodes to {self._image.width} x {self._image.height} pixels")
+        self.image.load()
+        if (self.image.height, self.image.width) != self.size:
+            raise ValueError(f"it decodes to {self.image.width} x {self.image.height} pixels")
         for top, bottom in row_ranges(self.size):
-            yield self._image.crop((0, top, self._image.width, bottom))
+            yield self.image.crop((0, top, self.image.width, bottom))
 
 
-class _Raster(_Loaded):
+class _Raster(PillowSource):
     """An image of 8 bits, or of which Pillow keeps 8."""
 
     def __init__(self, image: Any, name: str, facts: _Facts, deeper: Callable[[], WideSource] | None) -> None:  # noqa: ANN401
@@ -215,8 +221,8 @@ class _Raster(_Loaded):
         return self
 
     def _brightest(self) -> int:
-        self._image.load()
-        bands = self._image.getextrema()
+        self.image.load()
+        bands = self.image.getextrema()
         return max(high for _, high in (bands[:3] if isinstance(bands[0], tuple) else [bands]))
 
     def strips(self) -> Iterator[Strip]:
@@ -237,7 +243,7 @@ class _Raster(_Loaded):
             )
 
 
-class _WideRaster(WideSource, _Loaded):
+class _WideRaster(WideSource, PillowSource):
     """A grey image of more than 8 bits, or of signed integers."""
 
     def __init__(self, image: Any, name: str, facts: _Facts, window: tuple[float, float] | None) -> None:  # noqa: ANN401
