@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from camjax.errors import CamjaxError
+from camjax.errors import CamjaxError, printable
 from camjax.files import read_text
 
 Box = tuple[float, float, float, float]
@@ -145,7 +145,11 @@ def _column(path: Path, row: dict[str, str], wanted: Sequence[str]) -> str:
     for name in wanted:
         if name in row:
             return name
-    raise TruthError(f"{path}: has no column {' or '.join(wanted)} among {', '.join(row) or 'none'}")
+    there = printable(", ".join(row), 200) or "none"
+    raise TruthError(
+        f"{path}: its first line must name the columns, such as path,class, and has no column {' or '.join(wanted)} "
+        f"among {there}; classes are names, WordNet ids or numbers from 0, not ILSVRC's own numbers"
+    )
 
 
 def _parsed(path: Path, parse: Any) -> Any:  # noqa: ANN401

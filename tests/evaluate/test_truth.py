@@ -97,6 +97,15 @@ def test_files_that_cannot_be_read(tmp_path, name, text, words):
         read_truths(PATHS, LABELS, boxes=tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "text", ["490\n361\n", "a.JPEG 65\nb.JPEG 970\n", "ImageId,PredictionString\na,n01751748 1 2 3 4\n"]
+)
+def test_imagenets_own_lists_get_a_line_that_says_what_a_list_needs(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(TruthError, match=r"first line must name the columns, such as path,class.*not ILSVRC's own"):
+        read_truths(PATHS, LABELS, label_file=str(tmp_path / "a.txt"))
+
+
 @pytest.mark.parametrize("kind", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("size", [(40, 60), (60, 40)])
 def test_boxes_and_masks_follow_the_picture(tmp_path, kind, size):
