@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from camjax.batch.store import digest_of
 from camjax.choices import Kind, NamedTarget
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.methods.registry import find_method
@@ -91,6 +91,7 @@ class Plan:
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),
                     "target": TARGET,
+                    **activation_entry(model, len(model.labels)),
                 }
             ),
         }
@@ -151,6 +152,15 @@ def weights_digest(model: Model) -> str:
         leaf = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def activation_entry(model: Model, classes: int) -> dict[str, str]:
+    """Returns what the options of a run say of its probabilities; nothing where they are a softmax.
+
+    Runs that were begun before a model had an activation hold softmaxes, and can be resumed.
+    """
+    activation = activation_of(model.activation, classes)
+    return {} if activation == "softmax" else {"activation": activation}
 
 
 def _plain(tree: Any) -> Any:  # noqa: ANN401

@@ -19,6 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from camjax.batch.entries import is_url
+from camjax.choices import Activation
 from camjax.errors import CamjaxError
 
 Group = Any
@@ -33,6 +34,13 @@ SIDES = ("height", "width", "top", "left", "bottom", "right")
 """The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
 
 FORMAT = 2
+
+PROBABILITIES: Mapping[Activation, str] = {
+    "softmax": "softmax over all classes",
+    "sigmoid": "sigmoid of the class's logit",
+    "none": "the network's output for the class",
+}
+"""Descriptions of the array `probabilities` by the model's activation."""
 
 
 class StoreError(CamjaxError, ValueError):
@@ -81,6 +89,7 @@ def allocate(
     map_size: tuple[int, int],
     unit: str,
     labels: Sequence[str],
+    activation: Activation,
     attributes: Mapping[str, Any],
 ) -> None:
     """Makes the empty arrays of the results and marks the store as ready to be filled.
@@ -92,12 +101,13 @@ def allocate(
         map_size: of the maps.
         unit: of the maps.
         labels: of all the classes, by number.
+        activation: The function that turns the network's outputs into probabilities.
         attributes: what made the store, to be compared when a run goes on.
     """
     n = group["path"].shape[0]
     rank, part = ("picture", "rank"), (chunk, top_k)
     add_array(group, "classes", (n, top_k), part, "int32", -1, rank, long_name="number of the class, by falling rank")
-    add_array(group, "probabilities", (n, top_k), part, "float32", np.nan, rank, long_name="softmax over all classes")
+    add_array(group, "probabilities", (n, top_k), part, "float32", np.nan, rank, long_name=PROBABILITIES[activation])
     add_array(group, "logits", (n, top_k), part, "float32", np.nan, rank)
     maps = ("picture", "rank", "y", "x")
     add_array(

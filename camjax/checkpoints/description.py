@@ -3,8 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from camjax.core.model import Activation
 from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
 
@@ -38,6 +39,17 @@ def read_preprocess(fields: Any) -> Preprocess:  # noqa: ANN401
         mean=_three("mean", fields["mean"], -256),
         std=_three("std", fields["std"], 1e-6),
     )
+
+
+def read_activation(value: Any) -> Activation | None:  # noqa: ANN401
+    """Checks the name of an activation, or None.
+
+    Raises:
+        CheckpointError: It is none of them.
+    """
+    if value is not None and value not in get_args(Activation):
+        raise CheckpointError(f"the activation {shown(value)} is not one of {', '.join(get_args(Activation))}")
+    return value
 
 
 def read_labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """camjax's own weight file: safetensors that holds everything a model needs, so that it loads with no other file.
 
 Tensors have our dotted names and axis order. The metadata's entry `camjax` is JSON with the architecture,
-preprocessing, labels and origin.
+preprocessing, labels, activation and origin.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from safetensors.numpy import save_file
 
 from camjax.atomic import atomic_path
 from camjax.checkpoints.conversion import check_names, flatten, place
-from camjax.checkpoints.description import read_labels, read_preprocess, read_text, shown
+from camjax.checkpoints.description import read_activation, read_labels, read_preprocess, read_text, shown
 from camjax.checkpoints.formats import Tensors, read_checkpoint, read_safetensors_metadata
-from camjax.core.model import Model
+from camjax.core.model import Activation, Model
 from camjax.errors import CheckpointError, printable
 from camjax.images.labels import imagenet_labels
 from camjax.images.preprocess import Preprocess
@@ -24,7 +24,9 @@ from camjax.models.family import Architecture, Family
 from camjax.models.registry import FAMILIES
 
 METADATA_KEY = "camjax"
-VERSION = 1
+VERSION = 2
+OLDEST = 1
+"""Version whose files have no activation."""
 
 
 def save_model(model: Model, path: str | os.PathLike[str]) -> None:
@@ -48,6 +50,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "architecture": model.architecture,
         "preprocess": dataclasses.asdict(model.preprocess),
         "labels": list(model.labels),
+        "activation": model.activation,
         "origin": model.origin,
     }
     with atomic_path(path) as temporary:
@@ -97,6 +100,7 @@ def rebuild(text: str, tensors: Tensors) -> Model:
         name=described.name,
         architecture=described.architecture,
         origin=described.origin,
+        activation=described.activation,
     )
 
 
@@ -112,6 +116,7 @@ class Description:
         preprocess: as in `Model`.
         labels: as many as classes, or none.
         origin: as in `Model`.
+        activation: as in `Model`.
     """
 
     family: Family
@@ -121,6 +126,7 @@ class Description:
     preprocess: Preprocess
     labels: tuple[str, ...]
     origin: dict[str, str]
+    activation: Activation | None
 
 
 def read_description(text: str) -> Description:
@@ -134,8 +140,9 @@ def read_description(text: str) -> Description:
     """
     try:
         document = json.loads(text)
-        if document["version"] != VERSION:
-            return _refuse_version(document["version"])
+        version = document["version"]
+        if type(version) is not int or not OLDEST <= version <= VERSION:
+            return _refuse_version(version)
         return _checked(document)
     except CheckpointError as error:
         raise CheckpointError(f"is not a whole camjax file: {printable(str(error))}") from error
@@ -181,4 +188,5 @@ def _checked(document: dict[str, Any]) -> Description:
         preprocess=read_preprocess(document["preprocess"]),
         labels=labels,
         origin={read_text("origin", key): read_text("origin", value) for key, value in origin.items()},
+        activation=read_activation(document["activation"] if document["version"] > OLDEST else None),
     )

@@ -21,6 +21,9 @@ from camjax.images.labels import find_classes
 if TYPE_CHECKING:
     from camjax.core.model import Model
 
+USUAL_CLASSES = "5, or all where there are fewer"
+"""The default of `--top-k` in words; see `camjax.core.options.USUAL_TOP_K`."""
+
 Column = Annotated[
     str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
 ]
@@ -106,7 +109,9 @@ class ModelOptions:
 class NetworkOptions(WeightOptions, ModelOptions):
     """Which network explains, and what it is shown."""
 
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 5
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", min=1, help="How many classes.", show_default=USUAL_CLASSES)
+    ] = None
     geometry: Annotated[
         Kind, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
     ] = "pad"
@@ -168,10 +173,11 @@ def named_classes(options: Any, model: "Model") -> tuple[int, ...] | None:  # no
     return None
 
 
-def check_top_k(top_k: int, model: "Model") -> None:
-    """Raises a CamjaxError where `--top-k` asks for more classes than a model has."""
-    if top_k > len(model.labels):
-        raise CamjaxError(f"--top-k {top_k} is more than the {len(model.labels)} classes of {model.name}")
+def check_top_k(top_k: int | None, model: "Model") -> None:
+    """Raises a CamjaxError where `--top-k` asks for more classes than a model has; None asks for no number."""
+    count = len(model.labels)
+    if top_k is not None and top_k > count:
+        raise CamjaxError(f"--top-k {top_k} is more than the {count} classes of {model.name}; give 1 to {count}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

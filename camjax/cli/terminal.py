@@ -77,7 +77,8 @@ def class_table(explanation: "Explanation") -> Table:
         table.add_column(justify=justify, no_wrap=True)
     rows = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.remarks, strict=True)
     for number, label, probability, remark in rows:
-        bar = "" if math.isnan(probability) else "█" * round(BAR * float(probability))
+        # Where outputs stand for probabilities (`Model.activation` is "none"), they may be any number.
+        bar = "" if math.isnan(probability) else "█" * round(BAR * min(max(float(probability), 0), 1))
         cells = (text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
         table.add_row(*cells, text((remark, "yellow")))
     return table

@@ -13,14 +13,17 @@ The adapters (`camjax.from_nnx` and its siblings) make a `Model` of a network as
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+import jax
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from camjax.choices import Activation as Activation
 from camjax.core.names import Arrays, named_arrays, tap
+from camjax.core.precision import at_least_float32
 from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
 
@@ -29,6 +32,50 @@ Params = Any
 
 Forward = Callable[[Params, Array], Array]
 """`forward(params, images) -> logits`, pure: normalised images `(b, h, w, 3)` in, `(b, n)` out."""
+
+
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+
+def checked_activation(activation: Any) -> Activation | None:  # noqa: ANN401
+    """Returns the activation, or None where it is left to the number of outputs.
+
+    Raises:
+        ValueError: it is neither None nor one of `ACTIVATIONS`.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)} or None, not {activation!r}")
+    found: Activation | None = activation
+    return found
+
+
+def activation_of(activation: Activation | None, outputs: int) -> Activation:
+    """Returns the activation that applies: the one that is given, else the usual one for that many outputs.
+
+    Args:
+        activation: a model's, which may be None.
+        outputs: the number of the network's outputs for one image.
+    """
+    return activation or ("sigmoid" if outputs == 1 else "softmax")
+
+
+def probabilities_of(
+    outputs: Float[Array, "*batch n"], activation: Activation | None = None
+) -> Float[Array, "*batch n"]:
+    """Turns a network's outputs into probabilities.
+
+    Args:
+        outputs: Logits of any float dtype, or with `"none"` whatever the network gives.
+        activation: A model's activation; None is `"sigmoid"` for one output and `"softmax"` otherwise.
+
+    Returns:
+        Probabilities in [0, 1], float32 or wider; with `"none"` the outputs themselves.
+    """
+    outputs = outputs.astype(at_least_float32(outputs.dtype))
+    kind = activation_of(activation, outputs.shape[-1])
+    if kind == "none":
+        return outputs
+    return jax.nn.sigmoid(outputs) if kind == "sigmoid" else jax.nn.softmax(outputs)
 
 
 class LinearHead(NamedTuple):
@@ -119,6 +166,9 @@ class Model:
             shape than `(b, n)`, as long as the batch comes first: a `target` then says what is explained.
         preprocess: how a picture becomes the network's input.
         labels: the classes' names in the order of the logits.
+        activation: The function that turns logits into probabilities: "softmax" (one class per image), "sigmoid" (each
+            output by itself; multi-label or one output), "none" (the outputs already are probabilities or have no such
+            meaning); None is "sigmoid" for one output and "softmax" otherwise.
         name: what it is called in tables and files.
         layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
         head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
@@ -145,6 +195,10 @@ class Model:
     prepare: Callable[[Params, DTypeLike, str], "Model"] | None = None
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        checked_activation(self.activation)
 
     def features(self, params: Params, images: Float[Array | np.ndarray, "b h w c"]) -> Arrays:
         """Every named layer's array, in the order in which they are computed.

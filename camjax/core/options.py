@@ -19,17 +19,23 @@ def whole_number(value: Any) -> int:  # noqa: ANN401
     return operator.index(value)
 
 
-def checked_top_k(top_k: int, most: int | None, whose: str) -> int:
-    """How many classes, as a Python int.
+USUAL_TOP_K = 5
+"""Number of classes that are explained where nobody gives one, or all of them where a network has fewer."""
+
+
+def checked_top_k(top_k: int | None, most: int | None, whose: str) -> int:
+    """Returns the number of classes to explain, as a Python int.
 
     Args:
-        top_k: as its user gave it.
-        most: how many there are; None where nothing says.
-        whose: they are, for the error.
+        top_k: Number of classes as its user gave it; None is `USUAL_TOP_K`, or `most` where that is less.
+        most: Number of classes that there are; None where nothing says.
+        whose: Name of what has the classes, for the error.
 
     Raises:
         ValueError: it is no whole number, less than one, or more than there are.
     """
+    if top_k is None:
+        return USUAL_TOP_K if most is None else min(USUAL_TOP_K, most)
     try:
         count = whole_number(top_k)
     except TypeError:

@@ -167,7 +167,7 @@ def make_explainer(
     layer: str | Sequence[str] | None = None,
     fusion: Fusion | None = None,
     target: Target = "logit",
-    top_k: int = 5,
+    top_k: int | None = None,
     sign: Sign = "both",
     size: Size | Literal["input"] | None = "input",
     interpolation: Interpolation = "bicubic-pytorch",
@@ -194,7 +194,7 @@ def make_explainer(
             `"product"`; None is the method's own, or the mean.
         target: what is explained: `"logit"`, `"probability"`, or a function of what the network gives for a batch that
             gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same function is compiled once.
-        top_k: how many classes, those of the highest scores.
+        top_k: how many classes, those of the highest scores; None is five, or all of them where there are fewer.
         sign: `"both"` leaves maps as they are; `"positive"` is the ReLU that most papers end with, what speaks for the
             class; `"negative"` the ReLU of their negatives, what speaks against it. Applied at the layer's resolution,
             before the resize.

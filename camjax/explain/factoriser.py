@@ -57,7 +57,7 @@ def make_factoriser(
     concepts: int = 5,
     layer: str | None = None,
     target: Target = "logit",
-    top_k: int = 3,
+    top_k: int | None = None,
     size: Size | Literal["input"] | None = "input",
     interpolation: Interpolation = "bilinear",
     dtype: DTypeLike = jnp.float32,
@@ -72,7 +72,7 @@ def make_factoriser(
         concepts: how many, no more than the layer has places or channels.
         layer: the layer that is factorised, by its name; None is the model's own, or the last with a spatial extent.
         target: what the classes of a concept are ranked by; see `camjax.make_explainer`.
-        top_k: how many classes of each concept.
+        top_k: how many classes of each concept; None is five, or all of them where there are fewer.
         size: of the maps: `"input"` for the pictures' own, a side, `(height, width)`, or None for the layer's.
         interpolation: how maps are resized; see `camjax.upsample`. Bicubic ones overshoot, below 0 too.
         dtype: what the network computes in, `float32` or `bfloat16`. The factors are float32 either way.

@@ -33,7 +33,7 @@ def make_plan(
     layer: str | Sequence[str] | None,
     fusion: Fusion | None,
     target: Target,
-    top_k: int,
+    top_k: int | None,
     sign: Sign,
     size: Size | Literal["input"] | None,
     interpolation: Interpolation,
@@ -56,8 +56,9 @@ def make_plan(
     casts, outputs = casts_to(model, layer, computed_in)
     for each in above:
         casts_to(model, each, computed_in)
-    jax.eval_shape(functools.partial(score_table, target=target), outputs)
-    classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
+    scores = jax.eval_shape(functools.partial(score_table, target=target), outputs)
+    # More classes than a target of its user's own has scores for are all of them.
+    classes = scores.shape[-1] if top_k is None or (outputs.ndim == 2 and not callable(target)) else None
     platform = platform_of(model.params)
     static, fast, pooled = _computed(model, chosen, (*above, layer), target, computed_in, platform, casts)
     return Plan(
@@ -71,6 +72,7 @@ def make_plan(
         fusion=fusion,
         pooled=pooled,
         target=target,
+        activation=model.activation,
         top_k=checked_top_k(top_k, classes, model.name),
         sign=sign,
         size=size if size is None or (isinstance(size, str) and size == "input") else checked_size(size),

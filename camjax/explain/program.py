@@ -10,6 +10,7 @@ from camjax.core.inference import compiler_options, features_of
 from camjax.core.maps import finish
 from camjax.core.memory import pictures_at_once
 from camjax.core.model import Params
+from camjax.core.result import CamResult
 from camjax.core.sharding import with_automatic_axes
 from camjax.explain.plan import Plan
 from camjax.images.preprocess import normalize_images
@@ -19,7 +20,7 @@ from camjax.methods.fusion import fuse
 from camjax.methods.method import Explain
 from camjax.methods.sign import of_sign
 from camjax.methods.tail import Look, Tail, head_tail, network_tail
-from camjax.methods.target import Wanted
+from camjax.methods.target import Wanted, probabilities_at, resolved
 
 
 @functools.cache
@@ -43,6 +44,7 @@ def explained(plan: Plan, params: Params, images: Array, classes: Array | None, 
     """
     normalise = functools.partial(normalize_images, preprocess=plan.preprocess, dtype=plan.dtype)
     size: Any = images.shape[1:3] if plan.size == "input" else plan.size
+    target = resolved(plan.target, plan.activation)
 
     def program(params: Params, images: Array, classes: Array | None) -> Any:  # noqa: ANN401
         model = plan.fast.with_params(params)
@@ -65,14 +67,18 @@ def explained(plan: Plan, params: Params, images: Array, classes: Array | None, 
             inputs = normalise(images)
             attention = functools.partial(attended, model, inputs)
             look = Look(inputs, functools.partial(tail, layer=layer), forward, room, attention)
-            return explain(look, Wanted(plan.target, classes, plan.top_k))
+            wanted = Wanted(target, classes, plan.top_k, plan.activation)
+            result = explain(look, wanted)
+            if not isinstance(result, CamResult):  # of a method of one's own
+                return result
+            return result._replace(probabilities=probabilities_at(result.logits, wanted, result.classes))
 
         if plan.method.explain is not None:
             result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
         else:
             head: Any = model.head
             activations = features(plan.layer, images, normalise=normalise)
-            result = cam_fn(activations, *head(params), classes=classes, top_k=plan.top_k)
+            result = cam_fn(activations, *head(params), classes=classes, top_k=plan.top_k, activation=plan.activation)
             above = []
         maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
         joined = fuse(maps, plan.fusion) if above else maps[0]

@@ -56,6 +56,23 @@ def test_round_trip(model, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid", "none"])
+def test_the_activation_is_kept(model, tmp_path, activation):
+    path = tmp_path / "model.safetensors"
+    save_model(dataclasses.replace(model, activation=activation), path)
+    assert load_stored_model(path).activation == load_model(path).activation == activation
+
+
+def test_a_file_from_before_there_were_activations(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    rewrite(path, lambda d: (d.pop("activation"), d.update(version=1)))
+    assert load_stored_model(path).activation is None
+    rewrite(path, lambda d: d.update(version=2))
+    with pytest.raises(CheckpointError, match="it lacks 'activation'"):
+        load_stored_model(path)
+
+
 def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"old")
@@ -76,6 +93,9 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
     [
         (lambda d: d.update(version=99), "newer camjax"),
         (lambda d: d.update(version="1"), "version '1' does not exist"),
+        (lambda d: d.update(version=0), "version 0 does not exist"),
+        (lambda d: d.update(activation="relu"), "activation 'relu' is not one of softmax, sigmoid, none"),
+        (lambda d: d.update(activation=["softmax"]), r"activation \['softmax'\] is not one of"),
         (lambda d: d["architecture"].update(family="alexnet"), "family 'alexnet' is not one of resnet, "),
         (lambda d: d["architecture"].update(family=[]), r"family \[\] is not one of"),
         (lambda d: d["architecture"]["config"].update(depths=[10**9, 1, 1, 1]), "depths 1000000000 is not"),
