@@ -122,6 +122,26 @@ class TokenGrid:
         if (self.patch is None) == (self.shape is None):
             raise ValueError("a TokenGrid needs either patch=(height, width) or shape=(rows, columns)")
 
+    def sides(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the rows and columns of the grid.
+
+        Args:
+            image_size: (height, width) of the images, in pixels.
+        """
+        if self.shape is not None:
+            return self.shape
+        height, width = self.patch or (1, 1)
+        return image_size[0] // height, image_size[1] // width
+
+    def count(self, image_size: tuple[int, int]) -> int:
+        """Returns the number of tokens, those of the prefix included.
+
+        Args:
+            image_size: (height, width) of the images, in pixels.
+        """
+        rows, columns = self.sides(image_size)
+        return self.prefix + rows * columns
+
     def place(self, tokens: Float[Array, "b n c"], image_size: tuple[int, int]) -> Float[Array, "b h w c"]:
         """The tokens as a grid, row by row; those of the prefix are left out.
 
@@ -132,10 +152,8 @@ class TokenGrid:
         Raises:
             LayerError: there are not as many tokens as the grid has places.
         """
-        rows, columns = self.shape or tuple(
-            side // patch for side, patch in zip(image_size, self.patch or (1, 1), strict=True)
-        )
-        if tokens.shape[1] != self.prefix + rows * columns:
+        rows, columns = self.sides(image_size)
+        if tokens.shape[1] != self.count(image_size):
             raise LayerError(
                 f"{tokens.shape[1]} tokens are not {self.prefix} and a grid of {rows} x {columns}; give the model's "
                 "tokens=TokenGrid(prefix, patch or shape)"
@@ -170,7 +188,8 @@ class Model:
             output by itself; multi-label or one output), "none" (the outputs already are probabilities or have no such
             meaning); None is "sigmoid" for one output and "softmax" otherwise.
         name: what it is called in tables and files.
-        layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
+        layer: the layer that is explained where nobody asks for another; None is the last one on whose positions the
+            outputs depend (see `camjax.core.layers.default_layer`).
         head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
             not trusted, before CAM relies on it, but for a head that `forward` is itself made of (see `Pooled`); None
             looks for it among the parameters.

@@ -70,7 +70,8 @@ def make_factoriser(
     Args:
         model: as for `camjax.make_explainer`.
         concepts: how many, no more than the layer has places or channels.
-        layer: the layer that is factorised, by its name; None is the model's own, or the last with a spatial extent.
+        layer: the layer that is factorised, by its name; None is the model's own, or the last on whose positions the
+            scores depend.
         target: what the classes of a concept are ranked by; see `camjax.make_explainer`.
         top_k: how many classes of each concept; None is five, or all of them where there are fewer.
         size: of the maps: `"input"` for the pictures' own, a side, `(height, width)`, or None for the layer's.
@@ -82,7 +83,7 @@ def make_factoriser(
 
     Raises:
         ValueError: an option is not one of its kind; see `camjax.make_explainer`.
-        LayerError: there is no such layer, or it does not lie on the image.
+        LayerError: there is no such layer, it does not lie on the image, or the scores do not depend on its positions.
         MethodError: `concepts` is no positive whole number.
     """
     explain: Any = Factorise(checked_concepts(concepts))

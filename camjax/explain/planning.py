@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from camjax.choices import Sign
 from camjax.core.casting import casts_to
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import INPUT, check_order, default_layer, is_attention, last_of_each_size, layers
+from camjax.core.layers import INPUT, check_layer, default_layer, is_attention, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
@@ -97,11 +97,11 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
         attention_names(model, layers(model))
         if names != (method.layer,):
             raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
-    if layer is not None and model.prepare is None:  # camjax's own networks are known
-        for name in names:
-            check_order(model, name)
     if not names:
         names = last_of_each_size(model, 3) if method.fusion else (default_layer(model),)
+    if layer is not None or (model.layer is not None and model.prepare is None):  # one that was looked for is sound
+        for name in names:
+            check_layer(model, name)
     if method.fusion and len(names) < 2:
         raise MethodError(f"{method.name} joins the maps of several layers; give layer=('layer2', 'layer3', …)")
     if method.explain is None and len(names) > 1:
