@@ -47,6 +47,10 @@ def checked_top_k(top_k: int | None, most: int | None, whose: str) -> int:
     return count
 
 
+DTYPES = (np.dtype(np.float32), jnp.dtype(jnp.bfloat16))
+"""The dtypes in which a network can be computed."""
+
+
 def checked_dtype(dtype: DTypeLike) -> np.dtype:
     """What a network computes in.
 
@@ -57,7 +61,7 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype:
         found = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
     except TypeError:
         found = None
-    if found is None or found not in (np.dtype(np.float32), jnp.dtype(jnp.bfloat16)):
+    if found is None or found not in DTYPES:
         raise ValueError(f"dtype must be float32 or bfloat16, not {found or repr(dtype)}")
     return found
 

@@ -7,6 +7,7 @@ import jax
 from jax import Array
 
 from camjax.core.inference import compiler_options, features_of
+from camjax.core.layers import on_grid
 from camjax.core.maps import finish
 from camjax.core.memory import pictures_at_once
 from camjax.core.model import Params
@@ -52,6 +53,9 @@ def explained(plan: Plan, params: Params, images: Array, classes: Array | None, 
         # Of several layers, one pass that all share is faster than one in parts for each.
         stages = {stage.name for stage in model.stages} if in_parts and not plan.above else set()
 
+        def placed(features: Array) -> Array:
+            return on_grid(model, plan.layer, features, images.shape[1:3])
+
         def forward(images: Array) -> Array:
             return model.forward(params, images)
 
@@ -60,7 +64,7 @@ def explained(plan: Plan, params: Params, images: Array, classes: Array | None, 
 
         def tail(images: Array, layer: str) -> Tail:
             if plan.pooled and model.head is not None:
-                return head_tail(features(plan.layer, images), model.head(params))
+                return head_tail(placed(features(plan.layer, images)), model.head(params))
             return network_tail(model, layer, images, features(layer, images) if layer in stages else None)
 
         def at(layer: str, explain: Explain) -> Any:  # noqa: ANN401
@@ -77,7 +81,7 @@ def explained(plan: Plan, params: Params, images: Array, classes: Array | None, 
             result, *above = (at(layer, plan.method.explain) for layer in (plan.layer, *plan.above))
         else:
             head: Any = model.head
-            activations = features(plan.layer, images, normalise=normalise)
+            activations = placed(features(plan.layer, images, normalise=normalise))
             result = cam_fn(activations, *head(params), classes=classes, top_k=plan.top_k, activation=plan.activation)
             above = []
         maps = [of_sign(each.maps, plan.sign) for each in (*above, result)]
