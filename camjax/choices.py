@@ -5,6 +5,12 @@ from typing import Literal
 Kind = Literal["pad", "crop", "squash"]
 """How a picture of any shape becomes the network's input; see `camjax.images.geometry`."""
 
+CropMode = Literal["center", "squash"]
+"""What happens to an image's proportions before its centre is cut out: they stay, or both sides are resized."""
+
+CropRounding = Literal["nearest", "down"]
+"""To which whole pixel the corner of a centre crop is rounded: as torchvision and timm do, or as transformers does."""
+
 Sign = Literal["both", "positive", "negative"]
 """Which side of a signed map is shown; see `camjax.methods.sign`."""
 

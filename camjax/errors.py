@@ -35,5 +35,9 @@ class PictureError(CamjaxError, ValueError):
     """A picture cannot be read."""
 
 
+class LabelError(CamjaxError, LookupError):
+    """A class was asked for that is not among the labels, or a list of labels cannot be used."""
+
+
 class LayerError(CamjaxError, LookupError):
     """A network has no layer of that name, or the layer cannot be used as asked."""

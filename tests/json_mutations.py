@@ -19,6 +19,7 @@ TRANSFORMERS = {
     "id2label": {"0": "cat", "1": "dog"},
 }
 PREPROCESSOR = {
+    "image_processor_type": "DeiTImageProcessor",
     "size": {"height": 256, "width": 256},
     "crop_size": {"height": 224, "width": 224},
     "do_center_crop": True,

@@ -4,6 +4,8 @@ import contextlib
 
 import numpy as np
 import torch
+from compare import images as images
+from compare import relative_error as relative_error
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.networks import randomise as randomise
@@ -33,21 +35,9 @@ def state_dict(module):
     return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
 
-def images(batch, height, width, seed=0):
-    """Normalised images, NHWC float32."""
-    return np.random.default_rng(seed).normal(size=(batch, height, width, 3)).astype(np.float32)
-
-
 def to_torch(nhwc):
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(nhwc, -1, -3)))
 
 
 def to_nhwc(nchw):
     return np.moveaxis(nchw.detach().numpy(), -3, -1)
-
-
-def relative_error(ours, theirs):
-    """||ours - theirs|| / ||theirs||."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert ours.shape == theirs.shape
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)

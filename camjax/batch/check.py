@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import Iterator
 
 from camjax.batch import store
-from camjax.batch.listing import PART, bytes_of, read_entries
+from camjax.batch.listing import bytes_of, read_entries
+from camjax.batch.schema import PART
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +40,10 @@ def check_store(out: str) -> Condition:
         out: the store.
 
     Raises:
-        StoreError: there is no store, or its list was never finished.
+        StoreError: there is no store, its metadata are not as camjax writes them, or its list was never finished.
     """
     group = store.open_store(out)
-    if not store.is_listed(group):
+    if not store.is_listed(group.attrs):
         raise store.StoreError(f"{out}: its list was never finished; begin again with camjax batch --resume")
     total = group["path"].shape[0]
     problems, pending = [*_list_problems(group), *_label_problems(group)], 0
@@ -75,12 +76,9 @@ def _list_problems(group: store.Group) -> Iterator[str]:
 
 
 def _label_problems(group: store.Group) -> Iterator[str]:
-    try:
-        labels = group["label"][:].tolist()
-    except OSError:
-        raise
-    except Exception:  # each codec has its own error for a damaged chunk
+    labels = store.read_rows(group, "label", slice(None))
+    if labels is None:
         yield "label: is damaged"
         return
-    if store.digest_of(labels) != group.attrs["run"]["labels"]:
+    if store.digest_of(labels.tolist()) != group.attrs["run"]["labels"]:
         yield "label: is missing"

@@ -2,20 +2,15 @@
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import zarr
 
-from camjax.batch.entries import Entry
-from camjax.batch.store import Group, StoreError, add_array
+from camjax.batch.entries import Entry, stored_path
+from camjax.batch.schema import LIST, PART
+from camjax.batch.store import Group, StoreError, add_array, read_rows, set_attributes
 
-PART = 4096
-"""Entries in a chunk: the list is written and compared that many at a time."""
-
-COLUMNS = ("path", "offset", "length")
 NOTHING = Entry("", -1, -1)
 """As a chunk reads whose file is gone."""
 
@@ -26,40 +21,33 @@ def write_list(group: Group, entries: Iterable[Entry]) -> int:
     Returns:
         How many pictures there are.
     """
-    path = add_array(group, "path", (0,), (PART,), zarr.dtype.VariableLengthUTF8(), "", ("picture",))
-    places = [
-        add_array(group, name, (0,), (PART,), "int64", -1, ("picture",), long_name=text)
-        for name, text in [
-            ("offset", "first byte in the shard, or the row, or -1"),
-            ("length", "bytes in the shard, or -1"),
-        ]
+    texts = {"offset": "first byte in the shard, or the row, or -1", "length": "bytes in the shard, or -1"}
+    arrays = [
+        add_array(group, name, (0,), (PART,), **({"long_name": texts[name]} if name in texts else {})) for name in LIST
     ]
     digest, count = hashlib.sha256(), 0
     for rows, part in _parts(entries):
         digest.update(bytes_of(part))
-        for array, column in zip((path, *places), _columns(part), strict=True):
+        for array, column in zip(arrays, _columns(part), strict=True):
             array.resize((rows.stop,))
             array[rows] = column
         count = rows.stop
-    group.update_attributes({"list": digest.hexdigest()})
+    set_attributes(group, {"list": digest.hexdigest()})
     return count
 
 
 def read_entries(group: Group, rows: slice) -> list[Entry]:
-    """Where those pictures are.
+    """Where those pictures are, as the store has it; `camjax.batch.entries.path_of` makes a path of each.
 
     Raises:
         StoreError: this part of the list is damaged.
     """
-    try:
-        columns = [group[name][rows].tolist() for name in COLUMNS]
-    except OSError:
-        raise
-    except Exception as error:  # each codec has its own error for a damaged chunk
-        raise StoreError(
-            f"the store's list is damaged at entry {rows.start}; --resume with the list mends it"
-        ) from error
-    return [Entry(*fields) for fields in zip(*columns, strict=True)]
+    columns = [read_rows(group, name, rows) for name in LIST]
+    if any(column is None for column in columns):
+        raise StoreError(f"the store's list is damaged at entry {rows.start}; --resume with the list mends it")
+    return [
+        Entry(*fields) for fields in zip(*(column.tolist() for column in columns if column is not None), strict=True)
+    ]
 
 
 def check_list(group: Group, entries: Callable[[], Iterable[Entry]]) -> None:
@@ -109,26 +97,22 @@ def _compare(start: int, stored: Sequence[Entry], part: Sequence[Entry]) -> str 
 
 def _mend(group: Group, entries: Iterable[Entry]) -> None:
     for rows, part in _parts(entries):
-        for name, column in zip(COLUMNS, _columns(part), strict=True):
-            try:
-                whole = group[name][rows].tolist() == column.tolist()
-            except Exception:  # each codec has its own error for a damaged chunk
-                whole = False
-            if not whole:
+        for name, column in zip(LIST, _columns(part), strict=True):
+            there = read_rows(group, name, rows)
+            if there is None or there.tolist() != column.tolist():
                 group[name][rows] = column
 
 
 def _parts(entries: Iterable[Entry]) -> Iterator[tuple[slice, list[Entry]]]:
-    """The rows of every part, and the entries as they can be stored."""
+    """The rows of every part, and the entries as they are stored."""
     entries, start = iter(entries), 0
-    while part := [_storable(entry) for entry in itertools.islice(entries, PART)]:
+    while part := [_stored(entry) for entry in itertools.islice(entries, PART)]:
         yield slice(start, start + len(part)), part
         start += len(part)
 
 
-def _storable(entry: Entry) -> Entry:
-    """A name that is not UTF-8 cannot be stored as it is; the picture will be recorded as one that is not there."""
-    return entry._replace(path=os.fsencode(entry.path).decode("utf-8", "backslashreplace"))
+def _stored(entry: Entry) -> Entry:
+    return entry._replace(path=stored_path(entry.path))
 
 
 def _columns(part: Sequence[Entry]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int8, UInt8
 
-from camjax.batch.entries import Entry, SourceError
+from camjax.batch.entries import Entry, SourceError, path_of, stored_text
 from camjax.batch.listing import read_entries
 from camjax.batch.reading import read_entry_picture
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
@@ -99,10 +99,10 @@ class Batches:
         status, errors = np.full(self.size, PENDING, np.int8), [""] * self.size
         for row, entry in enumerate(read_entries(self._group, slice(*rows))):
             try:
-                pixels[row], geometry[row] = self._read(entry)
+                pixels[row], geometry[row] = self._read(entry._replace(path=path_of(entry.path)))
                 status[row] = EXPLAINED
             except PictureError as error:
-                status[row], errors[row] = UNREADABLE, str(error)
+                status[row], errors[row] = UNREADABLE, stored_text(str(error))
         return Loaded(rows, pixels, geometry, status, errors)
 
     @functools.cached_property

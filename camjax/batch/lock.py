@@ -1,7 +1,6 @@
 """One run at a time on one store."""
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -9,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import fsspec
 
 from camjax.batch.entries import is_url
+from camjax.batch.remote import locate
 from camjax.batch.store import StoreError
+from camjax.json_text import json_text
 
 
 @contextlib.contextmanager
@@ -46,10 +46,10 @@ def _file_lock(out: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _object_lock(out: str) -> Iterator[None]:
     url = f"{out.rstrip('/')}.lock"
-    system, path = fsspec.url_to_fs(url)
+    system, path = locate(url)
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
     try:
-        system.pipe_file(path, json.dumps(holder).encode(), mode="create")
+        system.pipe_file(path, json_text(holder).encode(), mode="create")
     except FileExistsError as error:
         found = system.cat_file(path).decode("utf-8", "replace")
         raise StoreError(f"{out}: another run has it ({found}); if that one died, remove {url}") from error

@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from camjax.batch.entries import stored_path, stored_text
+from camjax.batch.schema import LARGEST_CHUNK
 from camjax.batch.store import digest_of
 from camjax.choices import Kind, NamedTarget
 from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.json_text import finite
 from camjax.methods.registry import find_method
 
 CPU_BATCH = 32
@@ -79,9 +82,9 @@ class Plan:
         """What the store says of its making; a run goes on only with an equal `run`."""
         return {
             "title": "class activation maps",
-            "model": {"name": model.name, "architecture": model.architecture, "origin": model.origin},
+            "model": _plain({"name": model.name, "architecture": model.architecture, "origin": model.origin}),
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-            "folder": os.getcwd(),
+            "folder": stored_path(os.getcwd()),
             "run": _plain(
                 {
                     "model": model.name,
@@ -91,7 +94,7 @@ class Plan:
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),
                     "target": TARGET,
-                    **activation_entry(model, len(model.labels)),
+                    "activation": activation_of(model.activation, len(model.labels)),
                 }
             ),
         }
@@ -126,9 +129,18 @@ def batch_size(count: int, wanted: int | None) -> int:
 
 
 def chunk_size(batch: int, top_k: int, map_size: tuple[int, int]) -> int:
-    """Pictures that are written at once: whole batches."""
-    most = min(CHUNK_PICTURES, CHUNK_BYTES // (2 * top_k * math.prod(map_size)))
-    return batch * max(1, most // batch)
+    """Pictures that are written at once: whole batches.
+
+    Raises:
+        CamjaxError: the maps of one batch are more than a store's chunk may have.
+    """
+    picture = 2 * top_k * math.prod(map_size)
+    if batch * picture > LARGEST_CHUNK:
+        raise CamjaxError(
+            f"the maps of a batch of {batch} pictures are {batch * picture:,} bytes, and are written at once, at most "
+            f"{LARGEST_CHUNK:,}; give a smaller --batch-size"
+        )
+    return batch * max(1, min(CHUNK_PICTURES, CHUNK_BYTES // picture) // batch)
 
 
 def shared_by_devices(model: Model) -> tuple[Model, Callable[[np.ndarray], Any]]:
@@ -154,17 +166,10 @@ def weights_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def activation_entry(model: Model, classes: int) -> dict[str, str]:
-    """Returns what the options of a run say of its probabilities; nothing where they are a softmax.
-
-    Runs that were begun before a model had an activation hold softmaxes, and can be resumed.
-    """
-    activation = activation_of(model.activation, classes)
-    return {} if activation == "softmax" else {"activation": activation}
-
-
 def _plain(tree: Any) -> Any:  # noqa: ANN401
     """As JSON gives it back, so that it can be compared."""
     if isinstance(tree, Mapping):
         return {key: _plain(value) for key, value in tree.items()}
-    return list(tree) if isinstance(tree, tuple) else tree
+    if isinstance(tree, str):
+        return stored_text(tree)
+    return [_plain(value) for value in tree] if isinstance(tree, tuple | list) else finite(tree)

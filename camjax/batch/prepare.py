@@ -43,7 +43,7 @@ def prepare_store(
             raise store.StoreError(f"{out} is there already; go on with --resume, or choose another --out")
         group = store.open_store(out, mode="r+")
         store.remove_leftovers(out)
-        if store.is_listed(group):
+        if store.is_listed(group.attrs):
             _check(group, entries, plan, model)
             return
     try:

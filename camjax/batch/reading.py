@@ -3,11 +3,11 @@
 import io
 import time
 
-import fsspec
 import numpy as np
 from jaxtyping import UInt8
 
-from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, beside, is_url
+from camjax.batch.entries import ROW_SCHEME, SHARD_SCHEME, Entry, SourceError, beside, is_url
+from camjax.batch.remote import LARGEST_FILE, fetch, fetch_part, lasting_reason, refusal
 from camjax.errors import PictureError
 from camjax.images.pictures import decode_picture, read_picture
 
@@ -18,14 +18,24 @@ ATTEMPTS = 4
 def read_entry_picture(entry: Entry) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture; see `camjax.images.pictures.read_picture`.
 
+    Lost connections and busy servers are retried. Every failure that another attempt would not mend belongs to the
+    picture: a missing file, a protocol that is not accepted (`camjax.batch.remote.PROTOCOLS`), a URL that the server
+    refuses.
+
+    Args:
+        entry: The picture's place, untrusted.
+
     Raises:
-        PictureError: the picture is missing or damaged.
-        SourceError: the connection to where it lies failed, again and again; it says nothing of the picture.
+        PictureError: The picture is missing or damaged, or its path or URL is not accepted.
+        SourceError: The connection failed `ATTEMPTS` times, or the package for the protocol is missing.
     """
-    if "\0" in entry.path and entry.offset < 0:
-        raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
-    if entry.offset < 0 and not is_url(entry.path):
-        return read_picture(entry.path)
+    if entry.offset < 0:
+        if "\0" in entry.path:
+            raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
+        if not is_url(entry.path):
+            return read_picture(entry.path)
+        if reason := refusal(entry.path):
+            raise PictureError(f"{entry.path}: {reason}")
     data = _fetched(entry)
     if isinstance(data, str):
         return read_entry_picture(Entry(data))
@@ -37,13 +47,13 @@ def _fetched(entry: Entry) -> bytes | str:
     for attempt in range(ATTEMPTS):
         try:
             return _bytes(entry)
-        except PictureError:
+        except (PictureError, SourceError):
             raise
-        except FileNotFoundError as error:
-            raise PictureError(f"{entry.path}: there is no such file; check the path") from error
-        except PermissionError as error:
-            raise PictureError(f"{entry.path}: you may not read it; change its permissions") from error
+        except ImportError as error:  # which names the package
+            raise SourceError(f"{entry.path}: {error}") from error
         except Exception as error:  # each file system has its own for a lost connection
+            if reason := lasting_reason(error):
+                raise PictureError(f"{entry.path}: {reason}") from error
             if attempt == ATTEMPTS - 1:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise SourceError(
@@ -54,34 +64,16 @@ def _fetched(entry: Entry) -> bytes | str:
 
 
 def _bytes(entry: Entry) -> bytes | str:
+    if entry.offset < 0:
+        return fetch(entry.path)
     if entry.path.startswith(ROW_SCHEME):
         from camjax.batch.tables import read_row  # with pyarrow, for which no other picture should wait
 
         source = entry.path.partition("::")[2]
         found = read_row(entry)
         return beside(source, found) if isinstance(found, str) else found
-    if entry.offset < 0:
-        _check_protocol(entry.path)
-        system, path = fsspec.url_to_fs(entry.path)
-        return system.cat_file(path)
-    shard = entry.path.rpartition("::")[2]
-    if entry.length < 0:
+    if not entry.path.startswith(SHARD_SCHEME):
+        raise PictureError(f"{entry.path}: is no part of a shard, whatever the list says; make the list again")
+    if not 0 <= entry.length <= LARGEST_FILE:
         raise PictureError(f"{entry.path}: has a size of {entry.length} in its shard; make the shard again")
-    if is_url(shard):
-        system, path = fsspec.url_to_fs(shard)
-        return system.cat_file(path, entry.offset, entry.offset + entry.length)
-    with open(shard, "rb") as file:
-        file.seek(entry.offset)
-        return file.read(entry.length)
-
-
-def _check_protocol(url: str) -> None:
-    """A protocol that does not exist is a slip in the list; one whose package is missing concerns all pictures."""
-    for part in url.split("::"):
-        protocol = part.partition("://")[0]
-        try:
-            fsspec.get_filesystem_class(protocol)
-        except ValueError as error:
-            raise PictureError(f"{url}: there is no protocol {protocol!r}; mend the list") from error
-        except ImportError as error:  # fsspec names the package
-            raise SourceError(f"{url}: {error}") from error
+    return fetch_part(entry.path.rpartition("::")[2], entry.offset, entry.length)

@@ -6,16 +6,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-
-import fsspec
 
 from camjax.atomic import atomic_path
 from camjax.batch.entries import is_url
+from camjax.batch.remote import locate
+from camjax.files import read_regular
+from camjax.json_text import json_text
 
 RUNNING, DONE, STOPPED = "running", "done", "stopped"
 """A run that was killed stays `"running"`."""
+LARGEST = 2**24
+"""Largest size of a report in bytes."""
 
 
 def report_path(out: str, process: int = 0) -> str:
@@ -60,7 +62,9 @@ def report_stop(out: str, process: int, reason: str) -> None:
     """Reports the end of a run of this process that did not come to its own end; without a run nothing is written."""
     try:
         said = json.loads(_read(out, process))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(said, dict):
         return
     if said.get("state") == RUNNING and (said.get("host"), said.get("pid")) == (socket.gethostname(), os.getpid()):
         _write(out, process, said | _end(STOPPED, reason))
@@ -77,15 +81,15 @@ def _now() -> str:
 def _read(out: str, process: int) -> bytes:
     path = report_path(out, process)
     if not is_url(out):
-        return Path(path).read_bytes()
-    system, path = fsspec.url_to_fs(path)
+        return read_regular(path, LARGEST)
+    system, path = locate(path)
     return system.cat_file(path)
 
 
 def _write(out: str, process: int, said: Mapping[str, Any]) -> None:
-    path, text = report_path(out, process), json.dumps(said, indent=2) + "\n"
+    path, text = report_path(out, process), json_text(said, indent=2) + "\n"
     if is_url(out):
-        system, path = fsspec.url_to_fs(path)
+        system, path = locate(path)
         system.pipe_file(path, text.encode())
         return
     with atomic_path(path) as temporary:

@@ -12,6 +12,7 @@ import numpy as np
 
 from camjax.batch import plan as plans
 from camjax.batch import store
+from camjax.batch.entries import path_of, stored_text
 from camjax.batch.listing import read_entries
 from camjax.batch.loader import Batches, Loaded, Rows, load, usable_cores
 from camjax.batch.lock import locked
@@ -126,7 +127,7 @@ def explain_to_store(
     out, team = os.fspath(out), team or Team()
     if jax.process_count() not in (1, team.count):
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
-    model = dataclasses.replace(model, labels=class_names(model))
+    model = dataclasses.replace(model, labels=tuple(map(stored_text, class_names(model))))
     if top_k is not None and not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     top_k = checked_top_k(top_k, len(model.labels), model.name)
@@ -244,7 +245,7 @@ def _counts(group: store.Group) -> tuple[int, int, dict[str, int]]:
         if (status == store.UNREADABLE).any():
             for error, entry in zip(group["error"][rows].tolist(), read_entries(group, rows), strict=True):
                 if error:
-                    reasons[_reason(error, entry.path)] += 1
+                    reasons[_reason(error, stored_text(path_of(entry.path)))] += 1
             reasons = Counter(dict(reasons.most_common(KINDS)))
     return found[store.EXPLAINED], found[store.UNREADABLE], dict(reasons)
 

@@ -4,17 +4,24 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float16, Float32
 
 from camjax.batch import store
-from camjax.batch.entries import is_url
-from camjax.batch.listing import PART, read_entries
+from camjax.batch.entries import is_url, path_of, stored_path, stored_text
+from camjax.batch.listing import read_entries
 from camjax.batch.reading import read_entry_picture
-from camjax.core.maps import upsample
+from camjax.batch.schema import PART
+from camjax.core.maps import is_flat, upsample
 from camjax.core.result import CamResult
-from camjax.errors import PictureError
+from camjax.errors import PictureError, printable
 from camjax.explain.explanation import Explanation
 from camjax.images.geometry import Geometry
 from camjax.methods.condition import conditions
+
+MOST_DIGITS = 18
+"""Largest number of digits in an entry's number."""
+LARGEST_SHOWN = 2**32
+"""Largest size in bytes of the maps of one picture at the size of the network's input."""
 
 
 def read_entry(out: str, wanted: str) -> Explanation:
@@ -22,42 +29,48 @@ def read_entry(out: str, wanted: str) -> Explanation:
 
     Args:
         out: the store.
-        wanted: the row's number, or the picture's path as the store has it.
+        wanted: the row's number, or the picture's path, as it is or as the store has it.
 
     Returns:
         Maps at the size of the network's input, upsampled by PyTorch's bicubic where the store has smaller ones.
 
     Raises:
-        StoreError: no such store, or no such entry.
+        StoreError: no such store, no such entry, or this part of the store is damaged.
         PictureError: the picture could not be read in the run, or has not been explained yet, or cannot be read now.
     """
     group = store.open_store(out)
     row = _row(group, out, wanted)
-    rows = slice(row, row + 1)
-    (entry,) = read_entries(group, rows)
-    status = int(group["status"][row])
+    (entry,) = read_entries(group, slice(row, row + 1))
+    entry = entry._replace(path=path_of(entry.path))
+    status = int(_value(group, out, "status", row))
     if status == store.UNREADABLE:
-        raise PictureError(f"entry {row} was not explained: {group['error'][rows][0]}")
+        raise PictureError(f"entry {row} was not explained: {_value(group, out, 'error', row)}")
     if status == store.PENDING:
         raise PictureError(f"{entry.path}: entry {row} is not explained yet; go on with camjax batch --resume")
-    folder = Path(str(group.attrs["folder"]))
-    if entry.offset < 0 and not is_url(entry.path) and not Path(entry.path).exists():
+    folder = Path(path_of(str(group.attrs["folder"])))
+    if entry.offset < 0 and not is_url(entry.path) and not _exists(entry.path):
         entry = entry._replace(path=str(folder / entry.path))
+    classes, small = _value(group, out, "classes", row), _value(group, out, "maps", row)
+    labels = store.read_rows(group, "label", slice(None))
+    if labels is None or not ((classes >= 0) & (classes < len(labels))).all():
+        raise _damaged(out, row, "classes" if labels is not None else "label")
+    input_size = tuple(group.attrs["run"]["input_size"])
+    if 4 * len(classes) * input_size[0] * input_size[1] > LARGEST_SHOWN:
+        raise store.StoreError(f"{out}: its maps are too large to be shown: {len(classes)} of {input_size} pixels")
+    size = _value(group, out, "geometry", row)[:2]
     picture = read_entry_picture(entry)
-    geometry = _geometry(group, (picture.shape[0], picture.shape[1]))
-    if picture.shape[:2] != tuple(group["geometry"][row, :2].astype(int)):
+    if tuple(picture.shape[:2]) != tuple(size.tolist()):
         raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
-    classes, labels = group["classes"][row], group["label"][:]
-    maps = upsample(jnp.asarray(group["maps"][row].astype(np.float32)), geometry.input_size)
+    maps = upsample(jnp.asarray(_without_rounding(small)), input_size)
     result = CamResult(jnp.zeros(len(labels)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
     return Explanation(
         Path(entry.path),
         picture,
-        geometry,
+        _geometry(group, out, (picture.shape[0], picture.shape[1])),
         tuple(str(labels[number]) for number in classes),
         classes,
-        group["probabilities"][row],
-        group["logits"][row],
+        _value(group, out, "probabilities", row),
+        _value(group, out, "logits", row),
         np.asarray(maps),
         np.asarray(conditions(result)),
         method=group.attrs["run"]["method"],
@@ -65,20 +78,64 @@ def read_entry(out: str, wanted: str) -> Explanation:
     )
 
 
+def _without_rounding(maps: Float16[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"]:
+    """Returns a store's maps in float32, those constant but for the rounding to float16 truly constant.
+
+    In float32 the difference of two neighbouring float16 numbers would count as a pattern.
+    """
+    high = maps.max((1, 2), keepdims=True)
+    flat = is_flat(maps.min((1, 2), keepdims=True), high)
+    return np.where(flat, high, maps).astype(np.float32)
+
+
+def _value(group: store.Group, out: str, name: str, row: int) -> np.ndarray:
+    """Returns one row of an array.
+
+    Raises:
+        StoreError: The row's chunk is damaged.
+    """
+    found = store.read_rows(group, name, slice(row, row + 1))
+    if found is None:
+        raise _damaged(out, row, name)
+    return np.asarray(found[0])
+
+
+def _damaged(out: str, row: int, name: str) -> store.StoreError:
+    return store.StoreError(
+        f"{out}: entry {row} is damaged in {name}; camjax check names all that is, and camjax batch --resume mends it"
+    )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or with a NUL; the reader says so
+        return False
+
+
 def _row(group: store.Group, out: str, wanted: str) -> int:
-    count = group["path"].shape[0]
+    count, damaged = group["path"].shape[0], False
+    names = {stored_path(wanted), stored_text(wanted)}
     for start in range(0, count, PART):
-        found = np.flatnonzero(group["path"][start : start + PART] == wanted)
-        if len(found):
+        paths = store.read_rows(group, "path", slice(start, min(start + PART, count)))
+        damaged = damaged or paths is None
+        if paths is not None and (found := np.flatnonzero(np.isin(paths.astype(object), list(names)))).size:
             return start + int(found[0])
     if wanted.isdecimal():
-        if int(wanted) < count:
+        if len(wanted) <= MOST_DIGITS and int(wanted) < count:
             return int(wanted)
-        raise store.StoreError(f"{out}: has no entry {wanted}; its {count} entries begin at 0")
-    raise store.StoreError(f"{out}: has no entry {wanted!r}; name its number, or its path as the store has it")
+        raise store.StoreError(f"{out}: has no entry {printable(wanted, 40)}; its {count} entries begin at 0")
+    if damaged:
+        raise store.StoreError(f"{out}: its list is damaged; name the entry's number, or mend the list with --resume")
+    text = printable(wanted)
+    raise store.StoreError(f"{out}: has no entry {text!r}; name its number, or its path as the store has it")
 
 
-def _geometry(group: store.Group, size: tuple[int, int]) -> Geometry:
+def _geometry(group: store.Group, out: str, size: tuple[int, int]) -> Geometry:
     run = group.attrs["run"]
     (height, width), preprocess = run["input_size"], run["preprocess"]
-    return Geometry(run["geometry"], size, (height, width), preprocess["crop_pct"], preprocess["interpolation"])
+    fields = ("crop_pct", "interpolation", "crop_mode", "crop_rounding")
+    try:
+        return Geometry(run["geometry"], size, (height, width), **{name: preprocess[name] for name in fields})
+    except ValueError as error:
+        raise store.StoreError(f"{out}: its metadata are damaged: {error}") from error

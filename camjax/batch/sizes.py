@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from camjax.batch.loader import Loaded
-from camjax.batch.store import Group
+from camjax.batch.store import Group, set_attributes
 
 KEY, MEASURED = "batches", "batches_measured"
 """The store's attributes: `[first row, size]`, ..., and pictures a second by size once they are measured."""
@@ -25,6 +25,9 @@ TIMED = 2
 
 COMPILING = 1.0
 """Seconds that another size takes to compile at least, also where this one's program was kept from an earlier run."""
+
+SHORTEST = 1e-9
+"""Seconds; a clock that saw none pass would make a rate that is no number."""
 
 BETTER = 1.02
 """A smaller size has to be so much faster: machines are not steadier."""
@@ -63,7 +66,7 @@ class Sizes:
         if begins is not None:
             self._steps = [step for step in self._steps if step[0] < begins]
             self._steps.append([begins, whole])
-            group.update_attributes({KEY: self._steps})
+            set_attributes(group, {KEY: self._steps})
         if not measure:
             self._begins = None
 
@@ -111,7 +114,7 @@ class Sizes:
         if rows < self._whole or len(self._times) <= TIMED:
             return
         compiling = max(COMPILING, self._times[0] - min(self._times[1:]))
-        self._rates[size] = rows / min(self._times[1:])
+        self._rates[size] = rows / max(min(self._times[1:]), SHORTEST)
         self._times = []
         best = max(self._rates, key=lambda one: self._rates[one] * (BETTER if one > size else 1))
         worth = compiling * len(self._rates) <= SHARE * self._left / self._rates[best]
@@ -120,13 +123,13 @@ class Sizes:
             return
         self._from(loaded.rows.stop, best)
         self._begins = None
-        self._group.update_attributes({MEASURED: {str(one): rate for one, rate in self._rates.items()}})
+        set_attributes(self._group, {MEASURED: {str(one): rate for one, rate in self._rates.items()}})
 
     def _from(self, row: int, size: int) -> None:
         """Says so in the store before anything is computed in that size."""
         if self.at(row) != size or not self._steps:
             self._steps.append([row, size])
-            self._group.update_attributes({KEY: self._steps})
+            set_attributes(self._group, {KEY: self._steps})
 
 
 def begins(chunks: Sequence[tuple[int, int]], left: Sequence[tuple[int, int]]) -> int | None:

@@ -5,20 +5,27 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import fsspec
 
-from camjax.batch.entries import Entry, SourceError, is_url
+from camjax.batch.entries import SHARD_SCHEME, Entry, SourceError, is_url
 from camjax.batch.lists import LIST_SUFFIXES, read_list
+from camjax.batch.remote import lasting_reason, local_path, locate, opened, refusal
 from camjax.errors import PictureError
+from camjax.files import IrregularFileError
 from camjax.images.pictures import PICTURE_SUFFIXES, files_in
 
 SHARD_SUFFIX = ".tar"
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 LEAST = -(2**62)
 """Of a size in a shard, so that the store can keep it."""
+LARGEST_HEADER = 2**24
+"""Largest header of a shard in bytes; tarfile reads as much as a header claims."""
 UNPACK = "make a .tar of it, e.g. gunzip -k SHARD.tar.gz (bunzip2, unxz, unzstd), or unzip into a folder"
 
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
+"""What tarfile raises for bytes that are no shard."""
 _WANTED = PICTURE_SUFFIXES | {SHARD_SUFFIX}
 
 
@@ -31,12 +38,16 @@ def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None =
     a time.
 
     Args:
-        sources: paths and fsspec URLs.
+        sources: paths and URLs; `camjax.batch.remote` says which are accepted.
         column: of lists that have several; see `camjax.batch.lists.read_list`.
+
+    Yields:
+        One entry for each picture; also for a URL in a list that is not accepted, which fails when it is read.
 
     Raises:
         PictureError: a folder holds no picture, or something that is named is not there.
-        SourceError: a shard or a list is damaged or of a kind that cannot be read in parts.
+        SourceError: a source is a URL that is not accepted, or a shard or a list is damaged or of a kind that cannot
+            be read in parts.
     """
     for source in [os.fspath(source) for source in sources]:
         found = False
@@ -52,6 +63,8 @@ def _entries(source: str, column: str | None) -> Iterator[Entry]:
         for named in read_list(source, column):
             if isinstance(named, Entry):
                 yield named
+            elif is_url(named) and refusal(named):
+                yield Entry(named)
             else:
                 yield from _expanded(named)
     elif is_url(source):
@@ -69,15 +82,33 @@ def _entries(source: str, column: str | None) -> Iterator[Entry]:
 
 
 def _remote(source: str) -> Iterator[Entry]:
-    try:
-        system, path = fsspec.url_to_fs(source)
-        if not system.isdir(path):
-            yield from _expanded(source)
+    if (folder := local_path(source)) is not None and os.path.isdir(folder):
+        yield from _entries(folder, None)
+        return
+    system, path = locate(source)
+    with _reached(source):
+        is_folder = system.isdir(path)
+    if not is_folder:
+        yield from _expanded(source)
+        return
+    files = _files_below(system, path)
+    while True:
+        with _reached(source):
+            found = next(files, None)
+        if found is None:
             return
-        for found in _files_below(system, path):
-            yield from _expanded(system.unstrip_protocol(found))
-    except (ImportError, ValueError) as error:  # fsspec names the package that is missing, or the unknown protocol
-        raise SourceError(f"{source}: {error}") from error
+        yield from _expanded(system.unstrip_protocol(found))
+
+
+@contextlib.contextmanager
+def _reached(source: str) -> Iterator[None]:
+    """Turns the errors of listing a remote folder into a `SourceError` that names it."""
+    try:
+        yield
+    except Exception as error:  # each file system has its own for a lost connection
+        if reason := lasting_reason(error):
+            raise SourceError(f"{source}: {reason}") from error
+        raise SourceError(f"{source}: cannot be reached ({_words(error)}); go on with --resume when it can") from error
 
 
 def _files_below(system: fsspec.AbstractFileSystem, folder: str) -> Iterator[str]:
@@ -105,13 +136,30 @@ def _in_shard(shard: str) -> Iterator[Entry]:
     if "::" in shard:
         raise SourceError(f"{shard}: the path of a shard may not have '::' in it; rename it")
     before = -1
-    with _named(shard), fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+    with _named(shard), opened(shard) as file, _archive(file) as archive:
         for member in archive:
             if member.offset <= before:  # a size below zero can lead back
                 raise tarfile.ReadError("it runs in a circle")
             before = member.offset
             if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURE_SUFFIXES:
-                yield Entry(f"tar://{member.name}::{shard}", member.offset_data, max(member.size, LEAST))
+                yield Entry(f"{SHARD_SCHEME}{member.name}::{shard}", member.offset_data, max(member.size, LEAST))
+
+
+def _archive(file: Any) -> tarfile.TarFile:  # noqa: ANN401  (file systems have files of their own)
+    return tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:")
+
+
+class _Headers:
+    """A shard's file for listing, which refuses to read headers of more than `LARGEST_HEADER` bytes."""
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size:,} bytes")
+        return cast(bytes, self._file.read(size))
 
 
 @contextlib.contextmanager
@@ -119,14 +167,21 @@ def _named(shard: str) -> Iterator[None]:
     """What is wrong with a shard, in one line that names it."""
     try:
         yield
+    except SourceError:
+        raise
     except FileNotFoundError as error:
         raise SourceError(f"{shard}: there is no such shard; check the path") from error
     except PermissionError as error:
         raise SourceError(f"{shard}: you may not read it; change its permissions") from error
-    except ImportError as error:
-        raise SourceError(f"{shard}: {error}") from error
+    except (IrregularFileError, IsADirectoryError) as error:
+        raise SourceError(f"{shard}: {lasting_reason(error)}") from error
     except Exception as error:  # a header may claim any number, and each reader and file system has its own errors
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if is_url(shard) and not isinstance(error, (tarfile.TarError, ValueError, OverflowError, MemoryError)):
-            raise SourceError(f"{shard}: cannot be reached ({reason}); go on with --resume when it can") from error
-        raise SourceError(f"{shard}: is a damaged tar shard ({reason}); make it again, or leave it out") from error
+        if not is_url(shard) or isinstance(error, _DAMAGE):
+            text = f"{shard}: is a damaged tar shard ({_words(error)})"
+            raise SourceError(f"{text}; make it again, or leave it out") from error
+        reason = lasting_reason(error) or f"cannot be reached ({_words(error)}); go on with --resume when it can"
+        raise SourceError(f"{shard}: {reason}") from error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -10,30 +10,29 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import fsspec
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from camjax.batch.entries import is_url
+from camjax.batch.guard import guarded
+from camjax.batch.opening import Group as Group
+from camjax.batch.opening import is_listed as is_listed
+from camjax.batch.opening import open_store as open_store
+from camjax.batch.remote import locate
+from camjax.batch.schema import FORMAT, LAYOUTS, SIDES, TEXT, shown
+from camjax.batch.schema import StoreError as StoreError
 from camjax.choices import Activation
-from camjax.errors import CamjaxError
-
-Group = Any
-"""A `zarr.Group`; type checkers cannot tell its arrays from its groups."""
+from camjax.errors import printable
+from camjax.json_text import finite
 
 PENDING, EXPLAINED, UNREADABLE = 0, 1, 2
 STATUS = {"pending": PENDING, "explained": EXPLAINED, "unreadable": UNREADABLE}
 
 RESULTS = ("classes", "probabilities", "logits", "maps", "geometry", "error")
-
-SIDES = ("height", "width", "top", "left", "bottom", "right")
-"""The columns of `geometry`: the picture's size, and the rectangle of it that the maps span, in its pixels."""
-
-FORMAT = 2
 
 PROBABILITIES: Mapping[Activation, str] = {
     "softmax": "softmax over all classes",
@@ -43,42 +42,19 @@ PROBABILITIES: Mapping[Activation, str] = {
 """Descriptions of the array `probabilities` by the model's activation."""
 
 
-class StoreError(CamjaxError, ValueError):
-    """A store cannot be used as asked."""
-
-
 def exists(out: str) -> bool:
     """Whether there is anything at all where the store is to go; an empty folder is nothing."""
     if is_url(out):
-        system, path = fsspec.url_to_fs(out)
+        system, path = locate(out)
         return bool(system.exists(path))
-    path = Path(out)
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
-
-
-def open_store(out: str, *, mode: Literal["r", "r+"] = "r") -> Group:
-    """Opens a store of camjax's.
-
-    Raises:
-        StoreError: there is none, or it is somebody else's.
-    """
-    try:
-        group = zarr.open_group(out, mode=mode)
-    except (FileNotFoundError, ValueError, NotADirectoryError) as error:
-        raise StoreError(f"{out}: there is no Zarr store; check the path") from error
-    if group.attrs.get("camjax_format") != FORMAT:
-        raise StoreError(f"{out}: is a Zarr store, but none that this version of camjax wrote")
-    return group
-
-
-def is_listed(group: Group) -> bool:
-    """Whether the list of pictures and the empty arrays are all there."""
-    return bool(group.attrs.get("listed"))
+    folder = Path(out)
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def begin(out: str) -> Group:
     """Makes a new store with nothing in it; an unfinished one that is there is replaced."""
-    return zarr.create_group(out, attributes={"camjax_format": FORMAT}, overwrite=True)
+    storage = guarded(out, read_only=False)
+    return zarr.create_group(storage, attributes={"camjax_format": FORMAT}, overwrite=True, zarr_format=3)
 
 
 def allocate(
@@ -105,33 +81,50 @@ def allocate(
         attributes: what made the store, to be compared when a run goes on.
     """
     n = group["path"].shape[0]
-    rank, part = ("picture", "rank"), (chunk, top_k)
-    add_array(group, "classes", (n, top_k), part, "int32", -1, rank, long_name="number of the class, by falling rank")
-    add_array(group, "probabilities", (n, top_k), part, "float32", np.nan, rank, long_name=PROBABILITIES[activation])
-    add_array(group, "logits", (n, top_k), part, "float32", np.nan, rank)
-    maps = ("picture", "rank", "y", "x")
+    part = (chunk, top_k)
+    add_array(group, "classes", (n, top_k), part, long_name="number of the class, by falling rank")
+    add_array(group, "probabilities", (n, top_k), part, long_name=PROBABILITIES[activation])
+    add_array(group, "logits", (n, top_k), part)
     add_array(
-        group, "maps", (n, top_k, *map_size), (*part, *map_size), "float16", np.nan, maps,
-        units=unit, long_name="map of the class, raw and signed",
+        group, "maps", (n, top_k, *map_size), (*part, *map_size), units=unit,
+        long_name="map of the class, raw and signed",
     )  # fmt: skip
     add_array(
-        group, "geometry", (n, 6), (chunk, 6), "float32", np.nan, ("picture", "side"),
-        units="pixel", columns=SIDES, long_name="the picture's size, and the rectangle of it that the maps span",
+        group, "geometry", (n, len(SIDES)), (chunk, len(SIDES)), units="pixel", columns=SIDES,
+        long_name="the picture's size, and the rectangle of it that the maps span",
     )  # fmt: skip
-    add_array(group, "error", (n,), (chunk,), zarr.dtype.VariableLengthUTF8(), "", ("picture",))
-    add_array(group, "status", (n,), (chunk,), "int8", PENDING, ("picture",), **STATUS)
-    add_array(group, "label", (len(labels),), (len(labels),), zarr.dtype.VariableLengthUTF8(), "", ("class",))
+    add_array(group, "error", (n,), (chunk,))
+    add_array(group, "status", (n,), (chunk,), **STATUS)
+    add_array(group, "label", (len(labels),), (len(labels),))
     check_labels(group, labels)
-    group.update_attributes({**attributes, "coordinates": "path label status error", "listed": True})
+    set_attributes(group, {**attributes, "coordinates": "path label status error", "listed": True})
     consolidate(group)
 
 
+def set_attributes(group: Group, attributes: Mapping[str, Any]) -> None:
+    """Updates the attributes of a store; NaN and infinities become null, since JSON cannot express them."""
+    group.update_attributes(finite(attributes))
+
+
 def consolidate(group: Group) -> None:
-    """Puts the metadata of all the arrays into one file, as xarray wants it, unless they are there."""
-    if group.metadata.consolidated_metadata is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZarrUserWarning)  # that Zarr v3 does not define it yet
+    """Puts the metadata of all the arrays into one file, as xarray wants it, unless they are there.
+
+    Raises:
+        StoreError: there is an array beside camjax's with metadata that Zarr does not understand.
+    """
+    if group.metadata.consolidated_metadata is not None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # that Zarr v3 does not define it yet
+        try:
             zarr.consolidate_metadata(group.store)
+        except OSError:
+            raise
+        except Exception as error:  # of an array beside camjax's, whose metadata are damaged
+            reason = printable(" ".join(str(error).split()) or type(error).__name__, 160)
+            raise StoreError(
+                f"the store's metadata cannot be put together ({reason}); remove what is damaged"
+            ) from error
 
 
 def check_options(group: Group, attributes: Mapping[str, Any]) -> None:
@@ -142,7 +135,7 @@ def check_options(group: Group, attributes: Mapping[str, Any]) -> None:
     """
     old, new = group.attrs["run"], attributes["run"]
     differences = [
-        f"{name} was {old.get(name)!r}, now is {new.get(name)!r}"
+        f"{printable(str(name), 40)} was {shown(old.get(name))}, now is {shown(new.get(name))}"
         for name in [*old, *(name for name in new if name not in old)]
         if old.get(name) != new.get(name)
     ]
@@ -159,11 +152,8 @@ def write_chunk(group: Group, start: int, arrays: Mapping[str, np.ndarray]) -> N
 
 def check_labels(group: Group, labels: Sequence[str]) -> None:
     """Writes the classes' names where they are not there, or are damaged."""
-    try:
-        there = group["label"][:].tolist() == list(labels)
-    except Exception:  # each codec has its own error for a damaged chunk
-        there = False
-    if not there:
+    there = read_rows(group, "label", slice(None))
+    if there is None or there.tolist() != list(labels):
         group["label"][:] = np.asarray(labels, object)
 
 
@@ -186,18 +176,19 @@ def is_whole(group: Group, start: int, stop: int) -> bool:
 def problems(group: Group, start: int, stop: int) -> dict[str, str]:
     """What is wrong with a chunk, by array: `"pending"`, `"damaged"` or `"missing"`; empty when it is whole."""
     rows, found, parts = slice(start, stop), dict[str, str](), dict[str, np.ndarray]()
-    for name in ("status", *RESULTS):
-        try:
-            parts[name] = group[name][rows]
-        except OSError:
-            raise
-        except Exception:  # each codec has its own error for a damaged chunk
-            found[name] = "damaged"
-    if "status" in found:
-        return found
-    status = parts["status"]
-    if (status == PENDING).any():
+    status = read_rows(group, "status", rows)
+    if status is None:
+        return {"status": "damaged"}
+    if (status == PENDING).any():  # before more is read of a chunk that is not there
         return {"status": "pending"}
+    if not np.isin(status, (EXPLAINED, UNREADABLE)).all():
+        return {"status": "damaged"}
+    for name in RESULTS:
+        part = read_rows(group, name, rows)
+        if part is None:
+            found[name] = "damaged"
+        else:
+            parts[name] = part
     # A chunk's file that is gone reads as the array's fill value.
     explained = status == EXPLAINED
     for name, part in parts.items():
@@ -206,10 +197,24 @@ def problems(group: Group, start: int, stop: int) -> dict[str, str]:
         elif name == "error":
             gone = ((part != "") != (status == UNREADABLE)).any()
         else:
-            gone = name != "status" and explained.any() and np.isnan(part[explained]).all()
+            gone = explained.any() and np.isnan(part[explained]).all()
         if gone:
             found[name] = "missing"
     return found
+
+
+def read_rows(group: Group, name: str, rows: slice) -> np.ndarray | None:
+    """Returns rows of an array, or None if a chunk of them is damaged.
+
+    Raises:
+        OSError: The file system failed.
+    """
+    try:
+        return np.asarray(group[name][rows])
+    except OSError:
+        raise
+    except Exception:  # each codec has its own error for a damaged chunk
+        return None
 
 
 def remove_leftovers(out: str) -> None:
@@ -222,7 +227,7 @@ def remove_leftovers(out: str) -> None:
 def discard(out: str) -> None:
     """Removes a store that came to nothing."""
     if is_url(out):
-        system, path = fsspec.url_to_fs(out)
+        system, path = locate(out)
         system.rm(path, recursive=True)
     else:
         shutil.rmtree(out)
@@ -233,19 +238,18 @@ def add_array(
     name: str,
     shape: tuple[int, ...],
     chunk: tuple[int, ...],
-    dtype: Any,  # noqa: ANN401
-    fill: Any,  # noqa: ANN401
-    dimensions: tuple[str, ...],
     **attributes: Any,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
-    """Makes an array whose chunks are compressed and carry a checksum."""
+    """Makes an array of `LAYOUTS`, whose chunks are compressed and carry a checksum."""
+    layout = LAYOUTS[name]
+    text = layout.data_type == TEXT
     return group.create_array(
         name,
         shape=shape,
         chunks=tuple(max(1, side) for side in chunk),
-        dtype=dtype,
-        fill_value=fill,
-        dimension_names=dimensions,
+        dtype=zarr.dtype.VariableLengthUTF8() if text else layout.data_type,
+        fill_value=np.nan if layout.fill == "NaN" else layout.fill,
+        dimension_names=layout.dimensions,
         compressors=(ZstdCodec(level=3), Crc32cCodec()),
         attributes=attributes,
     )

@@ -10,10 +10,10 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from camjax.batch import remote
 from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, is_url
 from camjax.errors import PictureError, printable
 
@@ -70,12 +70,12 @@ def read_row(entry: Entry) -> bytes | str:
         starts = _group_starts(source)
         group = bisect.bisect_right(starts, entry.offset) - 1
         value = _column(source, name, group)[entry.offset - starts[group]].as_py()
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, SourceError):
         raise
     except (pa.ArrowException, IndexError, KeyError, ValueError) as error:
         raise PictureError(f"{entry.path}: is damaged ({_reason(error)}); make the file again") from error
-    except OSError as error:  # which is Arrow's word for damaged pages too
-        if is_url(source):
+    except OSError as error:  # which is Arrow's word for damaged pages too; the system's errors have a number
+        if is_url(source) or error.errno is not None:
             raise
         raise PictureError(f"{entry.path}: is damaged ({_reason(error)}); make the file again") from error
     found = value if isinstance(value, bytes) else (value or {}).get("bytes") or (value or {}).get("path")
@@ -89,21 +89,24 @@ def opened(source: str) -> Iterator[pq.ParquetFile]:
     """A Parquet file; what is wrong with it is one line.
 
     Raises:
-        SourceError: it is damaged, or cannot be read.
+        SourceError: it is damaged.
+        OSError: it cannot be read.
     """
     try:
-        with fsspec.open(source, "rb") as file:
+        with remote.opened(source) as file:
             yield pq.ParquetFile(file)
-    except (SourceError, FileNotFoundError, PermissionError, IsADirectoryError):
+    except SourceError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError is Arrow's word for damaged pages
+        if isinstance(error, OSError) and error.errno is not None:  # the system's errors have a number
+            raise
         raise SourceError(f"{source}: is a damaged Parquet file ({_reason(error)})") from error
 
 
 @functools.lru_cache(4)
 def _group_starts(source: str) -> list[int]:
     """The first row of every row group."""
-    with fsspec.open(source, "rb") as file:
+    with remote.opened(source) as file:
         metadata = pq.ParquetFile(file).metadata
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return list(itertools.accumulate(counts[:-1], initial=0))
@@ -111,7 +114,7 @@ def _group_starts(source: str) -> list[int]:
 
 @functools.lru_cache(1)
 def _column(source: str, name: str, group: int) -> pa.ChunkedArray:
-    with fsspec.open(source, "rb") as file:
+    with remote.opened(source) as file:
         return pq.ParquetFile(file).read_row_group(group, columns=[name]).column(0)
 
 

@@ -4,11 +4,12 @@ import hashlib
 from pathlib import Path
 
 from camjax.errors import CheckpointError
+from camjax.files import open_regular
 
 
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from camjax.choices import CropMode, CropRounding
 from camjax.core.model import Activation
 from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
@@ -17,14 +18,16 @@ LONGEST_TEXT = 4096
 
 
 def read_preprocess(fields: Any) -> Preprocess:  # noqa: ANN401
-    """Preprocessing from plain values, named as in `Preprocess`.
+    """Preprocessing from plain values, named as in `Preprocess`; the crop's mode and rounding may be left out.
 
     Raises:
         CheckpointError: a value is missing, unknown, of another type, or beyond bounds.
     """
     known = [field.name for field in dataclasses.fields(Preprocess)]
-    if not isinstance(fields, Mapping) or fields.keys() != set(known):
+    usual = {"crop_mode": "center", "crop_rounding": "nearest"}
+    if not isinstance(fields, Mapping) or {*usual, *fields} != set(known):
         raise CheckpointError(f"the preprocessing does not consist of {', '.join(known)}")
+    fields = {**usual, **fields}
     size, crop, interpolation = fields["input_size"], fields["crop_pct"], fields["interpolation"]
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(map(_is_side, size)):
         raise CheckpointError(f"the input_size {shown(size)} is not a height and a width from 1 to {LARGEST_INPUT}")
@@ -32,12 +35,17 @@ def read_preprocess(fields: Any) -> Preprocess:  # noqa: ANN401
         raise CheckpointError(f"the crop_pct {shown(crop)} is not a number above 0 and at most 1")
     if interpolation not in INTERPOLATIONS:
         raise CheckpointError(f"the interpolation {shown(interpolation)} is not one of {', '.join(INTERPOLATIONS)}")
+    for name, kind in (("crop_mode", CropMode), ("crop_rounding", CropRounding)):
+        if fields[name] not in get_args(kind):
+            raise CheckpointError(f"the {name} {shown(fields[name])} is not one of {', '.join(get_args(kind))}")
     return Preprocess(
         input_size=(size[0], size[1]),
         crop_pct=float(crop),
         interpolation=interpolation,
         mean=_three("mean", fields["mean"], -256),
         std=_three("std", fields["std"], 1e-6),
+        crop_mode=fields["crop_mode"],
+        crop_rounding=fields["crop_rounding"],
     )
 
 
@@ -61,6 +69,32 @@ def read_labels(labels: Any) -> tuple[str, ...]:  # noqa: ANN401
     if not isinstance(labels, list | tuple):
         raise CheckpointError(f"the labels {shown(labels)} are not a list")
     return tuple(read_text("label", label) for label in labels)
+
+
+def in_order(names: Any) -> Any:  # noqa: ANN401
+    """Returns the values of an object whose keys are the numbers 0 to n - 1, by number; anything else as it is.
+
+    Raises:
+        CheckpointError: A number is missing or there twice.
+        ValueError: A key is no number.
+    """
+    if not isinstance(names, dict):
+        return names
+    numbered = {int(number): name for number, name in names.items()}
+    if sorted(numbered) != list(range(len(names))):
+        raise CheckpointError(f"the labels' numbers are not 0 to {len(names) - 1}")
+    return [numbered[number] for number in range(len(names))]
+
+
+def read_count(value: Any) -> int:  # noqa: ANN401
+    """Checks a number of classes.
+
+    Raises:
+        CheckpointError: It is no whole number from 1 on.
+    """
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"the number of classes {shown(value)} is not a whole number from 1 on")
+    return value
 
 
 def read_text(what: str, value: Any) -> str:  # noqa: ANN401

@@ -6,6 +6,7 @@ Nothing in a file is ever run. Floats of every width come out as float32, for th
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors
@@ -15,6 +16,7 @@ from camjax.checkpoints.safetensors_files import read_safetensors
 from camjax.checkpoints.torch.files import read_torch
 from camjax.checkpoints.torch.state_dicts import without_module_prefix
 from camjax.errors import CheckpointError, printable
+from camjax.files import open_regular
 
 Tensors = dict[str, np.ndarray]
 """Arrays by the name that the checkpoint gives them."""
@@ -22,29 +24,47 @@ Tensors = dict[str, np.ndarray]
 _HEAD_BYTES = 512
 
 
+class Stored(NamedTuple):
+    """Contents of a weight file.
+
+    Attributes:
+        tensors: Arrays by name.
+        name: Name of the set of weights in the file, such as `"state_dict_ema"`; empty for a file of nothing else.
+    """
+
+    tensors: Tensors
+    name: str
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Tensors:
+    """Reads the arrays of a weight file; see `read_stored`."""
+    return read_stored(path).tensors
+
+
+def read_stored(path: str | os.PathLike[str]) -> Stored:
     """Reads a safetensors file or a PyTorch checkpoint (zip or older), told apart by content and not by name.
 
-    A state dict wrapped by a training loop (`state_dict_ema`, `state_dict`, `model_state_dict`, `model`) is found,
-    and a `module.` or `_orig_mod.` before every key is dropped. Weights that are NaN or infinite are warned of.
+    A state dict wrapped by a training loop is found (see `camjax.checkpoints.torch.state_dicts`), where several are,
+    the one that timm would load, with a warning; and a `module.` or `_orig_mod.` before every key is dropped. Weights
+    that are NaN or infinite are warned of.
 
     Args:
         path: the file.
 
     Returns:
-        Arrays by name: floats of any width as float32, integers and booleans as they are stored. The arrays may be
-        read-only.
+        Arrays by name, floats of any width as float32, integers and booleans as they are stored, possibly read-only;
+        and the name of their set.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, or not a checkpoint.
     """
-    head = _read_head(Path(path))
-    stored = read_safetensors(path) if _is_safetensors(head) else read_torch(path)
+    head, chosen = _read_head(Path(path)), [""]
+    stored = read_safetensors(path) if _is_safetensors(head) else read_torch(path, chosen.append)
     # One at a time, so that a file of narrow floats is never in memory beside all of what is made of it.
     tensors = {name: _as_float32(path, name, array) for name, array in stored}
     tensors = without_module_prefix(tensors)
     _warn_of_non_finite(path, tensors)
-    return tensors
+    return Stored(tensors, chosen[-1])
 
 
 def read_safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -68,11 +88,11 @@ def read_safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _read_head(path: Path) -> bytes:
     """The first bytes of a file that may be a checkpoint, or why it cannot be one."""
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         why = "is a folder, not a weight file" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {why}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error

@@ -4,7 +4,6 @@ huggingface_hub is imported inside the functions, since importing it takes longe
 """
 
 import contextlib
-import json
 import queue
 import re
 import threading
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from camjax.checkpoints.checksums import sha256_of
 from camjax.checkpoints.hub_errors import MissingFileError as MissingFileError
 from camjax.checkpoints.hub_errors import explain_failure, missing_file, status_of, transport_error
+from camjax.checkpoints.json_files import read_json_object
 from camjax.errors import HubError
 
 PREFIX = "hf-hub:"
@@ -98,18 +98,11 @@ def fetch_json(repository: str, filename: str, revision: str = "main") -> dict[s
         HubError: as for `fetch_checked`, or the file does not hold a JSON object.
     """
     try:
-        text = fetch(repository, filename, revision).read_text("utf-8")
+        return read_json_object(fetch(repository, filename, revision))
     except MissingFileError:
         return None
-    except UnicodeDecodeError as error:
-        raise HubError(f"{repository}: {filename} is not UTF-8 text") from error
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HubError(f"{repository}: {filename} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise HubError(f"{repository}: {filename} does not hold a JSON object")
-    return content
+    except ValueError as error:
+        raise HubError(f"{repository}: {filename} {error}") from error
 
 
 def is_cached(repository: str, filename: str, revision: str = "main") -> bool:

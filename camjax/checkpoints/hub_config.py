@@ -1,102 +1,152 @@
-"""What the config files of a hub repository say: `config.json` of timm and transformers, and the preprocessor's.
+"""The configuration files of a repository or folder: `config.json` of timm and transformers, and the preprocessor's.
 
 How a config describes a network is the family's to know; what they have in common is here.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from camjax.checkpoints.description import read_labels, read_preprocess, shown
+from camjax.checkpoints.config_fields import Fields, warn_of_unknown
+from camjax.checkpoints.description import LARGEST_INPUT, in_order, read_count, read_labels, shown
+from camjax.checkpoints.image_processor import read_image_processor
+from camjax.checkpoints.timm_config import read_timm_config
+from camjax.core.model import Activation
 from camjax.errors import CheckpointError, printable
 from camjax.images.preprocess import Preprocess
 from camjax.models.family import Architecture
-from camjax.models.registry import ARCHITECTURES, FAMILIES
+from camjax.models.registry import FAMILIES
 
-PILLOW_FILTERS = {2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers for its filters, which preprocessor configs hold."""
+KIND = "config.json"
 
 Json = Mapping[str, Any]
+
+ACTIVATIONS: Mapping[str | None, Activation | None] = {
+    None: None,
+    "single_label_classification": None,
+    "multi_label_classification": "sigmoid",
+    "regression": "none",
+}
+"""By transformers' `problem_type`, the activation that its image-classification pipeline applies. The outputs of a
+regression are quantities: they are ranked and explained as they are."""
+
+_EMPTY = ("auto_map", "per_layer_config", "pruned_heads", "quantization_config")
+"""Fields that describe another network than the family's wherever they have a value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HubConfig:
-    """What a repository says about its weights.
+    """Contents of the configuration files.
 
     Attributes:
-        architecture: None where the repository does not say, so that the keys must tell.
-        preprocess: None where it does not say.
-        labels: empty where it does not say.
+        architecture: Network; None where the files do not say, so that the keys must tell.
+        preprocess: Preprocessing of the inputs; None where the files do not say.
+        labels: Names of the classes; empty where the files have none.
+        activation: Function from logits to probabilities, as in `camjax.Model`.
+        num_classes: Number of outputs; None where the files do not say.
+        input_size: (height, width) in pixels of the inputs that the network is built for; None where the files do not
+            say, or where weights of another size are resampled.
+        fixed_size: Whether the network takes inputs of that size only, as transformers has it.
+        described: Whether transformers' `config.json` describes the network.
     """
 
     architecture: Architecture | None = None
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] = ()
+    activation: Activation | None = None
+    num_classes: int | None = None
+    input_size: tuple[int, int] | None = None
+    fixed_size: bool = False
+    described: bool = False
+
+    def labels_for(self, count: int) -> tuple[str, ...]:
+        """Returns the labels of a head with that many outputs; empty where the files name none.
+
+        Args:
+            count: Number of rows of the head's kernel.
+
+        Raises:
+            CheckpointError: The files say that there are more or fewer.
+        """
+        for name, found in (("classes", self.num_classes), ("labels", len(self.labels) or None)):
+            if found not in (None, count):
+                raise CheckpointError(f"{KIND} has {found} {name}, but the weights have {count} outputs")
+        return self.labels
 
 
 def read_hub_config(
-    config: Json | None, preprocessor: Json | None, architecture: Architecture | None = None
+    config: Json | None,
+    preprocessor: Json | None,
+    architecture: Architecture | None = None,
+    preprocess: Preprocess | None = None,
 ) -> HubConfig:
     """Reads `config.json` and `preprocessor_config.json`, either of which may be missing (None).
 
+    Fields that camjax neither knows nor reads are warned of.
+
     Args:
-        config: untrusted.
-        preprocessor: untrusted.
-        architecture: in place of what the config says, where the user says so.
+        config: JSON object of the first file, untrusted.
+        preprocessor: JSON object of the second file, untrusted.
+        architecture: Network to take instead of the one that the config names.
+        preprocess: Preprocessing to take instead of what the files say.
 
     Raises:
-        CheckpointError: a file lacks what it should hold, or describes a network that camjax does not have.
+        CheckpointError: A file lacks what it should hold, or describes something that camjax does not compute.
     """
     try:
-        if config is None:
-            return HubConfig(architecture, _transformers_preprocess(preprocessor))
-        if "architecture" in config and "model_type" not in config:
-            return _timm(config, architecture)
-        return HubConfig(
-            architecture or _transformers_architecture(config), _transformers_preprocess(preprocessor), _labels(config)
-        )
+        found = _read(config, preprocessor, architecture, preprocess)
     except CheckpointError as error:
         raise CheckpointError(printable(str(error))) from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"the repository's config is not understood: {printable(reason)}") from error
+    return found if preprocess is None else dataclasses.replace(found, preprocess=preprocess)
 
 
-def _timm(config: Json, architecture: Architecture | None) -> HubConfig:
-    # Old repositories have everything on one level.
-    details = config.get("pretrained_cfg", config)
-    sizes = details["input_size"]
-    if not isinstance(sizes, list) or len(sizes) != 3 or sizes[0] != 3:
-        raise CheckpointError(f"the input_size {shown(sizes)} is not three channels, a height and a width")
-    fields = {name: details[name] for name in ("crop_pct", "interpolation", "mean", "std")}
-    preprocess = read_preprocess({"input_size": sizes[1:], **fields})
-    return HubConfig(architecture or _timm_architecture(config), preprocess, _timm_labels(config, details))
+def _read(
+    config: Json | None, preprocessor: Json | None, architecture: Architecture | None, preprocess: Preprocess | None
+) -> HubConfig:
+    if config is not None and "architecture" in config and "model_type" not in config:
+        timm = read_timm_config(config, architecture, preprocess)
+        return HubConfig(timm.architecture, timm.preprocess, timm.labels, num_classes=timm.num_classes)
+    found = HubConfig(architecture) if config is None else _transformers(Fields(config), architecture)
+    if preprocessor is None or preprocess is not None:
+        return found
+    return dataclasses.replace(found, preprocess=read_image_processor(preprocessor, config))
 
 
-def _timm_architecture(config: Json) -> Architecture:
-    """The architecture of exactly that name, with the arguments it was made with."""
-    name, arguments = config["architecture"], config.get("model_args") or {}
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        close = difflib.get_close_matches(str(name), ARCHITECTURES)
-        hint = f"; it has {', '.join(close)}, which may compute something else" if close else ""
-        raise CheckpointError(f"the repository holds timm's {shown(name)}, which camjax does not have{hint}")
-    found = ARCHITECTURES[name]
-    try:
-        return dataclasses.replace(found, config=found.family.from_timm(found.config, arguments))
-    except CheckpointError as error:
-        raise CheckpointError(f"the repository's {name}: {error}") from error
+def _transformers(config: Fields, architecture: Architecture | None) -> HubConfig:
+    for name in _EMPTY:
+        if config.get(name):
+            raise CheckpointError(f"{KIND} has {name}={shown(config[name])}, which camjax does not have")
+    problem = config.get("problem_type")
+    if not isinstance(problem, str | None) or problem not in ACTIVATIONS:
+        raise CheckpointError(f"the problem_type {shown(problem)} is not one of {', '.join(filter(None, ACTIVATIONS))}")
+    labels = read_labels(_as_text(in_order(config.get("id2label") or [])))
+    count = config.get("num_labels")
+    if count is not None and labels and read_count(count) != len(labels):
+        raise CheckpointError(f"{KIND} has num_labels={count}, but {len(labels)} labels in id2label")
+    kind, size = config.get("model_type"), config.get("image_size")
+    found = HubConfig(
+        architecture or _transformers_architecture(config),
+        labels=labels,
+        activation=ACTIVATIONS[problem],
+        num_classes=len(labels) or (None if count is None else read_count(count)),
+        input_size=None if size is None else read_size(size),
+        fixed_size=kind == "vit",
+        described=True,
+    )
+    if architecture is None:
+        warn_of_unknown(config, KIND)
+    return found
 
 
-def _timm_labels(config: Json, details: Json) -> tuple[str, ...]:
-    """The labels, spelled out where short names have descriptions."""
-    said = {**details, **config}
-    names = read_labels(_in_order(said.get("label_names") or said.get("labels") or []))
-    descriptions = said.get("label_descriptions") or {}
-    return read_labels([descriptions.get(name, name) for name in names])
+def _as_text(names: Any) -> Any:  # noqa: ANN401
+    """Returns a list whose whole numbers are texts, as some repositories of digits have labels; else what came."""
+    return [str(name) if type(name) is int else name for name in names] if isinstance(names, list) else names
 
 
-def _transformers_architecture(config: Json) -> Architecture:
+def _transformers_architecture(config: Fields) -> Architecture:
     kind = config.get("model_type")
     for family in FAMILIES.values():
         if isinstance(kind, str) and kind in family.from_transformers:
@@ -104,48 +154,13 @@ def _transformers_architecture(config: Json) -> Architecture:
     raise CheckpointError(f"the repository holds a {shown(kind)} model, which camjax does not have")
 
 
-def _transformers_preprocess(config: Json | None) -> Preprocess | None:
-    """What transformers' image processors do: `size` is cut to `crop_size`, or to `crop_pct` of it."""
-    if config is None:
-        return None
-    size, crop = (_sides(config.get(name, 224)) for name in ("size", "crop_size"))
-    cropped = bool(config.get("do_center_crop") and "crop_size" in config)
-    resample = config.get("resample", 3)
-    if type(resample) is not int or resample not in PILLOW_FILTERS:
-        raise CheckpointError(f"the resample {shown(resample)} is not Pillow's 2 (bilinear) or 3 (bicubic)")
-    return read_preprocess(
-        {
-            "input_size": crop if cropped else size,
-            "crop_pct": crop[0] / size[0] if cropped else config.get("crop_pct") or 0.875,
-            "interpolation": PILLOW_FILTERS[resample],
-            "mean": config["image_mean"],
-            "std": config["image_std"],
-        }
-    )
+def read_size(size: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Reads transformers' `image_size`: a side, or a height and a width, in pixels.
 
-
-def _sides(size: Any) -> list[int]:  # noqa: ANN401
-    """Height and width: of one number, `{"shortest_edge": side}` or `{"height": height, "width": width}`."""
-    sides = [size, size]
-    if isinstance(size, dict):
-        short = size.get("shortest_edge")
-        sides = [short, short] if short else [size["height"], size["width"]]
-    if not all(type(side) is int and side > 0 for side in sides):
-        raise CheckpointError(f"the size {shown(size)} is not a number of pixels")
-    return sides
-
-
-def _labels(config: Json) -> tuple[str, ...]:
-    """The repository's own labels, unless they are transformers' stand-ins (`LABEL_0`)."""
-    labels = read_labels(_in_order(config.get("id2label") or {}))
-    return () if not labels or labels[0] == "LABEL_0" else labels
-
-
-def _in_order(names: Any) -> Any:  # noqa: ANN401
-    """A list as it is, and a table by number, none of which may be left out, as a list."""
-    if not isinstance(names, dict):
-        return names
-    numbered = {int(number): name for number, name in names.items()}
-    if sorted(numbered) != list(range(len(names))):
-        raise CheckpointError(f"the labels' numbers are not 0 to {len(names) - 1}")
-    return [numbered[number] for number in range(len(names))]
+    Raises:
+        CheckpointError: It is neither.
+    """
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(side) is int and 0 < side <= LARGEST_INPUT for side in sides):
+        raise CheckpointError(f"the image_size {shown(size)} is not one or two sides from 1 to {LARGEST_INPUT} pixels")
+    return sides[0], sides[1]

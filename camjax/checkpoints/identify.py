@@ -21,11 +21,13 @@ class Match:
         architecture: with what the checkpoint's shapes tell of its config, such as the number of classes.
         layout: the name of its naming.
         overlap: the share of keys that the two have in common, 1 where they are the same.
+        alike: Other architectures that compute the same from the checkpoint.
     """
 
     architecture: Architecture
     layout: str
     overlap: float
+    alike: tuple[Architecture, ...] = ()
 
     def suits(self, tensors: Tensors) -> bool:
         """Whether the checkpoint's shapes may be this network's, as far as its layout looks."""
@@ -73,11 +75,13 @@ def identify(
     if best < ENOUGH:
         raise CheckpointError(_unlike(tensors, matches))
     found: list[tuple[Match, Params]] = []
+    same: list[Architecture] = []
     error: CheckpointError | None = None
     alike = [match for match in matches if match.overlap == best]
     # To look at one shape is quicker than to build a network; where none is right, the first one's error says why.
     for match in [match for match in alike if match.suits(tensors)] or alike:
         if any(_same(match, other) for other, _ in found):
+            same.append(match.architecture)
             continue
         try:
             found.append((match, match.convert(tensors)))
@@ -91,7 +95,8 @@ def identify(
         )
     if not found:
         raise error or CheckpointError("no architecture was given to choose from")
-    return found[0]
+    match, params = found[0]
+    return dataclasses.replace(match, alike=tuple(same)), params
 
 
 def _unlike(tensors: Tensors, matches: list[Match]) -> str:

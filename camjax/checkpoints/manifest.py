@@ -7,8 +7,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from camjax.choices import CropMode, CropRounding
 from camjax.errors import CamjaxError, UnknownModelError, printable
 
 _PACKAGE = Path(__file__).parents[1]
@@ -38,6 +39,8 @@ class WeightSource:
         mean: likewise.
         std: likewise.
         labels: the list of class names.
+        crop_mode: see `camjax.Preprocess`.
+        crop_rounding: likewise.
         aliases: other names.
         repository: `owner/name` on the hub, or None.
         revision: a commit of the repository, or a branch.
@@ -56,6 +59,8 @@ class WeightSource:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     labels: str
+    crop_mode: CropMode = "center"
+    crop_rounding: CropRounding = "nearest"
     aliases: tuple[str, ...] = ()
     repository: str | None = None
     revision: str = "main"
@@ -213,5 +218,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mean": (_three(lambda item: 0 <= item <= 1), "three numbers from 0 to 1"),
     "std": (_three(lambda item: 0 < item <= 1), "three numbers above 0 and at most 1"),
     "labels": _one_of("imagenet1k"),
+    "crop_mode": _one_of(*get_args(CropMode)),
+    "crop_rounding": _one_of(*get_args(CropRounding)),
 }
 """What each key of an entry must be: a test, and words for it."""

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -13,6 +12,7 @@ from jaxtyping import Shaped
 
 from camjax.checkpoints.damage import one_line_errors
 from camjax.errors import CheckpointError, printable
+from camjax.files import open_regular
 
 _LENGTH_BYTES = 8
 
@@ -53,7 +53,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> Iterator[tuple[str, Shaped
     """
     with one_line_errors(path, "safetensors file"), safetensors.safe_open(path, framework="np"):
         pass  # The library has checked that the header's tensors fill the file, each as long as its shape says.
-    with one_line_errors(path, "safetensors file"), Path(path).open("rb") as file:
+    with one_line_errors(path, "safetensors file"), open_regular(path) as file:
         # Its own readers ask NumPy itself for bfloat16 and the 8-bit floats and fail, or copy the whole file twice.
         start = _LENGTH_BYTES + (length := int.from_bytes(file.read(_LENGTH_BYTES), "little"))
         header = json.loads(file.read(length))

@@ -18,15 +18,15 @@ from camjax.checkpoints.description import read_activation, read_labels, read_pr
 from camjax.checkpoints.formats import Tensors, read_checkpoint, read_safetensors_metadata
 from camjax.core.model import Activation, Model
 from camjax.errors import CheckpointError, printable
-from camjax.images.labels import imagenet_labels
 from camjax.images.preprocess import Preprocess
+from camjax.json_text import json_text
 from camjax.models.family import Architecture, Family
 from camjax.models.registry import FAMILIES
 
 METADATA_KEY = "camjax"
 VERSION = 2
 OLDEST = 1
-"""Version whose files have no activation."""
+"""Version whose files have no activation, and preprocessing without `crop_mode` and `crop_rounding`."""
 
 
 def save_model(model: Model, path: str | os.PathLike[str]) -> None:
@@ -54,7 +54,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "origin": model.origin,
     }
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={METADATA_KEY: json.dumps(description)})
+        save_file(arrays, temporary, metadata={METADATA_KEY: json_text(description)})
 
 
 def is_stored_model(path: str | os.PathLike[str]) -> bool:
@@ -160,8 +160,8 @@ def described(architecture: Architecture) -> dict[str, Any]:
 
 
 def default_labels(count: int) -> tuple[str, ...]:
-    """The labels of classes that nothing names: ImageNet's where there are 1000, else "class 0" and so on."""
-    return imagenet_labels() if count == 1000 else tuple(f"class {number}" for number in range(count))
+    """Returns the labels of classes that nothing names: "class 0" and so on."""
+    return tuple(f"class {number}" for number in range(count))
 
 
 def _refuse_version(version: Any) -> NoReturn:  # noqa: ANN401

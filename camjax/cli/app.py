@@ -1,5 +1,6 @@
 """The command line's words: its commands and their errors."""
 
+import contextlib
 import sys
 import warnings
 
@@ -52,14 +53,16 @@ def main() -> None:
 
 
 def _fail(text: str) -> None:
-    typer.secho("camjax: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(_one_line(text), err=True)
+    with contextlib.suppress(OSError):  # nobody reads it any more; the status still tells
+        typer.secho("camjax: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(_one_line(text), err=True)
     sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    typer.secho("warning: ", fg="yellow", err=True, nl=False)
-    typer.echo(_one_line(str(message)), err=True)
+    with contextlib.suppress(OSError):
+        typer.secho("warning: ", fg="yellow", err=True, nl=False)
+        typer.echo(_one_line(str(message)), err=True)
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from camjax.cli.options import Column, MethodOptions, NetworkOptions
 from camjax.cli.progress import duration, run_progress
 from camjax.cli.stops import STOPS, Stopped
-from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say
+from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say, standard_error, standard_output
 from camjax.errors import CamjaxError
 
 if TYPE_CHECKING:
@@ -108,17 +108,17 @@ def run_batch(sources: Sequence[str], options: BatchOptions) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         raise CamjaxError(f"{place}{error.strerror or error}; {STOPS.advice}") from error
-    _print_summary(summary, options.out, Console())
+    _print_summary(summary, options.out, standard_output(needed=False))
     return 0
 
 
 def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, batch_size: int | None) -> "Summary":
     from camjax.batch.run import explain_to_store
 
-    errors = Console(stderr=True)
+    errors = standard_error()
     with _team(options) as team:
         STOPS.leaving = lambda reason: _last_words(team, options.out, reason)
-        model = load_for_command(options.model, options.architecture, options.labels, errors)
+        model = load_for_command(options.model, options, options.labels, errors)
         keep_programs()
         with run_progress(errors) as show:
 

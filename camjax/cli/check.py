@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from camjax.cli.terminal import check_batch_extra, say
+from camjax.cli.terminal import check_batch_extra, say, standard_output
 
 LINES = 50
 """Of what is wrong with a store; more are counted."""
@@ -31,7 +30,7 @@ def run_check(out: str) -> int:
     check_batch_extra()
     from camjax.batch.check import check_store
 
-    console = Console()
+    console = standard_output()
     condition = check_store(out)
     for line in condition.problems[:LINES]:
         say(console, line)

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from camjax.cli.options import ExplainedOptions, FigureOptions, LayerOptions, NetworkOptions, named_classes
 from camjax.cli.progress import named_bar
-from camjax.cli.terminal import keep_programs, load_for_command, say
+from camjax.cli.terminal import keep_programs, load_for_command, say, standard_error, standard_output
 from camjax.errors import CamjaxError
 
 if TYPE_CHECKING:
@@ -36,11 +35,11 @@ def compare(
     from camjax.images.colours import check_colormap
     from camjax.methods.registry import METHODS
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = standard_output(), standard_error()
     check_colormap(options.colormap)
     methods = chosen_methods(options.methods)
     target = named_figure_path(picture, options.out, "compare")
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     classes = named_classes(options, model)
     keep_programs()
     left_out: list[tuple[str, str]] = []

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from camjax.choices import DEFAULT_COLOURS
 from camjax.cli.options import USUAL_CLASSES, FigureOptions, LayerOptions, NetworkOptions, check_top_k
-from camjax.cli.terminal import keep_programs, load_for_command, say, text
+from camjax.cli.terminal import keep_programs, load_for_command, say, standard_error, standard_output, text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,10 @@ def concepts(
     from camjax.explain.outputs import named_figure_path
     from camjax.images.colours import palette
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = standard_output(), standard_error()
     shown = palette(options.colormap, options.concepts)
     target = named_figure_path(picture, options.out, "concepts")
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     check_top_k(options.top_k, model)
     keep_programs()
     found = picture_concepts(

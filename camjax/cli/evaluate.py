@@ -9,9 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camjax.cli.options import Column, NetworkOptions
+from camjax.cli.options import LABELS_HELP, Column, NetworkOptions
 from camjax.cli.progress import counted_bar
-from camjax.cli.terminal import check_batch_extra, keep_programs, load_for_command, say, text, wide_console
+from camjax.cli.terminal import (
+    check_batch_extra,
+    keep_programs,
+    load_for_command,
+    say,
+    standard_error,
+    text,
+    wide_console,
+)
 from camjax.errors import CamjaxError
 
 if TYPE_CHECKING:
@@ -74,7 +82,7 @@ class EvaluateOptions(NetworkOptions):
     ] = None
     class_names: Annotated[
         Path | None,
-        typer.Option(help="A text file with one class name a line, or a synset.txt.", show_default=False),
+        typer.Option(help=LABELS_HELP, show_default=False),
     ] = None
     column: Column = None
     num_processes: Annotated[
@@ -128,8 +136,8 @@ def evaluate(
         masks=options.masks,
         column=options.column,
     )
-    console, errors = wide_console(), Console(stderr=True)
-    model = load_for_command(options.model, options.architecture, options.class_names, errors)
+    console, errors = wide_console(), standard_error()
+    model = load_for_command(options.model, options, options.class_names, errors, "--class-names")
     keep_programs()
     left_out: list[str] = []
     with counted_bar("judging", errors) as show:

@@ -13,7 +13,7 @@ from rich.console import Console
 from camjax.choices import SHARE
 from camjax.cli.options import ExplainedOptions, FigureOptions, MethodOptions, NetworkOptions, named_classes
 from camjax.cli.progress import duration, progress_bar
-from camjax.cli.terminal import class_table, keep_programs, load_for_command, say
+from camjax.cli.terminal import class_table, keep_programs, load_for_command, say, standard_error, standard_output
 from camjax.errors import CamjaxError, PictureError
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def explain(
     from camjax.images.colours import check_colormap
     from camjax.images.pictures import find_pictures
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = standard_output(), standard_error()
     check_colormap(options.colormap)
     box_share = _box_share(options)
     paths = find_pictures(pictures)
     figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
-    model = load_for_command(options.model, options.architecture, options.labels, errors)
+    model = load_for_command(options.model, options, options.labels, errors)
     failed: list[PictureError] = []
     keep_programs()
     waits = Waits()

@@ -1,11 +1,10 @@
 """`camjax layers`: what is inside a model, by name."""
 
-from rich.console import Console
 from rich.table import Table
 
 from camjax.cli.models import Source
 from camjax.cli.options import WeightOptions
-from camjax.cli.terminal import load_for_command, text, wide_console
+from camjax.cli.terminal import load_for_command, standard_error, text, wide_console
 from camjax.errors import LayerError
 
 
@@ -14,7 +13,7 @@ def layers(source: Source, options: WeightOptions) -> None:
     from camjax.core.layers import default_layer
     from camjax.core.layers import layers as layers_of
 
-    model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))
+    model = load_for_command(source, options, options.labels, standard_error())
     try:
         default = default_layer(model)
     except LayerError:  # none lies on the image, and the list says what there is instead

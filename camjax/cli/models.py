@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,11 +14,11 @@ from camjax.checkpoints.manifest import WeightSource, manifest
 from camjax.checkpoints.packages import is_installed
 from camjax.cli import listing
 from camjax.cli.options import WeightOptions
-from camjax.cli.terminal import load_for_command, say, text, wide_console
+from camjax.cli.terminal import load_for_command, say, standard_error, standard_output, text, wide_console
 from camjax.errors import CamjaxError, UnknownModelError
 
 COLUMNS = ("name", "short", "from", "licence", "here")
-Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, or a weight file.")]
+Source = Annotated[str, typer.Argument(help="A model's name, hf-hub:OWNER/NAME@REVISION, a weight file or its folder.")]
 
 
 def models(
@@ -84,11 +83,11 @@ def convert(
 
     if out.is_dir():
         raise CamjaxError(f"{out} is a folder; name the file: --out {out / 'model.safetensors'}")
-    model = load_for_command(source, options.architecture, options.labels, Console(stderr=True))
+    model = load_for_command(source, options, options.labels, standard_error())
     save_model(model, out)
     size = out.stat().st_size / 1e6
     described = f"{model.name} ({model.architecture['name']}, {len(model.labels)} classes)"
-    say(Console(), f"{described} → {out} ({size:.1f} MB)")
+    say(standard_output(), f"{described} → {out} ({size:.1f} MB)")
 
 
 def _owner(source: WeightSource) -> str | None:

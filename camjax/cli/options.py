@@ -16,13 +16,15 @@ import typer
 
 from camjax.choices import DEFAULT_COLORMAP, Kind, NamedTarget, Sign
 from camjax.errors import CamjaxError
-from camjax.images.labels import find_classes
+from camjax.images.labels import find_listed_classes
 
 if TYPE_CHECKING:
     from camjax.core.model import Model
 
 USUAL_CLASSES = "5, or all where there are fewer"
 """The default of `--top-k` in words; see `camjax.core.options.USUAL_TOP_K`."""
+LABELS_HELP = "The classes' names: a file (one a line, a table with numbers, or JSON), or imagenet."
+"""Help of the option for a list of labels, whatever the command calls it."""
 
 Column = Annotated[
     str | None, typer.Option(help="Of lists: paths, or in Parquet pictures.", show_default="path, else image")
@@ -86,8 +88,15 @@ class WeightOptions:
     architecture: Annotated[
         str | None, typer.Option(help="The network that a weight file holds, where its keys do not tell.")
     ] = None
-    labels: Annotated[
-        Path | None, typer.Option(help="A text file with one class name a line, or a synset.txt.", show_default=False)
+    labels: Annotated[Path | None, typer.Option(help=LABELS_HELP, show_default=False)] = None
+    size: Annotated[
+        Size | None,
+        typer.Option(
+            parser=_size,
+            metavar="SIZE",
+            help="What the network sees: 224, or 224x320 (height x width).",
+            show_default="the weights' own",
+        ),
     ] = None
 
 
@@ -113,17 +122,12 @@ class NetworkOptions(WeightOptions, ModelOptions):
         int | None, typer.Option("--top-k", "-k", min=1, help="How many classes.", show_default=USUAL_CLASSES)
     ] = None
     geometry: Annotated[
-        Kind, typer.Option(help="pad: all of the picture; crop: its centre; squash: all, out of proportion.")
-    ] = "pad"
-    size: Annotated[
-        Size | None,
+        Kind,
         typer.Option(
-            parser=_size,
-            metavar="SIZE",
-            help="What the network sees: 224, or 224x320 (height x width).",
-            show_default="the weights' own",
+            help="pad: all of the picture; crop: as the weights are evaluated, mostly its centre; squash: all, out of "
+            "proportion."
         ),
-    ] = None
+    ] = "pad"
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="What the network computes in.")] = "float32"
 
 
@@ -148,7 +152,11 @@ class ExplainedOptions:
     """What is explained."""
 
     classes: Annotated[
-        str | None, typer.Option(help="Explain these instead, by name or number: tabby,282.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Explain these instead, by name or number: tabby,282. Repeat it for names that contain commas.",
+            show_default=False,
+        ),
     ] = None
     target: Annotated[NamedTarget, typer.Option(help="What: a class's logit, or its probability.")] = "logit"
     sign: Annotated[Sign, typer.Option(help="positive: what speaks for a class; negative: what speaks against it.")] = (
@@ -167,8 +175,8 @@ def named_classes(options: Any, model: "Model") -> tuple[int, ...] | None:  # no
         LabelError: a name or number is of no class, or of several.
         CamjaxError: there are not so many classes as `--top-k` asks for.
     """
-    if options.classes is not None:
-        return find_classes(model.labels, options.classes.split(","))
+    if options.classes:
+        return find_listed_classes(model.labels, options.classes)
     check_top_k(options.top_k, model)
     return None
 

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from camjax.cli.options import FigureOptions
-from camjax.cli.terminal import check_batch_extra, class_table, say
+from camjax.cli.terminal import check_batch_extra, class_table, say, standard_output
 
 
 def show(
@@ -24,7 +23,7 @@ def show(
     explanation = read_entry(store, entry)
     (target,) = figure_paths([explanation.path], options.out)
     write_figure(explanation, target, colormap=options.colormap, opacity=options.opacity)
-    console = Console()
+    console = standard_output()
     how = f" by {explanation.method} at {explanation.layer} → "
     say(console, (explanation.path, "bold"), how, (target, "cyan"))
     console.print(class_table(explanation))

@@ -6,6 +6,7 @@ The run looks between two batches whether it is to stop; one that does not look 
 than a killed run does: the chunks that are not written yet.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,10 +16,13 @@ from collections.abc import Callable
 
 from camjax.errors import printable
 
-GRACE = 10.0
-"""Seconds that a run may take to stop, once it is at work; schedulers kill after about thirty."""
+GRACE = 7.0
+"""Seconds that a run may take to stop, once it is at work; with what follows they are 10, and schedulers kill after
+about thirty."""
 LAST_WORDS = 2.0
 """Seconds that the others may take to be told."""
+LINE = 0.5
+"""Seconds to wait for the last line on standard error, whose pipe may be full and never read."""
 
 SIGNALLED = 128
 """Added to a signal's number it is the exit status, as shells have it."""
@@ -52,14 +56,14 @@ class Stops:
 
     def listen(self) -> None:
         """Takes Ctrl-C and SIGTERM from now on, for the whole life of the process."""
-        waker, self._woken = socket.socketpair()
+        waker, woken = socket.socketpair()
         waker.setblocking(False)
         self._waker = waker  # kept open
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's background jobs have it
                 signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._watch, args=(woken,), daemon=True).start()
 
     def ask(self, status: int, reason: str) -> None:
         """Asks the run to stop, from any thread; the first reason counts, or the first signal.
@@ -100,26 +104,48 @@ class Stops:
             The exit status.
         """
         with self._lock:
-            if not self._said:
-                self._said = True
-                text = f"{self.reason}; {self.advice}" if self.advice else self.reason
-                cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-                os.write(2, f"{cursor}{printable(text, None)}\n".encode(errors="backslashreplace"))
+            said, self._said = self._said, True
+        if not said:
+            text = f"{self.reason}; {self.advice}" if self.advice else self.reason
+            _within(LINE, lambda: _write_line(printable(text, None)))
         return self.status
 
-    def _watch(self) -> None:
-        while number := self._woken.recv(1)[0]:
-            if number in (signal.SIGINT, signal.SIGTERM):
-                if self.status > SIGNALLED:  # asked twice
-                    self._leave()
-                self.ask(SIGNALLED + number, "stopped" if number == signal.SIGINT else "stopped by SIGTERM")
+    def _watch(self, woken: socket.socket) -> None:
+        try:
+            while signals := woken.recv(1):
+                number = signals[0]
+                if number in (signal.SIGINT, signal.SIGTERM):
+                    if self.status > SIGNALLED:  # asked twice
+                        self._leave()
+                    self.ask(SIGNALLED + number, "stopped" if number == signal.SIGINT else "stopped by SIGTERM")
+        except Exception:  # without this thread nobody would take the next signal
+            os._exit(self.status or SIGNALLED + signal.SIGTERM)
 
     def _leave(self) -> None:
         if not self._said:
-            last = threading.Thread(target=self.leaving, args=(self.reason,), daemon=True)
-            last.start()
-            last.join(LAST_WORDS)
+            _within(LAST_WORDS, lambda: self.leaving(self.reason))
         os._exit(self.say())
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Calls a function in a thread, waits for it at most so many seconds, and ignores its errors."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=run, daemon=True)
+    with contextlib.suppress(RuntimeError):  # where Python is ending already, there are no new threads
+        thread.start()
+        thread.join(seconds)
+
+
+def _write_line(text: str) -> None:
+    if sys.__stderr__ is None:  # closed from the start, so that its number may be another file's
+        return
+    number = sys.__stderr__.fileno()
+    cursor = SHOW_CURSOR if os.isatty(number) else ""
+    os.write(number, f"{cursor}{text}\n".encode(errors="backslashreplace"))
 
 
 STOPS = Stops()

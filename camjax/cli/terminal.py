@@ -3,25 +3,77 @@
 Commands import what needs JAX where they begin their work, so that their help comes at once.
 """
 
+import contextlib
 import importlib.util
 import math
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from camjax.errors import CamjaxError, printable
-from camjax.images.labels import read_labels, short_label
+from camjax.images.labels import imagenet_labels, read_labels, short_label
 
 if TYPE_CHECKING:
+    from camjax.cli.options import WeightOptions
     from camjax.core.model import Model
     from camjax.explain.explanation import Explanation
 
 BAR = 20
 """Characters of a probability's bar."""
+
+PIPE_CLOSED = 141
+"""Exit status of a command whose standard output was closed, as shells report a program that SIGPIPE ended. Rich's own
+status is 1, which for `camjax check` means a damaged store."""
+
+
+class _Output(Console):
+    """Standard output; when its reader closes it, as in `camjax models | head`, the command ends silently."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Ends the command, and discards the rest of the stream's buffer."""
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(PIPE_CLOSED)
+
+
+class _Forgiving:
+    """A standard stream that ignores errors, such as those of a closed pipe or terminal."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return cast(int, getattr(sys, self._name).write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            getattr(sys, self._name).flush()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(getattr(sys, self._name), name)
+
+
+def standard_output(*, needed: bool = True, width: int | None = None) -> Console:
+    """Returns the console of a command's results.
+
+    Args:
+        needed: Whether the command ends when its output is closed; False for a command whose results are in a store.
+        width: The number of columns, or None for the terminal's.
+    """
+    return _Output(width=width) if needed else Console(file=cast(IO[str], _Forgiving("stdout")), width=width)
+
+
+def standard_error() -> Console:
+    """Returns the console of progress and warnings; a command continues when it is closed."""
+    return Console(file=cast(IO[str], _Forgiving("stderr")))
 
 
 def text(*parts: object, style: str = "") -> Text:
@@ -40,13 +92,28 @@ def say(console: Console, *parts: object, style: str = "") -> None:
     console.print(text(*parts, style=style), soft_wrap=True)
 
 
-def load_for_command(source: str, architecture: str | None, labels: Path | None, console: Console) -> "Model":
-    """Loads a model, with a word of it while it lasts."""
+def load_for_command(
+    source: str, options: "WeightOptions", labels: Path | None, console: Console, labels_option: str = "--labels"
+) -> "Model":
+    """Loads a model, with a word of it while it lasts, and a line where its classes may be ImageNet's.
+
+    Args:
+        source: Source of the model, as `load_model` takes it.
+        options: Options of the command.
+        labels: Path of the file with the classes' names, or `imagenet`; None where the user names none.
+        console: Console for messages.
+        labels_option: Name of the option for `labels`.
+    """
     from camjax.checkpoints.loading import load_model
+    from camjax.checkpoints.store import default_labels
 
     names = None if labels is None else read_labels(labels)
+    size = None if options.size is None else (options.size.height, options.size.width)
     with console.status(text("loading ", source)):
-        return load_model(source, architecture=architecture, labels=names)
+        model = load_model(source, architecture=options.architecture, labels=names, input_size=size)
+    if len(model.labels) == len(imagenet_labels()) and model.labels == default_labels(len(model.labels)):
+        say(console, f"the 1000 classes have no names; where they are ImageNet's, add {labels_option} imagenet")
+    return model
 
 
 def keep_programs() -> None:
@@ -86,8 +153,8 @@ def class_table(explanation: "Explanation") -> Table:
 
 def wide_console() -> Console:
     """As wide as the terminal; a pipe gets whole rows, not Rich's 80 columns."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    console = standard_output()
+    return console if console.is_terminal else standard_output(width=200)
 
 
 def check_batch_extra() -> None:

@@ -183,10 +183,15 @@ class Program:
 
     def behind(self, number: int) -> set[int]:
         """The operations that an operation's result goes into."""
-        reached, behind = set(self._steps[number].outputs), set()
-        for later, step in enumerate(self._steps[number + 1 :], number + 1):
+        return self.reached_from(self._steps[number].outputs)
+
+    def reached_from(self, slots: Iterable[int]) -> set[int]:
+        """Returns the numbers of the operations that depend on any of some slots."""
+        reached: set[Slot] = set(slots)
+        behind = set()
+        for number, step in enumerate(self._steps):
             if not reached.isdisjoint(slot for slot in step.inputs if isinstance(slot, int)):
-                behind.add(later)
+                behind.add(number)
                 reached.update(step.outputs)
         return behind
 
@@ -205,6 +210,32 @@ class Program:
                 if through(step.equation):
                     needed.update(slot for slot in step.inputs if isinstance(slot, int))
         return leading
+
+    def passages(self, live: Sequence[int], sources: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Yields where everything that depends on some slots passes through a single one.
+
+        Args:
+            live: The numbers of the operations that the results need, in order.
+            sources: The slots; those that the results do not need do not count.
+
+        Yields:
+            The number of an operation and a slot: behind the operation, no other slot that depends on the sources is
+            needed any more. Each slot is yielded once.
+        """
+        last_use = {slot: number for number in live for slot in self._steps[number].inputs if isinstance(slot, int)}
+        last_use |= {slot: self._count for slot in self._results if isinstance(slot, int)}
+        behind = self.reached_from(sources)
+        pending = {slot for number in live for slot in self._steps[number].outputs if slot in sources}
+        needed, given = set(sources), -1
+        for number in live:
+            step = self._steps[number]
+            pending.difference_update(step.outputs)
+            if number in behind:
+                needed.update(step.outputs)
+            needed = {slot for slot in needed if last_use.get(slot, -1) > number}
+            if not pending and len(needed) == 1 and needed != {given}:
+                (given,) = needed
+                yield number, given
 
     def compute(
         self,

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from camjax.atomic import atomic_path
+from camjax.batch.entries import stored_path, stored_text
 from camjax.evaluate.boxes import best_accuracy
 from camjax.evaluate.judge import PERCENTS, STEPS
 from camjax.evaluate.rows import number
@@ -22,6 +22,7 @@ from camjax.evaluate.table import GRID, GROUPS, LOCATED, METRICS
 from camjax.images.curves import Line as CurveLine
 from camjax.images.curves import Panel, curves_figure
 from camjax.images.figures import save_figure
+from camjax.json_text import json_text
 from camjax.metrics.masks import step_counts
 
 COLUMNS = ("picture", "class", "label", "method", "layer", "metric", "value")
@@ -91,14 +92,12 @@ def make_report(found: Found) -> Report:
 def write_report(report: Report, out: Path) -> None:
     """Writes the files, each of which appears whole."""
     with atomic_path(out / "metrics.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        # Names of files that are not UTF-8 are written with a question mark.
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(
-            [str(cell).encode("utf-8", "replace").decode() for cell in row] for row in rows_of(report.found)
-        )
+        for picture, *others in rows_of(report.found):
+            writer.writerow([stored_path(picture), *(stored_text(str(cell)) for cell in others)])
     with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary(report), indent=2) + "\n", "utf-8")
+        temporary.write_text(json_text(summary(report), indent=2) + "\n", "utf-8")
     if panels := _panels(report.found):
         save_figure(curves_figure(panels), out / "curves.png")
 

@@ -4,6 +4,7 @@ Several processes have a file each in the same folder, which the others only rea
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import numpy as np
 
 from camjax.errors import CamjaxError
 from camjax.evaluate.shares import ALONE, Share
+from camjax.files import open_regular
+from camjax.json_text import json_text
 
 ROWS = re.compile(r"rows(-\d+-of-\d+)?\.jsonl")
 """Every process's file."""
@@ -57,11 +60,11 @@ class Rows:
         self.collages: dict[tuple[str, ...], Line] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._path = rows_file(folder, share)
-        self._header = json.loads(json.dumps(settings))
+        self._header = json.loads(json_text(settings))
         self._known: dict[Path, int] = {}
         self.reread()
         whole = self._take(self._path)
-        self._file: BinaryIO = self._path.open("r+b" if whole else "wb")
+        self._file: BinaryIO = open_regular(self._path, "r+b") if whole else self._path.open("wb")
         # A line that was cut off by a kill is written again.
         self._file.truncate(whole)
         self._file.seek(whole)
@@ -110,16 +113,16 @@ class Rows:
             self.pictures[line["picture"]] = line
 
     def _write(self, lines: Sequence[Line]) -> None:
-        text = "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines)
+        text = "".join(json_text(line) + "\n" for line in lines)
         self._file.write(text.encode())
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
 def number(value: float | np.floating) -> float | None:
-    """A number as it is kept; None is NaN."""
+    """A number as it is kept; None where it is not finite."""
     value = float(value)
-    return None if value != value else float(f"{value:.{DIGITS}g}")
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def _whole_lines(path: Path, start: int) -> tuple[list[Line], int]:
@@ -128,7 +131,7 @@ def _whole_lines(path: Path, start: int) -> tuple[list[Line], int]:
         return [], 0
     lines: list[Line] = []
     whole = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         for raw in file:
             try:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from camjax.batch.lock import locked
-from camjax.batch.plan import activation_entry, weights_digest
+from camjax.batch.plan import weights_digest
 from camjax.batch.sources import list_entries
 from camjax.choices import Kind
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
@@ -161,6 +161,6 @@ def _kept(
         "geometry": settings.geometry,
         "size": list(model.preprocess.input_size),
         "dtype": settings.dtype,
-        **activation_entry(model, len(class_names(model))),
+        "activation": activation_of(model.activation, len(class_names(model))),
         "ground truth": hashlib.sha256(repr(said).encode()).hexdigest() if said else "",
     }

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from camjax.errors import CamjaxError
+from camjax.files import read_text
 
 Box = tuple[float, float, float, float]
 """Top, left, bottom, right, in the picture's pixels from its upper left corner."""
 
+LARGEST_FILE = 2**30
+"""Bytes of a file of ground truth; COCO's largest has less than half."""
 PICTURE = ("path", "image", "picture", "file", "filename")
 CLASS = ("class", "label", "name")
 SIDES = (("top", "left", "bottom", "right"), ("ymin", "xmin", "ymax", "xmax"), ("y", "x", "height", "width"))
@@ -147,7 +150,7 @@ def _column(path: Path, row: dict[str, str], wanted: Sequence[str]) -> str:
 
 def _parsed(path: Path, parse: Any) -> Any:  # noqa: ANN401
     try:
-        return parse(path.read_text("utf-8-sig"))
+        return parse(read_text(path, limit=LARGEST_FILE))
     except OSError as error:
         raise TruthError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except (ValueError, RecursionError, ElementTree.ParseError, csv.Error) as error:

@@ -26,7 +26,7 @@ def compare_methods(
     methods: Sequence[str | Method] | None = None,
     *,
     top_k: int | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
     layer: str | None = None,
@@ -44,7 +44,7 @@ def compare_methods(
         methods: which; None is every method that fits the network and takes no more than `MOST_PASSES`.
         top_k: how many classes; what the first method finds, all explain. None is five, or all of them where there are
             fewer.
-        classes: explain these instead, by number.
+        classes: explain these instead, by number or name.
         geometry: how the picture gets the input's proportions; see `explain_pictures`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         layer: what methods that look at a layer explain; None is the model's own. Those that look at the picture do so
@@ -60,14 +60,14 @@ def compare_methods(
 
     Raises:
         PictureError: the picture cannot be read.
-        LabelError: a class does not exist.
+        LabelError: a class does not exist, or a name belongs to several.
         LayerError: there is no such layer.
         MethodError: there is no such method, or one that was named does not fit the network.
         ValueError: an option cannot be.
     """
     chosen = list(METHODS.values()) if methods is None else [find_method(method) for method in methods]
     names = class_names(model)
-    wanted = None if classes is None else checked_classes(classes, len(names))
+    wanted = None if classes is None else checked_classes(classes, names)
     preprocess = shown(model, input_size)
     prepared = prepare(str(path), read_picture(path), preprocess, geometry, preprocess.input_size)
     for method in chosen:

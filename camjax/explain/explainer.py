@@ -22,13 +22,14 @@ from camjax.explain.plan import Plan, at_size, check_params, ready_params
 from camjax.explain.planning import make_plan
 from camjax.explain.program import compiled, explained
 from camjax.explain.ready import ready_leaves
+from camjax.images.labels import numbered_classes
 from camjax.methods.classes import as_classes
 from camjax.methods.fusion import Fusion
 from camjax.methods.method import Method
 from camjax.methods.target import Target
 
 Images = UInt8[Array | np.ndarray, "b h w 3"]
-Classes = Integer[Array | np.ndarray, "*some k"] | list[int] | None
+Classes = Integer[Array | np.ndarray, "*some k"] | Sequence[Any] | np.ndarray | None
 
 
 @jax.tree_util.register_pytree_node_class
@@ -70,8 +71,8 @@ class Explainer:
 
         Args:
             images: uint8 `(b, h, w, 3)` in [0, 255], red, green, blue, of the size that the network is to see.
-            classes: `(k,)` or `(b, k)` integers, to be explained instead of the top ones; one that does not exist gives
-                NaN.
+            classes: Classes to explain instead of the top ones, `(k,)` or `(b, k)`: integers, names of the model's
+                labels, or both in lists. A number that does not exist gives NaN.
 
         Returns:
             The explanation, with a leading batch axis. A sharded batch stays sharded.
@@ -80,13 +81,14 @@ class Explainer:
             ValueError: the images are of another shape or dtype, or the classes no integers.
             MethodError: the method is CAM, and the network pools the layer otherwise at that size of images.
             LayerError: the images are so small that nothing is left of them at the layer.
+            LabelError: a name is of no class, or of several.
         """
         return self.run(images, classes)
 
     def run(self, images: Images, classes: Classes = None) -> Any:  # noqa: ANN401
         """What the method gives, its maps resized: for a `Method` of one's own, whatever has `maps`."""
         _check_images(images)
-        wanted = None if classes is None else as_classes(classes)
+        wanted = self._classes(classes)
         plan = self._plan_for(images)
         if self._is_traced or isinstance(images, Tracer) or isinstance(wanted, Tracer) or is_tracing():
             # Part of a program with options of its own.
@@ -97,7 +99,7 @@ class Explainer:
     def lower(self, images: Any, classes: Classes = None) -> jax.stages.Lowered:  # noqa: ANN401
         """The program for images of that shape (arrays or `jax.ShapeDtypeStruct`), not yet compiled."""
         _check_images(images)
-        wanted = None if classes is None else as_classes(classes)
+        wanted = self._classes(classes)
         arguments = (self._plan_for(images), self.plan.fast.outline, images, wanted)
         return compiled(self.plan.platform).lower(*arguments, in_parts=self._in_parts(images))
 
@@ -120,14 +122,19 @@ class Explainer:
         check_params(self.plan, params)
         return Explainer(params, self.plan)
 
-    def tree_flatten(self) -> tuple[tuple[Params], Plan]:
-        """The parameters, and the plan."""
-        return (self.params,), self.plan
+    def tree_flatten(self) -> tuple[tuple[Params], tuple[Plan, tuple[str, ...]]]:
+        """The parameters; and the plan with the labels, by which names are found while a function of it is traced."""
+        return (self.params,), (self.plan, self.plan.static.labels)
 
     @classmethod
-    def tree_unflatten(cls, plan: Plan, children: tuple[Params]) -> "Explainer":
+    def tree_unflatten(cls, static: tuple[Plan, tuple[str, ...]], children: tuple[Params]) -> "Explainer":
         """An explainer of those."""
-        return cls(*children, plan)
+        return cls(*children, static[0])
+
+    def _classes(self, classes: Classes) -> Array | None:
+        if classes is None:
+            return None
+        return as_classes(numbered_classes(self.plan.static.labels, classes))
 
     def _plan_for(self, images: Any) -> Plan:  # noqa: ANN401
         size = (images.shape[1], images.shape[2])

@@ -15,14 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Float32, Int8, Int32, UInt8
 
 from camjax.choices import Kind, NamedTarget, Sign
-from camjax.core.maps import Interpolation
+from camjax.core.maps import Interpolation, is_flat
 from camjax.core.model import Model
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, prepare, stack
 from camjax.explain.waits import Waits
 from camjax.images.geometry import Geometry, shown_part, to_picture
-from camjax.images.labels import LabelError
+from camjax.images.labels import LabelError, numbered_classes
 from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import conditions, in_words
@@ -76,20 +76,24 @@ class Explanation:
                 few pixels beside which all others would be black.
 
         Returns:
-            In [0, 1]; NaN where the network did not look (outside the centre crop).
+            In [0, 1], zeros for a map that is constant but for rounding; NaN where the network did not look (outside
+            the centre crop), and everywhere in a map with a NaN or an infinity.
         """
         geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
-        heats = to_picture(geometry, self.maps)
+        known = np.isfinite(self.maps).all((1, 2), keepdims=True)
+        maps = np.where(known, self.maps, np.float32(np.nan))
+        heats = to_picture(geometry, maps)
         np.maximum(heats, 0, out=heats)
         low, high = np.fmin.reduce(heats, (1, 2)), np.fmax.reduce(heats, (1, 2))
+        flat = is_flat(low, high)
         if cut:  # of the maps as they come; a figure has many times their pixels
-            seen = np.maximum(self.maps[:, *shown_part(geometry)], 0).reshape(len(self.maps), -1)
+            seen = np.maximum(maps[:, *shown_part(geometry)], 0).reshape(len(maps), -1)
             bright = np.quantile(seen, 1 - cut, axis=1).astype(np.float32)
             # A picture smaller than its maps averages their peaks away: its own largest value is drawn as 1.
-            high = np.where(bright > low, np.minimum(bright, high), high)
-        spread = np.where(high > low, high - low, np.float32(1))
+            high = np.where((bright > low) & ~is_flat(low, bright), np.minimum(bright, high), high)
         heats -= low[:, None, None]
-        heats /= spread[:, None, None]
+        heats /= np.where(flat, np.float32(1), high - low)[:, None, None]
+        heats[flat] *= 0  # and NaN stays
         return np.minimum(heats, 1, out=heats)
 
 
@@ -98,7 +102,7 @@ def explain_pictures(
     paths: Iterable[str | os.PathLike[str]],
     *,
     top_k: int | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
     method: str | Method = "cam",
@@ -117,7 +121,7 @@ def explain_pictures(
         model: from `load_model`, or your own.
         paths: the files; a generator of them is read as it is needed.
         top_k: how many classes; None is five, or all of them where there are fewer.
-        classes: explain these instead, by number, for every picture.
+        classes: explain these instead, by number or name, for every picture.
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
@@ -136,7 +140,7 @@ def explain_pictures(
 
     Raises:
         PictureError: there is no path; or, from the iterator, a picture cannot be read and `on_error` is None.
-        LabelError: a class does not exist.
+        LabelError: a class does not exist, or a name belongs to several.
         LayerError: there is no such layer.
         MethodError: there is no such method, or it does not fit the network.
         ValueError: `top_k`, `batch_size`, `input_size` or `classes` cannot be.
@@ -149,7 +153,7 @@ def explain_pictures(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     preprocess = shown(model, input_size)
     labels = class_names(model)
-    wanted = None if classes is None else checked_classes(classes, len(labels))
+    wanted = None if classes is None else checked_classes(classes, labels)
     explainer = make_explainer(
         model,
         method=method,
@@ -202,14 +206,18 @@ def class_names(model: Model) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(logits.shape[-1]))
 
 
-def checked_classes(classes: Sequence[int], count: int) -> Int32[np.ndarray, " k"]:
+def checked_classes(classes: Sequence[int | str], labels: Sequence[str]) -> Int32[np.ndarray, " k"]:
     """The numbers of classes, all of which exist.
 
+    Args:
+        classes: Numbers and names of classes.
+        labels: Label of every class, in order.
+
     Raises:
-        LabelError: one does not exist.
+        LabelError: one does not exist, or a name belongs to several.
         ValueError: they are not the numbers of one class or more.
     """
-    wanted = np.asarray(classes)
+    wanted, count = np.asarray(numbered_classes(labels, classes)), len(labels)
     if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
         raise ValueError(f"classes must be the numbers of one class or more, not {classes!r}")
     wrong = [str(number) for number in wanted.tolist() if not 0 <= number < count]

@@ -5,7 +5,7 @@ The JSON file and the archive take one explanation after the other and keep neit
 
 import contextlib
 import functools
-import json
+import math
 import os
 import shutil
 import tempfile
@@ -30,6 +30,7 @@ from camjax.images.grid import arrange_panels, in_pixels
 from camjax.images.labels import short_label
 from camjax.images.panels import compose
 from camjax.images.pictures import FIGURE_ENDING
+from camjax.json_text import json_text
 
 BRIGHTEST = 0.005
 """The part of a heat map's pixels that are drawn as its largest value."""
@@ -172,7 +173,7 @@ def json_file(path: Path, model: Model, *, box_share: float | None = None) -> It
     """A JSON file of explanations, written when the block ends without an error and there were any.
 
     Classes, labels, probabilities and logits of every picture, with the model's name, architecture, origin and
-    activation.
+    activation. Numbers that are NaN or infinite, as a network with such weights gives, are null.
 
     Args:
         path: the file; its folder is made when missing.
@@ -193,7 +194,8 @@ def json_file(path: Path, model: Model, *, box_share: float | None = None) -> It
             "activation": activation_of(model.activation, len(class_names(model))),
         }
         threshold = {} if box_share is None else {"box_threshold": box_share}
-        text = json.dumps({"model": described, **threshold, "pictures": entries}, indent=2, ensure_ascii=False)
+        document = {"model": described, **threshold, "pictures": entries}
+        text = json_text(document, indent=2, ensure_ascii=False)
         with atomic_path(path) as temporary:
             # A file name that is not UTF-8 becomes JSON's own escapes, which Python reads as the same name.
             temporary.write_text(text + "\n", "utf-8", "backslashreplace")
@@ -268,11 +270,16 @@ def _entry(explanation: Explanation, box_share: float | None) -> dict[str, Any]:
         "geometry": explanation.geometry.kind,
         "classes": [
             {"class": int(number), "label": label, "probability": float(probability), "logit": float(logit)}
-            | ({"remark": remark} if remark else {})
+            | ({"remark": words} if (words := remark or _why_null(probability, logit)) else {})
             | box
             for number, label, probability, logit, remark, box in classes
         ],
     }
+
+
+def _why_null(*numbers: float | np.floating) -> str:
+    """What is said of numbers that JSON cannot write."""
+    return "" if all(map(math.isfinite, numbers)) else "the network's output is not a finite number"
 
 
 def _boxes(explanation: Explanation, share: float) -> list[dict[str, Any]]:

@@ -46,7 +46,15 @@ def prepare(
     Raises:
         PictureError: it is so long and narrow that it would not fit into memory on its way.
     """
-    geometry = Geometry(kind, picture.shape[:2], size, preprocess.crop_pct, preprocess.interpolation)
+    geometry = Geometry(
+        kind,
+        picture.shape[:2],
+        size,
+        preprocess.crop_pct,
+        preprocess.interpolation,
+        preprocess.crop_mode,
+        preprocess.crop_rounding,
+    )
     try:
         return Prepared(picture, geometry, to_input(geometry, picture))
     except PictureError as error:

@@ -32,11 +32,13 @@ class Static:
     Attributes:
         outline: its parameters' shapes and dtypes.
         name: what it is called.
+        labels: Names of its classes, in which equal ones may differ.
     """
 
     def __init__(self, model: Model) -> None:
         self.outline = outline_of(model.params)
         self.name = model.name
+        self.labels = tuple(model.labels)
         self._model = dataclasses.replace(model, params=None)
         key = (model.forward, model.layer, model.head, model.tokens, model.stages, model.prepare)
         self._key = tuple(map(Comparable, key))

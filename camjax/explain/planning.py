@@ -18,7 +18,7 @@ from camjax.core.model import Model
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.explain.plan import Plan, Static, methods_without_head
-from camjax.methods.attention import attention_names
+from camjax.methods.attention import LeGrad, check_attention
 from camjax.methods.fusion import FUSIONS, Fusion
 from camjax.methods.method import ATTENTION, KNOWN, Method
 from camjax.methods.registry import METHODS, MethodError, find_method
@@ -94,7 +94,7 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
         layer = (layer,)
     names = tuple(layer or ()) or (method.layer and (method.layer,)) or ()
     if method.needs == ATTENTION:
-        attention_names(model, layers(model))
+        check_attention(model, blocks=isinstance(method.explain, LeGrad))
         if names != (method.layer,):
             raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
     if not names:

@@ -10,6 +10,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from camjax.core.model import Params
+from camjax.core.program import Program
 from camjax.explain.plan import Plan, ready_params
 
 
@@ -28,8 +29,9 @@ def ready_leaves(plan: Plan, params: Params, wanted: Sequence[int]) -> dict[int,
     """
     program = _preparation.trace(plan, params).jaxpr
     given = jax.tree.leaves(params)
-    places = {variable: place for place, variable in enumerate(program.jaxpr.invars)}
-    kept = {number: place for number in wanted if (place := places.get(program.jaxpr.outvars[number])) is not None}
+    # Newer versions of JAX leave `made_ready` as a call, inline=True or not: inner programs are written out.
+    sources = Program(program, wanted=lambda _: True).arguments_given_back()
+    kept = {number: sources[number] for number in wanted if sources[number] >= 0}
     made = tuple(number for number in wanted if number not in kept)
     leaves = {number: _on_device(given[place]) for number, place in kept.items()}
     return leaves | dict(zip(made, _results(program, made, given) if made else [], strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from camjax.choices import Kind
+from camjax.choices import CropMode, CropRounding, Kind
 from camjax.errors import PictureError
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,12 +29,15 @@ class Geometry:
 
     Attributes:
         kind: `"pad"` pads the picture with black, centred, to the input's proportions (a square, mostly), and resizes
-            that, as the original demo did. `"crop"` resizes the shorter side and takes the centre, as torchvision and
-            timm evaluate. `"squash"` resizes both sides, out of proportion.
+            that, as the original demo did. `"crop"` is how the weights are evaluated: it resizes the shorter side and
+            takes the centre, as torchvision and timm do; with `crop_mode="squash"` it resizes both sides first.
+            `"squash"` resizes both sides to the input, out of proportion.
         picture_size: (height, width) of the picture.
         input_size: (height, width) of the network's input.
         crop_pct: for `"crop"`, the input's share of the resized shorter side.
         interpolation: `"bilinear"` or `"bicubic"`, antialiased as Pillow does.
+        crop_mode: Resize before the centre crop of `"crop"`; see `Preprocess`.
+        crop_rounding: Rounding of the centre crop's corner; see `Preprocess`.
     """
 
     kind: Kind
@@ -42,6 +45,8 @@ class Geometry:
     input_size: tuple[int, int]
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
+    crop_mode: CropMode = "center"
+    crop_rounding: CropRounding = "nearest"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -241,6 +246,8 @@ def _resized_size(geometry: Geometry) -> tuple[int, int]:
     """
     height, width = geometry.picture_size
     rows, columns = (math.floor(side / geometry.crop_pct) for side in geometry.input_size)
+    if geometry.crop_mode == "squash":
+        return rows, columns
     if rows != columns:
         ratio = min(height / rows, width / columns)
         return round(height / ratio), round(width / ratio)
@@ -250,6 +257,7 @@ def _resized_size(geometry: Geometry) -> tuple[int, int]:
 
 
 def _crop_corner(geometry: Geometry) -> tuple[int, int]:
-    """Top and left of the centre crop, rounded as torchvision's `CenterCrop` does."""
-    rows, columns = _resized_size(geometry)
-    return round((rows - geometry.input_size[0]) / 2), round((columns - geometry.input_size[1]) / 2)
+    """Top and left of the centre crop, rounded as torchvision's `CenterCrop` does, or down."""
+    margins = (resized - side for resized, side in zip(_resized_size(geometry), geometry.input_size, strict=True))
+    top, left = (margin // 2 if geometry.crop_rounding == "down" else round(margin / 2) for margin in margins)
+    return top, left

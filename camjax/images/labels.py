@@ -1,4 +1,4 @@
-"""Names of classes: reading lists of them, and finding a class by its name or number."""
+"""Names of classes: ImageNet's, and finding a class by its name or number."""
 
 import difflib
 import functools
@@ -6,15 +6,21 @@ import importlib.resources
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import Any
 
-from camjax.errors import CamjaxError
+from camjax.errors import LabelError as LabelError
+from camjax.errors import printable
+from camjax.images.label_files import read_label_file, without_synset_ids
 
-_SYNSET_ID = re.compile(r"n\d{8}\s+")
+IMAGENET = "imagenet"
+"""Stands for ImageNet's names wherever a list of labels is asked for."""
 
+LISTED = 5
+"""Classes that an error lists."""
 
-class LabelError(CamjaxError, LookupError):
-    """A class was asked for that is not among the labels, or a list of labels cannot be used."""
+LONGEST_NUMBER = 9
+LONGEST_GUESSED = 200
+"""Letters of a name for which close ones are looked up."""
 
 
 @functools.cache
@@ -23,7 +29,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
     Each is a synset's names, divided by commas: `"tabby, tabby cat"`.
     """
-    return parse_labels(_imagenet())
+    return tuple(without_synset_ids(_imagenet().splitlines()))
 
 
 @functools.cache
@@ -32,43 +38,33 @@ def imagenet_ids() -> dict[str, int]:
     return {line.split()[0]: number for number, line in enumerate(_imagenet().splitlines())}
 
 
-def parse_labels(text: str) -> tuple[str, ...]:
-    """Labels from a text of one a line, as in a `synset.txt`; a WordNet id before the name is dropped.
-
-    Raises:
-        LabelError: there is no line, or an empty one among the others.
-    """
-    lines = [_SYNSET_ID.sub("", line.strip(), count=1) for line in text.strip().splitlines()]
-    if not lines:
-        raise LabelError("the list of labels is empty; it needs one label a line")
-    if "" in lines:
-        raise LabelError(f"the list of labels has an empty line, number {lines.index('') + 1}")
-    return tuple(lines)
-
-
 def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Labels from a text file, as `parse_labels` takes them.
+    """Reads the labels of all classes, in their order.
+
+    Args:
+        path: Path of a file that `read_label_file` reads, or `"imagenet"` for ImageNet's names.
 
     Raises:
-        LabelError: the file is missing, cannot be read, is not UTF-8, or holds no list of labels.
+        LabelError: As for `read_label_file`.
     """
-    try:
-        return parse_labels(Path(path).read_text("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{path}: is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except LabelError as error:
-        raise LabelError(f"{path}: {error}") from error
+    return imagenet_labels() if os.fspath(path) == IMAGENET else read_label_file(path)
 
 
-def _imagenet() -> str:
-    return importlib.resources.files("camjax").joinpath("data/imagenet1k.txt").read_text("utf-8").strip()
+def names_of(label: str) -> tuple[str, ...]:
+    """Returns the names of a class: the parts between the commas for one of ImageNet's synsets, else the label itself.
+
+    Args:
+        label: A class's label.
+
+    Returns:
+        At least one name, the one that tables show first.
+    """
+    return tuple(name.strip() for name in label.split(",")) if label in _synsets() else (label.strip(),)
 
 
 def short_label(label: str) -> str:
-    """The first of a class's names: `"tabby"` of `"tabby, tabby cat"`."""
-    return label.split(",")[0].strip()
+    """Returns the first of a class's names: `"tabby"` of ImageNet's `"tabby, tabby cat"`, and any other label whole."""
+    return names_of(label)[0]
 
 
 def find_classes(labels: Sequence[str], wanted: Iterable[str]) -> tuple[int, ...]:
@@ -85,12 +81,65 @@ def find_classes(labels: Sequence[str], wanted: Iterable[str]) -> tuple[int, ...
     return tuple(_find_class(labels, text.strip()) for text in wanted)
 
 
+def find_listed_classes(labels: Sequence[str], texts: Iterable[str]) -> tuple[int, ...]:
+    """Returns the numbers of classes that are named in lists divided by commas, in which names may contain commas.
+
+    Args:
+        labels: Label of every class, in order.
+        texts: Lists such as `"tabby,282"`. A text that is a class's name as a whole is that name alone.
+
+    Raises:
+        LabelError: As for `find_classes`, or a text is a class's name as a whole and a list of other classes too.
+    """
+    return tuple(number for text in texts for number in _find_listed(labels, text))
+
+
+def numbered_classes(labels: Sequence[str], classes: Any) -> Any:  # noqa: ANN401
+    """Replaces names of classes by their numbers.
+
+    Args:
+        labels: Label of every class, in order.
+        classes: Numbers, names, or lists of them nested as an array's axes are; arrays of text, too.
+
+    Returns:
+        `classes` as they came where no name is among them, else nested lists of numbers.
+
+    Raises:
+        LabelError: A name is unknown or belongs to several classes.
+    """
+    if isinstance(classes, str):
+        return find_classes(labels, [classes])[0]
+    if getattr(getattr(classes, "dtype", None), "kind", "") in ("U", "O"):  # of NumPy, which help texts do without
+        classes = classes.tolist()
+    if not isinstance(classes, list | tuple):
+        return classes
+    numbers = [numbered_classes(labels, part) for part in classes]
+    return classes if all(new is old for new, old in zip(numbers, classes, strict=True)) else numbers
+
+
+def _find_listed(labels: Sequence[str], text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    whole = [number for number, label in enumerate(labels) if label.strip().lower() == text.strip().lower()]
+    if len(parts) == 1 or not whole:
+        return find_classes(labels, parts)
+    try:
+        listed = find_classes(labels, parts)
+    except LabelError:
+        listed = ()
+    if {*listed} - {*whole}:
+        raise LabelError(
+            f"{_quoted(text)} is the name of class {whole[0]}, and names the classes "
+            f"{', '.join(map(str, listed))} as a list; use numbers"
+        )
+    return find_classes(labels, [text])
+
+
 def _find_class(labels: Sequence[str], text: str) -> int:
+    if not labels:
+        raise LabelError(f"the model has no labels, so {_quoted(text)} cannot be found; use numbers")
     if re.fullmatch(r"-?\d+", text):
-        if 0 <= int(text) < len(labels):
-            return int(text)
-        raise LabelError(f"class {text} does not exist; the model has classes 0 to {len(labels) - 1}")
-    names = [[name.strip().lower() for name in label.split(",")] for label in labels]
+        return _numbered(labels, text)
+    names = [[name.lower() for name in names_of(label)] for label in labels]
     key = text.lower()
     # A class's first name is what tables show, so it wins over another class's synonym.
     found = [number for number, own in enumerate(names) if own[0] == key or key == ", ".join(own)]
@@ -98,8 +147,36 @@ def _find_class(labels: Sequence[str], text: str) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        choices = "; ".join(f"{number} ({labels[number]})" for number in found)
-        raise LabelError(f"{text!r} names several classes, use a number: {choices}")
-    close = difflib.get_close_matches(key, sorted({name for own in names for name in own}))
-    hint = f"; did you mean {', '.join(close)}?" if close else ""
-    raise LabelError(f"no class is called {text!r}{hint}")
+        choices = "; ".join(f"{number} ({printable(labels[number], 80)})" for number in found[:LISTED])
+        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        raise LabelError(f"{_quoted(text)} names several classes, use a number: {choices}{more}")
+    known = sorted({name for own in names for name in own}) if len(key) <= LONGEST_GUESSED else []
+    close = difflib.get_close_matches(key, known)
+    hint = f"; did you mean {', '.join(printable(name, 80) for name in close)}?" if close else ""
+    raise LabelError(f"no class is called {_quoted(text)}{hint}")
+
+
+def _numbered(labels: Sequence[str], text: str) -> int:
+    """Returns the class of that decimal number, unless another class has the number for a name."""
+    if len(text) > LONGEST_NUMBER or not 0 <= int(text) < len(labels):
+        raise LabelError(f"class {printable(text, 20)} does not exist; the model has classes 0 to {len(labels) - 1}")
+    number = int(text)
+    if text in labels and labels[number] != text:
+        raise LabelError(
+            f"{text} is the number of class {number} ({printable(labels[number], 80)}) and the name of class "
+            f"{list(labels).index(text)}; use the other's name or number"
+        )
+    return number
+
+
+def _quoted(text: str) -> str:
+    return printable(repr(text), 80)
+
+
+@functools.cache
+def _synsets() -> frozenset[str]:
+    return frozenset(imagenet_labels())
+
+
+def _imagenet() -> str:
+    return importlib.resources.files("camjax").joinpath("data/imagenet1k.txt").read_text("utf-8").strip()

@@ -5,51 +5,64 @@ A network's attention are its named arrays (b, heads, queries, keys) of weights,
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from camjax.core.flow import Flow, attention_flow, token_layers
 from camjax.core.layers import is_attention
 from camjax.core.model import Model
 from camjax.core.names import cut, named_arrays, tap
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
+from camjax.errors import LayerError
 from camjax.methods.gradient import one_hot
+from camjax.methods.reading import reading_weights
 from camjax.methods.tail import Look
-from camjax.methods.target import MethodError, Wanted, answer, chosen_classes, score_table
+from camjax.methods.target import MethodError, Probability, Target, Wanted, answer, chosen_classes, score_table
 
 
 class Attended(NamedTuple):
     """A network's attention, for one batch of images.
 
     Attributes:
-        weights: of each block, (b, heads, tokens, tokens).
-        run: `run(changes) -> outputs`: what the network gives where these are added to the weights.
-        block_scores: for each block, `scores(weights) -> outputs`: what the end of the network makes of the mean of the
-            tokens that the block gives, where its attention is that.
-        grid: the tokens (b, n) that lie on the image, in rows and columns.
-        prefix: how many tokens come before those.
+        flow: The attention `(b, heads, tokens, tokens)` of each block, and the network behind it.
+        block_scores: `block_scores()`: for each block, `scores(weights) -> outputs`, what the end of the network makes
+            of the mean of the tokens that the block gives, where its attention is that.
+        grid: The tokens (b, n) that lie on the image, in rows and columns.
+        prefix: The number of tokens before those.
     """
 
-    weights: tuple[Array, ...]
-    run: Callable[[list[Array]], Array]
-    block_scores: tuple[Callable[[Array], Array], ...]
+    flow: Flow
+    block_scores: Callable[[], tuple[Callable[[Array], Array], ...]]
     grid: Callable[[Array], Array]
     prefix: int
 
 
-def attention_names(model: Model, arrays: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[str, ...]:
-    """Which of a network's named arrays are attention.
+def attention_names(model: Model, arrays: Mapping[str, jax.ShapeDtypeStruct], size: tuple[int, int]) -> tuple[str, ...]:
+    """Returns the names of a network's attention.
+
+    An array with two equal token axes is attention where there are as many tokens; a feature map `(b, c, h, w)` may be
+    square too.
+
+    Args:
+        model: The network.
+        arrays: Its named arrays at images of the size.
+        size: Height and width of the images.
 
     Raises:
-        MethodError: none is.
+        MethodError: None is attention.
     """
-    names = tuple(name for name, value in arrays.items() if is_attention(model, value))
+    square = {name: value.shape[-1] for name, value in arrays.items() if is_attention(model, value)}
+    counts = {value.shape[1] for value in arrays.values() if value.ndim == 3}
+    names = tuple(name for name, count in square.items() if count in counts or _lie(model, count, size))
     if not names:
         raise MethodError(
             f"{model.name} names no attention (b, heads, tokens, tokens); a transformer's own model needs "
@@ -58,23 +71,75 @@ def attention_names(model: Model, arrays: Mapping[str, jax.ShapeDtypeStruct]) ->
     return names
 
 
+def _lie(model: Model, count: int, size: tuple[int, int]) -> bool:
+    """Returns whether so many tokens fill the model's grid."""
+    tokens = jax.ShapeDtypeStruct((1, count, 1), jnp.float32)  # type: ignore[no-untyped-call]
+    try:
+        jax.eval_shape(lambda tokens: _on_grid(model, tokens, size), tokens)
+    except LayerError:
+        return False
+    return True
+
+
+def _on_grid(model: Model, tokens: Float[Array, "b n c"], size: tuple[int, int]) -> Float[Array, "b h w c"]:
+    assert model.tokens is not None  # else nothing is attention
+    return model.tokens.place(tokens, size)
+
+
 def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
-    """The attention of any network that names it.
+    """Returns the attention of any network that names it.
+
+    Args:
+        model: The network, with `tokens`.
+        images: Normalised images.
 
     Raises:
-        MethodError: it names none.
+        MethodError: It names no attention, or its scores are not computed from one array of tokens.
     """
-    arrays = named_arrays(model.forward, model.params, images)
-    names = attention_names(model, arrays)
-    _, weights = tap(model.forward, read=names)(model.params, images)
-    blocks = [_block(name, arrays) for name in names]
+    arrays, size = named_arrays(model.forward, model.params, images), (images.shape[1], images.shape[2])
+    names = attention_names(model, arrays, size)
+    try:
+        flow = attention_flow(model.forward, model.params, images, names)
+    except LayerError as error:
+        raise MethodError(f"{model.name}: {error}; rollout, chefer and legrad cannot explain this network") from error
 
-    def run(changes: list[Array]) -> Array:
-        return tap(model.forward, add=dict(zip(names, changes, strict=True)))(model.params, images)[0]
+    def grid(tokens: Array) -> Array:
+        return _on_grid(model, tokens[..., None], size)[..., 0]
+
+    scores = functools.partial(_block_scores, model, images, arrays, tuple(flow.weights))
+    return Attended(flow, scores, grid, 0 if model.tokens is None else model.tokens.prefix)
+
+
+def check_attention(model: Model, *, blocks: bool) -> None:
+    """Checks a network for the methods of this module, at its own input size; nothing is computed.
+
+    Args:
+        model: Any model.
+        blocks: Whether the tokens that each block gives must have names, as for LeGrad.
+
+    Raises:
+        MethodError: See `attended`; or these tokens have no names.
+        LayerError: The model's `tokens` do not fit the number of tokens.
+    """
+
+    def names(_: object, images: Array) -> None:
+        attention = attended(model, images)
+        attention.grid(next(iter(attention.flow.weights.values())).mean((1, 2)))
+        if blocks:
+            attention.block_scores()
+
+    jax.eval_shape(names, model.params, jax.ShapeDtypeStruct(model.image_shape(), jnp.float32))  # type: ignore[no-untyped-call]
+
+
+def _block_scores(
+    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], names: Sequence[str]
+) -> tuple[Callable[[Array], Array], ...]:
+    """Returns the scores of each block as a function of its attention; see `Attended`."""
+    blocks = _blocks(model, images, arrays, names)
 
     @functools.cache
     def end() -> Callable[[Array], Array]:
-        """What comes after the last block."""
+        """Returns the network behind the last block."""
         return cut(model.forward, blocks[-1])(model.params, images)[1]
 
     def block_scores(name: str, block: str) -> Callable[[Array], Array]:
@@ -87,53 +152,78 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
 
         return scores
 
-    def grid(tokens: Array) -> Array:
-        assert model.tokens is not None  # else nothing is attention
-        size = (images.shape[1], images.shape[2])
-        return model.tokens.place(tokens[..., None], size)[..., 0]
-
-    return Attended(
-        tuple(weights[name] for name in names),
-        run,
-        tuple(map(block_scores, names, blocks)),
-        grid,
-        0 if model.tokens is None else model.tokens.prefix,
-    )
+    return tuple(map(block_scores, names, blocks))
 
 
-def _block(name: str, arrays: Mapping[str, jax.ShapeDtypeStruct]) -> str:
-    """The outermost layer of tokens that an attention stands in: `blocks.3` of `blocks.3.attn.weights`."""
-    parts = name.split(".")
-    for count in range(1, len(parts)):
-        around = ".".join(parts[:count])
-        if around in arrays and arrays[around].ndim == 3:
-            return around
-    raise MethodError(f"the attention {name!r} stands in no named layer of tokens, such as {parts[0]!r}")
+def _blocks(
+    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], names: Sequence[str]
+) -> tuple[str, ...]:
+    """Returns the named tokens that each block gives.
+
+    They are the outermost layer of tokens around a block's attention, by its path, and around no other's: `blocks.3` of
+    `blocks.3.attn.weights`, `encoder/block_3` of `encoder/block_3/attention/weights`. Attention whose path names no
+    such layer, as where all of it is called `attention`, has the layer that follows it; see
+    `camjax.core.flow.token_layers`.
+
+    Raises:
+        MethodError: A block's tokens have no name.
+    """
+    around = {name: _around(name) for name in names}
+    own = {
+        name: next(
+            (
+                outer
+                for outer in around[name]
+                if outer in arrays
+                and arrays[outer].ndim == 3
+                and not any(outer in around[other] for other in names if other != name)
+            ),
+            None,
+        )
+        for name in names
+    }
+    if None in own.values():
+        behind = token_layers(model.forward, model.params, images, names)
+        own = {name: block or behind.get(name) for name, block in own.items()}
+    for name, block in own.items():
+        if block is None:
+            raise MethodError(
+                f"{model.name} has no name for the tokens (b, n, c) of the block whose attention is {name!r}; legrad "
+                "needs one behind each block, by jax.ad_checkpoint.checkpoint_name"
+            )
+    return tuple(block for block in own.values() if block is not None)
 
 
-def _first_reader(look: Attended) -> Float[Array, "b n"]:
-    """Where the head reads: the first token, or all alike where every token has a place."""
-    like = look.weights[0]
-    row = jnp.zeros(like.shape[-1]).at[0].set(1) if look.prefix else jnp.full(like.shape[-1], 1 / like.shape[-1])
-    return varying_like(jnp.broadcast_to(row, (like.shape[0], like.shape[-1])), like)
+def _around(name: str) -> list[str]:
+    """Returns the paths of the modules around a layer, the outermost first; `.` and `/` separate their parts."""
+    ends = [match.start() for match in re.finditer(r"[./]", name)]
+    return [name[:end] for end in ends]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
     """Abnar & Zuidema 2020 (attention rollout): how much of each token attention carries to where the head reads.
 
-    Each block is taken as half its heads' mean attention and half what goes past it; the blocks are multiplied. It is
-    the same for every class.
+    Each block is taken as half its heads' mean attention and half what goes past it; the blocks are multiplied. The map
+    is the row of the product that belongs to the token that the head reads. Where the head reads several tokens it is
+    the sum of their rows by their parts in what is read: `reading_weights` of the gradient, at the tokens that the head
+    reads, of a random sum of all logits, or of all scores of a target of one's own. It is the same for every class.
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
-        outputs = look.forward(look.images)
+        tokens, rest = attention.flow.until(None)
+        outputs, backward = jax.vjp(rest, tokens)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
-        row = _first_reader(attention)
-        for weights in reversed(attention.weights):
+        # A class of probability 1 has no gradient, so that the logits tell what the head reads.
+        read: Target = "logit" if isinstance(wanted.target, str | Probability) else wanted.target
+        table, of_scores = jax.vjp(functools.partial(score_table, target=read), outputs)
+        mixture = jnp.asarray(np.random.default_rng(0).normal(size=(1, table.shape[1])), table.dtype)
+        (slopes,) = backward(*of_scores(varying_like(jnp.broadcast_to(mixture, table.shape), table)))
+        row = reading_weights(slopes, attention.prefix)
+        for weights in reversed(attention.flow.weights.values()):
             mean = weights.astype(row.dtype).mean(1)
             row = (row + jnp.einsum("bq,bqk->bk", row, mean)) / 2
         one = attention.grid(row)
@@ -146,26 +236,32 @@ class Relevance:
     """Chefer et al. 2021 (for self-attention): rollout of what raises the class's score.
 
     Each block is taken as the identity and the mean over its heads of what is positive in attention times its gradient.
+    The map is the row of the product that belongs to the token that the head reads; where it reads several, the sum of
+    their rows by `reading_weights` of the gradient of the class's own score.
     """
 
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
+        weights = attention.flow.weights
+        tokens, _ = attention.flow.until(None)
 
-        def scores_with(changes: list[Array]) -> tuple[Array, Array]:
-            outputs = attention.run(changes)
+        def scores_with(changes: dict[str, Array], change: Array) -> tuple[Array, Array]:
+            tokens, rest = attention.flow.until(changes)
+            outputs = rest(tokens + change)
             return score_table(outputs, wanted.target), outputs
 
-        zeros = [varying_like(jnp.zeros_like(weights), weights) for weights in attention.weights]
-        scores, backward, outputs = jax.vjp(scores_with, zeros, has_aux=True)
+        zeros = {name: varying_like(jnp.zeros_like(array), array) for name, array in weights.items()}
+        nothing = varying_like(jnp.zeros_like(tokens), tokens)
+        scores, backward, outputs = jax.vjp(scores_with, zeros, nothing, has_aux=True)
         fixed = lax.stop_gradient(scores)
         classes = chosen_classes(fixed, wanted)
 
         def explain(cotangent: Float[Array, "b n"]) -> Float[Array, "b h w"]:
-            (slopes,) = backward(cotangent)
-            row = _first_reader(attention)
-            for weights, slope in zip(reversed(attention.weights), reversed(slopes), strict=True):
-                gain = jax.nn.relu(weights * slope).astype(row.dtype).mean(1)
+            slopes, of_tokens = backward(cotangent)
+            row = reading_weights(of_tokens, attention.prefix)
+            for name in reversed(weights):
+                gain = jax.nn.relu(weights[name] * slopes[name]).astype(row.dtype).mean(1)
                 row = row + jnp.einsum("bq,bqk->bk", row, gain)
             return attention.grid(row)
 
@@ -185,14 +281,15 @@ class LeGrad:
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
+        block_weights = attention.flow.weights.values()
         outputs = look.forward(look.images)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
-        rows = one_hot(lax.stop_gradient(scores), classes)
-        total = jnp.zeros((*classes.shape, attention.weights[0].shape[-1]), at_least_float32(scores.dtype))
-        for weights, block_scores in zip(attention.weights, attention.block_scores, strict=True):
+        rows = varying_like(one_hot(lax.stop_gradient(scores), classes), scores)
+        total: Array | float = 0.0
+        for weights, block_scores in zip(block_weights, attention.block_scores(), strict=True):
             _, backward = jax.vjp(lambda weights, f=block_scores: score_table(f(weights), wanted.target), weights)
             slopes = jax.vmap(lambda row, back=backward: back(row)[0], 1, 1)(rows)
-            total = total + jax.nn.relu(slopes.astype(total.dtype)).mean((2, 3))
-        maps = jax.vmap(attention.grid, 1, 1)(total / len(attention.weights))
+            total = total + jax.nn.relu(slopes.astype(at_least_float32(scores.dtype))).mean((2, 3))
+        maps = jax.vmap(attention.grid, 1, 1)(total / len(block_weights))
         return answer(outputs, scores, classes, maps)

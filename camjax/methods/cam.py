@@ -54,7 +54,7 @@ def cam_fn(
         kernel: the linear head's, one column a class.
         bias: the head's; None is no bias. It is in the logits, not in the maps.
         classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`, integers. A
-            class that does not exist gives NaN.
+            class that does not exist gives NaN, and so does one whose logit is no finite number.
         top_k: how many classes; None is five, or all of them where there are fewer. Not used where `classes` is given.
         activation: The function that turns logits into probabilities, `"softmax"`, `"sigmoid"` or `"none"`; None is
             `"sigmoid"` for one class and `"softmax"` otherwise.
@@ -123,6 +123,7 @@ def _explain_image(
     classes = top_classes(logits, top_k) if classes is None else classes
     columns = at_classes(kernel, classes)
     maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)
+    maps = jnp.where(jnp.isfinite(at_classes(logits, classes))[:, None, None], maps, jnp.nan)
     return CamResult(logits, classes, at_classes(probabilities_of(logits, activation), classes), maps)
 
 

@@ -48,7 +48,8 @@ def signed(projection: Float[Array, " places"]) -> Float[Array, " places"]:
 
 
 def _top(gram: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """The eigenvector of the largest eigenvalue, as long as the root of that."""
+    """The eigenvector of the largest eigenvalue, as long as the root of that; NaN where the matrix is not finite."""
     values, vectors = jnp.linalg.eigh(gram)
     largest = jnp.where(values[-1] > 0, values[-1], 1)
-    return jnp.where(values[-1] > 0, vectors[:, -1] * jnp.sqrt(largest), 0)
+    component = jnp.where(values[-1] > 0, vectors[:, -1] * jnp.sqrt(largest), 0)
+    return jnp.where(jnp.isfinite(gram).all(), component, jnp.nan)

@@ -12,13 +12,11 @@ from jax import Array
 from jaxtyping import Int8
 
 from camjax.choices import Sign
+from camjax.core.maps import is_flat
 from camjax.core.result import CamResult
 from camjax.methods.classes import LARGEST
 
 FINE, NOT_POSITIVE, CONSTANT, NOT_A_NUMBER, NO_CLASS = range(5)
-
-FLAT = 1e-5
-"""A map that varies by no more than this part of its largest value varies by rounding: resizing rounds."""
 
 
 def conditions(result: CamResult) -> Int8[Array | np.ndarray, "*batch k"]:
@@ -29,8 +27,9 @@ def conditions(result: CamResult) -> Int8[Array | np.ndarray, "*batch k"]:
             pictures of a command cost less than a program would to compile.
 
     Returns:
-        For each map `FINE`, `NOT_POSITIVE` (nothing is above zero), `CONSTANT` (above zero, and the same everywhere),
-        `NOT_A_NUMBER` (some of it), or `NO_CLASS` (not a number, because the class does not exist).
+        For each map `FINE`, `NOT_POSITIVE` (nothing is above zero), `CONSTANT` (above zero, and the same everywhere but
+        for rounding; see `camjax.core.maps.is_flat`), `NOT_A_NUMBER` (a value is NaN or infinite), or `NO_CLASS` (NaN,
+        because the class does not exist).
     """
     if not isinstance(result.maps, np.ndarray):
         return _compiled(result)
@@ -47,12 +46,12 @@ def _conditions(result: CamResult, np: Any) -> Any:  # noqa: ANN401
     """The conditions, in NumPy's operations or in those that JAX has of it."""
     maps, classes = result.maps, result.classes
     low, high = maps.min((-2, -1)), maps.max((-2, -1))
-    wrong = np.isnan(maps).any((-2, -1))  # XLA's minimum of numbers and NaN may be a number
+    wrong = ~np.isfinite(maps).all((-2, -1))  # XLA's minimum of numbers and NaN may be a number
     # Where a target makes scores of its own, their number is not that of the logits, and nothing more can be told.
     last = result.logits.shape[-1] - 1 if result.logits.ndim == classes.ndim else LARGEST
     missing = (classes < 0) | (classes > last)
     return np.select(
-        [wrong & missing, wrong, high <= 0, high - low <= FLAT * high],
+        [wrong & missing, wrong, high <= 0, is_flat(low, high)],
         [np.full(high.shape, code, np.int8) for code in (NO_CLASS, NOT_A_NUMBER, NOT_POSITIVE, CONSTANT)],
         np.full(high.shape, FINE, np.int8),
     )

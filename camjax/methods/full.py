@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from camjax.core.biases import biased
 from camjax.core.canonical import one_by_one
-from camjax.core.maps import resize_space
+from camjax.core.maps import min_max_scaled, resize_space
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.core.sharding import varying_like
@@ -62,9 +62,6 @@ class FullGrad:
         return answer(outputs, scores, classes, maps)
 
     def scaled(self, term: Float[Array, "b *space c"]) -> Float[Array, " b *space"]:
-        """The sizes of a term in [0, 1], summed over the channels."""
+        """The sizes of a term in [0, 1], summed over the channels; see `camjax.core.maps.min_max_scaled`."""
         sizes = jnp.abs(term.astype(at_least_float32(term.dtype)))
-        axes = tuple(range(1, term.ndim - 1 if self.by_channel else term.ndim))
-        low = sizes.min(axes, keepdims=True)
-        spread = sizes.max(axes, keepdims=True) - low
-        return jnp.where(spread > 0, (sizes - low) / jnp.where(spread > 0, spread, 1), 0).sum(-1)
+        return min_max_scaled(sizes, tuple(range(1, term.ndim - 1 if self.by_channel else term.ndim))).sum(-1)

@@ -79,10 +79,13 @@ class Group:
         return (group[None] == np.arange(group[-1] + 1)[:, None]).astype(np.float32)
 
     def kept(self, sums: Float[Array, "*batch_and_space"], axes: int) -> Float[Array, "*batch_and_space"]:
-        """What is positive and above the quantile of each map, whose places are so many last axes, else 0."""
+        """What is positive and above the quantile of each map, whose places are so many last axes, else 0.
+
+        A map with a NaN, whose quantile is NaN, is NaN.
+        """
         positive = jax.nn.relu(sums)
         limit = jnp.quantile(positive, self.dropped, axis=tuple(range(-axes, 0)), keepdims=True)
-        return jnp.where(positive > limit, positive, 0)
+        return jnp.where(positive <= limit, 0, jnp.where(jnp.isnan(limit), jnp.nan, positive))
 
     def blurred(self, images: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
         """Pictures under a Gaussian, mirrored at their edges."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from camjax.core.maps import resize_space
+from camjax.core.maps import min_max_scaled, resize_space
 from camjax.core.result import CamResult
 from camjax.methods.clean import clean_pass
 from camjax.methods.loops import scores_of_copies
@@ -21,17 +21,16 @@ Mask = Callable[[Float[Array, "*batch_and_space"], tuple[int, ...]], Float[Array
 
 
 def mask(activations: Float[Array, "*batch_and_space"], size: tuple[int, ...]) -> Float[Array, "*batch_and_size"]:
-    """Channels as masks: resized bilinearly, then each scaled to [0, 1]; a constant channel hides everything.
+    """Channels as masks: resized bilinearly, then each scaled to [0, 1].
+
+    A channel that is constant but for rounding hides everything, and one with a NaN or an infinity makes everything
+    NaN.
 
     Args:
         activations: of one channel each.
         size: (height, width) of the pictures; as many sides as a channel has axes.
     """
-    maps = resize_space(activations, size)
-    axes = tuple(range(-len(size), 0))
-    low = maps.min(axes, keepdims=True)
-    spread = maps.max(axes, keepdims=True) - low
-    return jnp.where(spread > 0, (maps - low) / jnp.where(spread > 0, spread, 1), 0)
+    return min_max_scaled(resize_space(activations, size), tuple(range(-len(size), 0)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a map explains: a score a class, or one a picture, as a function of what the network gives."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple, get_args
@@ -32,14 +33,27 @@ def check_target(target: Target) -> None:
         raise ValueError(f"target is 'logit', 'probability' or a function of the logits, not {target!r}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Probability:
+    """The target `"probability"` of a model with an activation, as a function of its outputs.
+
+    Attributes:
+        activation: The model's activation; None is the usual one for its number of outputs.
+    """
+
+    activation: Activation | None
+
+    def __call__(self, outputs: Float[Array, "b n"]) -> Float[Array, "b n"]:
+        """Computes the probabilities of all classes."""
+        return probabilities_of(outputs, self.activation)
+
+
 def resolved(target: Target, activation: Activation | None) -> Target:
     """Returns the target, `"probability"` as the function that computes it with a model's activation.
 
     A program resolves its target once; `score_table` then needs to know nothing of the model.
     """
-    if isinstance(target, str) and target == "probability":
-        return functools.partial(probabilities_of, activation=activation)
-    return target
+    return Probability(activation) if isinstance(target, str) and target == "probability" else target
 
 
 def score_table(outputs: Float[Array, "b ..."], target: Target) -> Float[Array, "b n"]:
@@ -108,11 +122,13 @@ def answer(
     classes: Int[Array, "b k"],
     maps: Float[Array, "b k *space"],
 ) -> CamResult:
-    """The explanation that those are; NaN for a class that does not exist.
+    """Returns the explanation that those make.
 
-    Its probabilities are NaN: the explainer, which knows the model's activation, fills them in for every method.
+    A map is NaN where the score that it explains is no finite number, or the class does not exist: what a method makes
+    of the activations of a network that overflowed may look like any other map. The probabilities are NaN: the
+    explainer, which knows the model's activation, fills them in for every method.
     """
-    known = (classes >= 0) & (classes < scores.shape[-1])
+    known = jnp.isfinite(scores_at(scores, classes))
     maps = jnp.where(jnp.expand_dims(known, tuple(range(2, maps.ndim))), maps, jnp.nan)
     return CamResult(outputs, classes, jnp.full(classes.shape, jnp.nan, scores.dtype), maps)
 

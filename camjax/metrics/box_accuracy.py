@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from camjax.core.maps import is_flat
 from camjax.metrics.boxes import intersection_over_union, largest_box
 from camjax.metrics.components import EIGHT, FOUR, LEVELS, NONE, boxes_at_all_levels
 
@@ -75,9 +76,14 @@ def max_box_acc_v2(counts: BoxCounts) -> float:
 
 
 def as_bytes(one: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A map scaled to 0 to 255 by its own minimum and maximum, cut to whole numbers; 0 for a constant one."""
+    """A map scaled to 0 to 255 by its own minimum and maximum, cut to whole numbers.
+
+    A map that is constant but for rounding (`camjax.core.maps.is_flat`) is 0 everywhere.
+    """
     low, high = one.min(), one.max()
-    return ((one - low) / (high - low if high > low else 1) * 255).astype(np.uint8)
+    if is_flat(low, high):
+        return np.zeros(one.shape, np.uint8)
+    return ((one - low) / (high - low) * 255).astype(np.uint8)
 
 
 def best_overlaps(values: UInt8[np.ndarray, "h w"], drawn: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, " levels"]:

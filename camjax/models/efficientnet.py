@@ -16,6 +16,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from camjax.choices import CropMode
 from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
 from camjax.models.efficientnet_layouts import LAYOUTS
@@ -195,7 +196,9 @@ _LITE_CROPS = (*_CROPS[:4], (380, 0.92))
 
 
 def _cropped(preprocess: Preprocess, crop: tuple[int, float]) -> Preprocess:
-    return dataclasses.replace(preprocess, input_size=(crop[0], crop[0]), crop_pct=crop[1])
+    # The one that is not cropped, B5, timm evaluates on images whose sides are both resized.
+    mode: CropMode = "squash" if crop[1] == 1 else "center"
+    return dataclasses.replace(preprocess, input_size=(crop[0], crop[0]), crop_pct=crop[1], crop_mode=mode)
 
 
 def _lite(number: int) -> tuple[Architecture, Architecture]:

@@ -49,6 +49,10 @@ class Family:
         check: raises a `ValueError` for a config that the module could not be built from, or not in good time.
         from_timm: `from_timm(config, arguments)`, the architecture's config changed by the arguments that timm
             was given (`model_args` of a repository's `config.json`), or a `CheckpointError`.
+        at_size: `at_size(config, (height, width))`, the config of the same network built for inputs of that size in
+            pixels; the config itself where nothing in it depends on the size.
+        built_for: `built_for(config)`, the (height, width) in pixels of the inputs that a network was built for; None
+            where its config does not tell.
         from_transformers: by `model_type`, `hook(config_json)` gives the architecture that a repository describes.
             A hook raises `ValueError` or `CheckpointError` for what this family does not compute, whatever the keys.
     """
@@ -61,6 +65,8 @@ class Family:
     others: tuple[str, ...] = ()
     check: Callable[[Any], None] = lambda _: None
     from_timm: Callable[[Any, Mapping[str, Any]], Any] = dataclasses.field(default_factory=timm_arguments)
+    at_size: Callable[[Any, tuple[int, int]], Any] = lambda config, _: config
+    built_for: Callable[[Any], tuple[int, int] | None] = lambda _: None
     from_transformers: Mapping[str, Callable[[Mapping[str, Any]], "Architecture"]] = dataclasses.field(
         default_factory=dict
     )

@@ -206,8 +206,9 @@ def from_transformers(config: Mapping[str, Any]) -> Architecture:
     if kind not in ("basic", "bottleneck"):
         raise ValueError(f"layer_type {kind!r} is not basic or bottleneck")
     bottleneck = kind == "bottleneck"
-    for option, ours in {**TRANSFORMERS, **({"downsample_in_bottleneck": False} if bottleneck else {})}.items():
-        if config.get(option, ours) != ours:
+    for option, ours in {**TRANSFORMERS, "downsample_in_bottleneck": False}.items():
+        without_effect = option == "downsample_in_bottleneck" and not bottleneck
+        if config.get(option, ours) != ours and not without_effect:
             raise CheckpointError(f"the ResNet has {option}={config[option]!r}, which camjax's does not")
     expansion = 4 if bottleneck else 1
     sizes = config.get("hidden_sizes", [256, 512, 1024, 2048])

@@ -33,8 +33,33 @@ def check_config(config: SwinConfig) -> None:
         raise ValueError(f"library {config.library!r} is not one of {', '.join(LIBRARIES)}")
 
 
+def _at_size(config: SwinConfig, size: Any) -> SwinConfig:  # noqa: ANN401
+    """Returns the config of the network that timm builds with that `img_size`, a side or (height, width) in pixels.
+
+    A stage whose features are no larger than a window has one window of their size, which never moves.
+
+    Raises:
+        CheckpointError: Windows would not be square or would move along one axis only, or the config does not tell
+            which windows were asked for.
+        ValueError: The size is none.
+    """
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(side) is int and side >= PATCH and side % PATCH == 0 for side in sides):
+        raise ValueError(f"img_size {size!r} is not two multiples of {PATCH} pixels")
+    lengths = [[-(-(side // PATCH) // (1 << stage)) for side in sides] for stage in range(len(config.depths))]
+    asked = max(config.windows)
+    windows = [[min(length, asked) for length in pair] for pair in lengths]
+    moved = [[length > asked for length in pair] for pair in lengths]
+    if len({*config.windows}) > 1 or any(rows != columns for rows, columns in (*windows, *moved)):
+        raise CheckpointError(f"the network was made with img_size={size!r}, for which camjax's has no windows")
+    return dataclasses.replace(
+        config, windows=tuple(pair[0] for pair in windows), moved=tuple(pair[0] for pair in moved)
+    )
+
+
 def from_timm(config: SwinConfig, arguments: Mapping[str, Any]) -> SwinConfig:
-    """The config that timm's `model_args` leave as it is, or a refusal of what camjax does not compute."""
+    """The config changed by timm's `model_args`, or a refusal of what camjax does not compute."""
+    arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
     read = timm_arguments(
         patch_size=PATCH,
         embed_dim=config.width,
@@ -45,11 +70,13 @@ def from_timm(config: SwinConfig, arguments: Mapping[str, Any]) -> SwinConfig:
         mlp_ratio=4.0,
         qkv_bias=True,
         always_partition=False,
-        # These two say which sizes timm takes, and not what it computes; `img_size` may change the windows.
+        img_size=arguments.get("img_size"),  # which may change the windows, see below
+        # These two say which sizes timm takes, and not what it computes.
         strict_img_size=arguments.get("strict_img_size"),
         dynamic_img_size=arguments.get("dynamic_img_size"),
     )
-    return read(config, {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()})
+    size, read_config = arguments.get("img_size"), read(config, arguments)
+    return read_config if size is None else _at_size(read_config, size)
 
 
 TRANSFORMERS = {

@@ -34,6 +34,17 @@ def check_config(config: ViTConfig) -> None:
         raise ValueError("a distilled network reads its two tokens, which have positions")
 
 
+def at_size(config: ViTConfig, size: tuple[int, int]) -> ViTConfig:
+    """Returns the config with the position grid of inputs of that (height, width) in pixels."""
+    rows, columns = size[0] // config.patch, size[1] // config.patch
+    return dataclasses.replace(config, grid=(rows, columns)) if min(rows, columns) else config
+
+
+def built_for(config: ViTConfig) -> tuple[int, int]:
+    """Returns the (height, width) in pixels of the inputs that the position grid lies on."""
+    return config.grid[0] * config.patch, config.grid[1] * config.patch
+
+
 def from_timm(config: ViTConfig, arguments: Mapping[str, Any]) -> ViTConfig:
     """The config changed by timm's `model_args`, or a refusal of what camjax does not compute."""
     side = arguments.get("img_size")
@@ -41,8 +52,8 @@ def from_timm(config: ViTConfig, arguments: Mapping[str, Any]) -> ViTConfig:
         sides = tuple(side) if isinstance(side, list | tuple) else (side, side)
         if len(sides) != 2 or not all(type(side) is int and side >= config.patch for side in sides):
             raise ValueError(f"img_size {side!r} is not two sides of {config.patch} pixels or more")
-        config = dataclasses.replace(config, grid=(sides[0] // config.patch, sides[1] // config.patch))
-    inert = {"num_classes", "img_size", "dynamic_img_size", "weight_init", "fix_init"}
+        config = at_size(config, (sides[0], sides[1]))
+    inert = {"num_classes", "img_size", "dynamic_img_size", "strict_img_size", "weight_init", "fix_init"}
     ours = {
         "in_chans": 3,
         "patch_size": config.patch,
@@ -79,7 +90,8 @@ def from_transformers(document: Mapping[str, Any]) -> Architecture:
             raise CheckpointError(f"the ViT has {option}={document[option]!r}, which camjax's does not")
     width, patch = document.get("hidden_size", 768), document.get("patch_size", 14 if dino else 16)
     side, inner = document.get("image_size", 224), document.get("intermediate_size", 3072)
-    if not all(type(number) is int and number > 0 for number in (width, patch, side, inner)):
+    sides = side if isinstance(side, list) and len(side) == 2 else [side, side]
+    if not all(type(number) is int and number > 0 for number in (width, patch, *sides, inner)):
         raise ValueError(
             f"hidden_size {width!r}, patch_size {patch!r}, image_size {side!r} and intermediate_size {inner!r} are not "
             "all whole numbers"
@@ -90,7 +102,7 @@ def from_transformers(document: Mapping[str, Any]) -> Architecture:
         "depth": document.get("num_hidden_layers", 12),
         "heads": document.get("num_attention_heads", 12),
         "patch": patch,
-        "grid": [side // patch, side // patch],
+        "grid": [side // patch for side in sides],
         "mlp_ratio": ratio,
         "layer_scale": dino,
         "pool": "token_and_avg" if dino else "token",
@@ -109,6 +121,8 @@ FAMILY = Family(
     layouts=LAYOUTS,
     check=check_config,
     from_timm=from_timm,
+    at_size=at_size,
+    built_for=built_for,
     from_transformers={"vit": from_transformers, "dinov2": from_transformers},
 )
 

@@ -97,15 +97,41 @@ def _joined_columns(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).T
 
 
+LONGEST_GRID = 4
+"""Ratio of the sides of a grid that is still guessed from the number of its positions."""
+
+
+def grid_of(count: int, prefix: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (rows, columns) of a position embedding.
+
+    A grid of another size than the expected one is taken for a square where it can be one, as timm and transformers
+    do, and otherwise for the rectangle that is nearest to a square, upright; whoever loads it says so.
+
+    Args:
+        count: Number of position embeddings, those of other tokens included.
+        prefix: Number of those that belong to no position.
+        grid: Expected (rows, columns), which is kept where the number fits it and where nothing is likely.
+    """
+    places = count - prefix
+    if places < 1 or places == math.prod(grid):
+        return grid
+    side = math.isqrt(places)
+    if side * side == places:
+        return side, side
+    if math.isqrt(count) ** 2 == count:  # a square where no other token has a position: another network's
+        return grid
+    columns = next(side for side in range(side, 0, -1) if places % side == 0)
+    rows = places // columns
+    return (rows, columns) if rows <= LONGEST_GRID * columns else grid
+
+
 def _layout(table: Any, head: str, positions: str, **more: Any) -> Layout:  # noqa: ANN401
-    """A layout whose position embedding's shape tells the grid, where it is a square."""
+    """A layout whose position embedding's shape tells the grid."""
 
     def with_grid(tensors: Tensors, config: Any) -> Any:  # noqa: ANN401
         if positions in tensors and tensors[positions].ndim == 3:
-            places = tensors[positions].shape[1] - (config.positions - math.prod(config.grid))
-            side = math.isqrt(max(places, 0))
-            if side and side * side == places:
-                config = dataclasses.replace(config, grid=(side, side))
+            prefix = config.positions - math.prod(config.grid)
+            config = dataclasses.replace(config, grid=grid_of(tensors[positions].shape[1], prefix, config.grid))
         return config
 
     return Layout(table, head, with_grid, **more)

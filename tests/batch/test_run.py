@@ -9,7 +9,6 @@ import tarfile
 import warnings
 from pathlib import Path
 
-import fsspec
 import jax
 import numpy as np
 import pyarrow as pa
@@ -22,7 +21,7 @@ from toys import toy_model
 from zarr.storage import _local
 
 from camjax import make_explainer
-from camjax.batch import explain_to_store, plan, read_entry
+from camjax.batch import check_store, explain_to_store, plan, read_entry
 from camjax.batch.loader import Batches
 from camjax.batch.store import EXPLAINED, StoreError
 from camjax.errors import CamjaxError, PictureError
@@ -190,21 +189,21 @@ def test_an_input_that_is_not_square(tmp_path, one_device):
     np.testing.assert_allclose(entry.maps, result.maps[0], atol=2e-3 * np.abs(result.maps[0]).max())
 
 
-def test_a_store_in_a_bucket(tmp_path):
+def test_a_store_in_a_bucket(tmp_path, bucket):
     folder = write_pictures(tmp_path / "in", 5)
     out = f"memory://{tmp_path.name}/out.zarr"
     run([folder], out)
     run([folder], tmp_path / "out.zarr")
     assert_equal(arrays(out), arrays(tmp_path / "out.zarr"))
+    assert check_store(out).whole
     with pytest.raises(StoreError, match="is there already"):
         run([folder], out)
-    system = fsspec.filesystem("memory")
-    system.pipe_file(f"/{tmp_path.name}/out.zarr.lock", b"{'host': 'other'}")
+    bucket.pipe_file(f"/{tmp_path.name}/out.zarr.lock", b"{'host': 'other'}")
     with pytest.raises(StoreError, match=r"another run has it \(\{'host': 'other'\}\); if that one died, remove"):
         run([folder], out, resume=True)
-    system.rm_file(f"/{tmp_path.name}/out.zarr.lock")
+    bucket.rm_file(f"/{tmp_path.name}/out.zarr.lock")
     assert run([folder], out, resume=True).done == 0
-    assert not system.exists(f"/{tmp_path.name}/out.zarr.lock")
+    assert not bucket.exists(f"/{tmp_path.name}/out.zarr.lock")
 
 
 def test_pictures_that_cannot_be_read(tmp_path):
@@ -219,10 +218,11 @@ def test_pictures_that_cannot_be_read(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     (folder / "self.png").symlink_to("self.png")
-    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(png(2))  # not UTF-8, so no store can name it
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"")
     (tmp_path / "list.txt").write_text("in/gone.png\n")
     summary = run([folder, tmp_path / "list.txt"], tmp_path / "out.zarr")
     assert (summary.explained, summary.unreadable) == (1, 7)
+    assert summary.reasons["is empty"] == 2
     found = arrays(tmp_path / "out.zarr")
     reasons = dict(zip((path.rpartition("/")[2] for path in found["path"]), found["error"], strict=True))
     assert reasons.pop("a\nb.png") == ""
@@ -233,7 +233,7 @@ def test_pictures_that_cannot_be_read(tmp_path):
         "self.png": "cannot be read",
         "text.jpg": "not a picture",
         "gone.png": "no such file",
-        "\\xff.png": "no such file",
+        "%FF.png": r"/\udcff.png: is empty",
     }
     assert reasons.keys() == words.keys()
     assert all(word in reasons[name] for name, word in words.items())
@@ -291,6 +291,10 @@ def test_pictures_in_parquet_go_on_and_are_shown(tmp_path, small_chunks):
         ({"batch_size": 12}, "12 cannot be shared by 8 devices"),
         ({"top_k": 10}, r"top_k 10 is not in 1\.\.9"),
         ({"top_k": 0}, "top_k 0"),
+        (
+            {"top_k": 9, "maps": 4096},
+            "of a batch of 8 pictures are 2,415,919,104 bytes, .*smaller --batch-size",
+        ),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, words):

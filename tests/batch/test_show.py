@@ -1,5 +1,7 @@
 """Entries of a store, read again to be drawn."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from batch_material import png, write_pictures, write_shard
@@ -7,11 +9,15 @@ from toys import toy_model
 
 from camjax import make_explainer
 from camjax.batch import explain_to_store, read_entry
-from camjax.batch.store import StoreError
+from camjax.batch.store import StoreError, open_store
 from camjax.errors import PictureError
 from camjax.images.geometry import to_input
+from camjax.methods.condition import CONSTANT
 
-MODEL = toy_model()
+TOY = toy_model()
+MODEL = dataclasses.replace(
+    TOY, preprocess=dataclasses.replace(TOY.preprocess, crop_pct=0.7, crop_mode="squash", crop_rounding="down")
+)
 
 
 @pytest.fixture
@@ -28,6 +34,7 @@ def test_an_entry_is_the_explanation(store, tmp_path, wanted, size):
     wanted = wanted.replace("in/", f"{tmp_path}/in/").replace("::", f"::{tmp_path}/")
     entry = read_entry(str(store), wanted)
     assert entry.picture.shape == (*size, 3)
+    assert (entry.geometry.crop_mode, entry.geometry.crop_rounding) == ("squash", "down")
     result = make_explainer(MODEL, top_k=3)(to_input(entry.geometry, entry.picture)[None])
     np.testing.assert_array_equal(entry.classes, result.classes[0])
     assert entry.labels == tuple(MODEL.labels[number] for number in entry.classes)
@@ -36,6 +43,19 @@ def test_an_entry_is_the_explanation(store, tmp_path, wanted, size):
     heats = entry.heats()
     assert heats.shape == (3, *entry.picture.shape[:2])
     assert np.nanmax(heats) == 1
+
+
+def test_rounding_to_float16_is_no_pattern(tmp_path):
+    """A score that no mask changes, half way between two numbers of float16: the map is stored as both of them."""
+    low = np.float16(0.3)
+    half_way = (np.float32(low) + np.float32(np.nextafter(low, np.float16(1)))) / 2
+    params = {**MODEL.params, "kernel": 0 * MODEL.params["kernel"], "bias": 0 * MODEL.params["bias"] + half_way}
+    model, out = dataclasses.replace(MODEL, params=params), tmp_path / "out.zarr"
+    explain_to_store(model, [write_pictures(tmp_path / "in", 1)], out, top_k=1, method="rise", maps=32, workers=0)
+    assert len(np.unique(open_store(str(out))["maps"][0])) == 2
+    entry = read_entry(str(out), "0")
+    assert entry.conditions.tolist() == [CONSTANT]
+    assert not np.nan_to_num(entry.heats()).any()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_what_is_hardly_faster_is_not_faster():
     assert set(seen) == {32, 16}
 
 
+def test_a_clock_that_stands_still_gives_numbers():
+    _, tuner, group = simulated(dict.fromkeys(FASTEST_OF_8, 0.0), left=10**6, compiling=0.0)
+    assert tuner.rates
+    assert np.isfinite(list(tuner.rates.values())).all()
+    assert json.loads(json.dumps(group.attrs, allow_nan=False))[MEASURED]
+
+
 def test_from_which_row_nothing_is_there():
     chunks = [(0, 8), (8, 16), (16, 20)]
     assert begins(chunks, chunks) == 0

@@ -58,7 +58,7 @@ def test_every_source_is_taken_as_often_as_it_is_named(folder):
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])
 def test_lists(tmp_path, folder, kind):
-    wanted = ["in/b.png", str(folder / "a.png"), "in/deep/with space.jpg", "in/deep/Ünïcode.png", "memory://m/x.png"]
+    wanted = ["in/b.png", str(folder / "a.png"), "in/deep/with space.jpg", "in/deep/Ünïcode.png", "s3://m/x.png"]
     target = tmp_path / f"list.{kind}"
     if kind == "txt":
         target.write_bytes("\r\n".join([*wanted, ""]).encode())
@@ -70,7 +70,7 @@ def test_lists(tmp_path, folder, kind):
         else:
             rows = "".join(f'{number},"{path}"\n' for number, path in enumerate(wanted))
             target.write_text(f"label,path\n{rows}")
-    expected = [path if path.startswith(("/", "memory")) else f"{tmp_path}/{path}" for path in wanted]
+    expected = [path if path.startswith(("/", "s3:")) else f"{tmp_path}/{path}" for path in wanted]
     assert paths(target) == expected
 
 
@@ -89,10 +89,9 @@ def test_a_shard_gives_its_pictures_in_its_order(tmp_path):
     assert list(list_entries([tmp_path / "list.txt"])) == found
 
 
-def test_urls():
-    system = fsspec.filesystem("memory")
+def test_urls(bucket):
     for name, data in {"b.png": png(1), "deep/a.jpg": png(2), ".hid.png": png(3), "no.md": b""}.items():
-        system.pipe_file(f"/bucket/in/{name}", data)
+        bucket.pipe_file(f"/bucket/in/{name}", data)
     assert paths("memory://bucket/in") == ["memory:///bucket/in/b.png", "memory:///bucket/in/deep/a.jpg"]
     assert paths("memory://bucket/in/b.png") == ["memory://bucket/in/b.png"]
     (one,) = [read_entry_picture(entry) for entry in list_entries(["memory://bucket/in/b.png"])]
@@ -101,9 +100,9 @@ def test_urls():
         read_entry_picture(Entry("memory://bucket/in/none.png"))
 
 
-def test_a_shard_behind_a_url(tmp_path):
+def test_a_shard_behind_a_url(tmp_path, bucket):
     shard = write_shard(tmp_path / "a.tar", {"1.png": png(1), "2.png": png(2)})
-    fsspec.filesystem("memory").pipe_file("/shards/a.tar", shard.read_bytes())
+    bucket.pipe_file("/shards/a.tar", shard.read_bytes())
     first, second = list_entries(["memory://shards/a.tar"])
     assert second.path == "tar://2.png::memory://shards/a.tar"
     assert not np.array_equal(read_entry_picture(first), read_entry_picture(second))
@@ -130,7 +129,7 @@ def test_a_list_on_a_web_server(tmp_path, folder):
         server.shutdown()
 
 
-def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkeypatch):
+def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkeypatch, bucket):
     waits, attempts = [], []
     monkeypatch.setattr(reading.time, "sleep", waits.append)
 
@@ -171,9 +170,14 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**60)), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**62, kind=b"x")), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=-1024)), "damaged tar shard"),
-        (lambda folder: "nowhere://a", "Protocol not known: nowhere"),
-        (lambda folder: "nowhere://a.txt", "Protocol not known: nowhere"),
-        (lambda folder: _made(folder / "b.txt", b"nowhere://a.tar\n"), "Protocol not known: nowhere"),
+        (lambda folder: "nowhere://a", "camjax does not open the protocol 'nowhere'; it opens paths and abfs, "),
+        (lambda folder: "nowhere://a.txt", "does not open the protocol 'nowhere'"),
+        (lambda folder: "memory://a.tar", "does not open the protocol 'memory'"),
+        (lambda folder: "reference://a.png::file://b.json", "is a chain of URLs"),
+        (lambda folder: "simplecache::file://a.txt", "is a chain of URLs"),
+        (lambda folder: f"file://{_made(folder / 'empty')}", "there is no picture in it"),
+        (lambda folder: f"file://{folder}/gone.txt", "there is no such list"),
+        (lambda folder: f"file://{folder}/gone.tar", "there is no such shard"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, make, words):
@@ -208,6 +212,14 @@ def _tar(name, size, kind=b"0"):
     return bytes(entry) + bytes(1024)
 
 
+def test_a_header_that_claims_to_be_long_is_not_read(tmp_path):
+    """There are as many bytes, which take no place on a disk."""
+    (tmp_path / "a.tar").write_bytes(_tar("1.png", size=2**33, kind=b"x")[:512])
+    os.truncate(tmp_path / "a.tar", 2**34)
+    with pytest.raises(SourceError, match=r"damaged tar shard .*a header claims 8,589,934,592 bytes"):
+        paths(tmp_path / "a.tar")
+
+
 def test_an_entry_of_less_than_nothing_is_one_unreadable_picture(tmp_path):
     (tmp_path / "a.tar").write_bytes(_tar("1.png", size=-1)[:512])
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
@@ -228,8 +240,8 @@ def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path, folder, kind):
 
 
 def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"a\0b.png\nnowhere://a.png\nmemory://a\0b.png\n")
-    words = ["no file has a NUL in its name", "there is no protocol 'nowhere'", "no file has a NUL in its name"]
+    (tmp_path / "a.txt").write_bytes(b"a\0b.png\nnowhere://a.png\nnowhere://a.tar\ns3://a\0b.png\n")
+    words = ["no file has a NUL in its name", *["the protocol 'nowhere'"] * 2, "no file has a NUL in its name"]
     for entry, word in zip(list_entries([tmp_path / "a.txt"]), words, strict=True):
         with pytest.raises(PictureError, match=word):
             read_entry_picture(entry)
@@ -293,9 +305,9 @@ def test_cells_that_are_neither_paths_nor_pictures_are_refused(tmp_path, cells):
 
 
 def test_a_column_can_be_chosen(tmp_path):
-    pq.write_table(pa.table({"path": ["a.png"], "url": ["memory://b.png"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"path": ["a.png"], "url": ["s3://b/b.png"]}), tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("path,file\na.png,c.png\n")
-    assert [entry.path for entry in list_entries([tmp_path / "a.parquet"], "url")] == ["memory://b.png"]
+    assert [entry.path for entry in list_entries([tmp_path / "a.parquet"], "url")] == ["s3://b/b.png"]
     assert [entry.path for entry in list_entries([tmp_path / "a.csv"], "file")] == [f"{tmp_path}/c.png"]
     with pytest.raises(SourceError, match="has no column 'url' among path, file; choose one with --column"):
         list(list_entries([tmp_path / "a.csv"], "url"))

@@ -213,6 +213,7 @@ def test_loads_converts_saves_loads_again_and_explains(tokens, tmp_path):
         },
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* has no preprocessor_config.json")
 def test_its_own_hub_configs(tokens, tmp_path, monkeypatch, config):
     module = TorchTokens(side=2, eps=config.get("layer_norm_eps", 1e-6))
     safetensors.torch.save_file(module.state_dict(), tmp_path / "model.safetensors")

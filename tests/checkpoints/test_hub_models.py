@@ -147,7 +147,9 @@ def test_transformers(repository, layer_type):
     model = load()
     assert_same(model, module)
     assert model.labels == ("cat", "dog", "cup")
-    assert model.preprocess == Preprocess((224, 224), 0.875, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    statistics = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
+    assert model.preprocess == Preprocess((224, 224), 0.875, "bicubic", **statistics, crop_rounding="down")
+    assert model.activation is None
 
 
 @pytest.mark.parametrize(
@@ -184,16 +186,17 @@ def test_transformers_gelu_would_be_something_else(repository):
     ("changes", "expected"),
     [
         ({"size": {"shortest_edge": 96}}, ((96, 96), 0.875, "bicubic")),
-        ({"size": {"height": 96, "width": 96}, "resample": 2}, ((96, 96), 0.875, "bilinear")),
-        ({"size": 128, "crop_size": {"height": 96, "width": 96}, "do_center_crop": True}, ((96, 96), 0.75, "bicubic")),
+        ({"size": {"shortest_edge": 96}, "resample": 2}, ((96, 96), 0.875, "bilinear")),
+        ({"size": {"height": 96, "width": 96}}, "no shortest_edge, which ConvNextImageProcessor needs"),
+        ({"do_center_crop": True}, "do_resize or do_center_crop"),
         ({"size": 96, "crop_pct": 0.95}, ((96, 96), 0.95, "bicubic")),
         ({"size": 0}, "size 0"),
-        ({"size": {}}, "lacks 'height'"),
-        ({"size": {"height": "96", "width": 96}}, "is not a number of pixels"),
-        ({"size": 100_000}, "input_size [100000, 100000]"),
+        ({"size": {}}, "size {}"),
+        ({"size": {"height": "96", "width": 96}}, "is neither a height and a width nor a shortest_edge"),
+        ({"size": 100_000}, "size 100000"),
         ({"resample": 0}, "resample 0"),
         ({"crop_pct": "much"}, "crop_pct 'much'"),
-        ({"image_mean": [0.5]}, "mean"),
+        ({"image_mean": [0.5, 0.5]}, "mean"),
         ({"image_std": [0.0, 1.0, 1.0]}, "std"),
         ({"image_std": [float("nan"), 1.0, 1.0]}, "std"),
         ({"image_mean": [123.7, 116.3, 103.5], "image_std": [1, 1, 1e9]}, "std"),

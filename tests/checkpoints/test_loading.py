@@ -48,7 +48,9 @@ def test_pth_zip_and_older(tmp_path, zipped, wrapper):
     model = load_model(path)
     assert_same(model, resnet18())
     assert model.architecture["name"] == "resnet18"
-    assert model.labels == imagenet_labels()
+    assert model.labels[:2] == ("class 0", "class 1")  # a thousand classes that nothing calls ImageNet's
+    assert load_model(path, labels="imagenet").labels == imagenet_labels()
+    assert model.origin.get("state_dict") == wrapper
     assert model.preprocess == Preprocess()
     assert model.origin["layout"] == "torchvision"
 
@@ -70,10 +72,11 @@ def test_safetensors_of_transformers(tmp_path):
         )
     )
     module.save_pretrained(tmp_path)
-    model = load_model(tmp_path / "model.safetensors")
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json beside its config\.json"):
+        model = load_model(tmp_path / "model.safetensors")
     assert_same(model, module)
     assert model.origin["layout"] == "transformers"
-    assert model.labels == ("class 0", "class 1", "class 2")
+    assert model.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
 def test_efficientnet_of_timm(tmp_path):

@@ -35,6 +35,8 @@ def test_timm_says_the_same(source):
     theirs = get_pretrained_cfg(source.name)
     assert (theirs.hf_hub_id, theirs.license) == (source.repository, source.licence)
     assert (theirs.mean, theirs.std, theirs.interpolation) == (source.mean, source.std, source.interpolation)
+    assert (theirs.crop_mode, "nearest") == (source.crop_mode, source.crop_rounding)
+    assert not theirs.label_offset
     assert theirs.num_classes == 1000
     assert source.name.split(".")[0] == source.architecture
     # The rule of weights/README.md: the size and crop that timm names for 224 pixels, be it for training or for tests,
@@ -81,6 +83,7 @@ def test_transformers_weights(source):
     assert source.repository == source.name
     assert source.architecture == source.name.replace("microsoft/resnet-", "resnet")
     assert (source.input_size, source.crop_pct, source.interpolation) == ((224, 224), 0.875, "bicubic")
+    assert (source.crop_mode, source.crop_rounding) == ("center", "down")
     assert (source.mean, source.std) == IMAGENET
 
 

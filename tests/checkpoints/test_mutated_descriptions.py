@@ -103,6 +103,7 @@ def test_own_files(name, untyped):
         assert logits.shape == (1, len(model.labels))
 
 
+@pytest.mark.filterwarnings("ignore:.* which camjax does not know")
 @pytest.mark.parametrize("documents", [(TRANSFORMERS, PREPROCESSOR), (TIMM, None)], ids=["transformers", "timm"])
 def test_hub_configs(documents, untyped):
     def read(files):

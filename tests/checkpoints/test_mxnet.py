@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import relative_error
 from forged_mxnet import params_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from npz import read_npz
-from references import relative_error
 
 from camjax import LabelError, cam_fn, load_model, make_explainer
 from camjax.checkpoints.mxnet.checkpoint import checkpoint_files, read_layout

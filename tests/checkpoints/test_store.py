@@ -24,7 +24,8 @@ def model():
     described = {"name": "resnet18", "family": "resnet", "config": dataclasses.asdict(config)}
     return dataclasses.replace(
         architecture.family.initialise(config),
-        preprocess=Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        preprocess=Preprocess((96, 128), 0.9, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "squash", "down"),
+        activation="sigmoid",
         labels=("cat", "Hündchen", "cup"),
         name="tiny",
         architecture=described,
@@ -46,6 +47,7 @@ def test_round_trip(model, tmp_path):
     loaded = load_stored_model(path)
     assert (loaded.name, loaded.labels, loaded.preprocess) == (model.name, model.labels, model.preprocess)
     assert (loaded.origin, loaded.architecture["name"]) == (model.origin, "resnet18")
+    assert loaded.activation == "sigmoid"
     assert jax.tree.structure(loaded.params) == jax.tree.structure(model.params)
     for ours, theirs in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(model.params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -63,14 +65,23 @@ def test_the_activation_is_kept(model, tmp_path, activation):
     assert load_stored_model(path).activation == load_model(path).activation == activation
 
 
-def test_a_file_from_before_there_were_activations(model, tmp_path):
+def test_a_file_of_the_first_version(model, tmp_path):
+    """It says nothing of an activation, nor of how a crop is resized and rounded."""
     path = tmp_path / "model.safetensors"
     save_model(model, path)
-    rewrite(path, lambda d: (d.pop("activation"), d.update(version=1)))
-    assert load_stored_model(path).activation is None
-    rewrite(path, lambda d: d.update(version=2))
-    with pytest.raises(CheckpointError, match="it lacks 'activation'"):
-        load_stored_model(path)
+
+    def age(description):
+        description["version"] = 1
+        del (
+            description["activation"],
+            description["preprocess"]["crop_mode"],
+            description["preprocess"]["crop_rounding"],
+        )
+
+    rewrite(path, age)
+    loaded = load_stored_model(path)
+    assert loaded.activation is None
+    assert loaded.preprocess == dataclasses.replace(model.preprocess, crop_mode="center", crop_rounding="nearest")
 
 
 def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
@@ -96,6 +107,9 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
         (lambda d: d.update(version=0), "version 0 does not exist"),
         (lambda d: d.update(activation="relu"), "activation 'relu' is not one of softmax, sigmoid, none"),
         (lambda d: d.update(activation=["softmax"]), r"activation \['softmax'\] is not one of"),
+        (lambda d: d.pop("activation"), "lacks 'activation'"),
+        (lambda d: d["preprocess"].update(crop_mode="border"), "crop_mode 'border' is not one of center, squash"),
+        (lambda d: d["preprocess"].update(crop_rounding=1), "crop_rounding 1 is not one of nearest, down"),
         (lambda d: d["architecture"].update(family="alexnet"), "family 'alexnet' is not one of resnet, "),
         (lambda d: d["architecture"].update(family=[]), r"family \[\] is not one of"),
         (lambda d: d["architecture"]["config"].update(depths=[10**9, 1, 1, 1]), "depths 1000000000 is not"),

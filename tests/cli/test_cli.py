@@ -321,9 +321,15 @@ def test_nan_weights_are_warned_of(tmp_path):
     tensors = {name: np.array(tensor) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
     tensors["classifier.bias"][3] = np.nan
     save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
-    done = in_its_own_process(tmp_path, "explain", EXAMPLE, "-m", "model.safetensors", "-o", "x.png")
+    options = ("-m", "model.safetensors", "-o", "x.png", "--json", "x.json")
+    done = in_its_own_process(tmp_path, "explain", EXAMPLE, *options)
     assert "warning: " in done.stderr
     assert "classifier.bias" in done.stderr
+    # What is no number is null, and says so: NaN is no word of JSON.
+    document = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    classes = document["pictures"][0]["classes"]
+    assert [one["probability"] for one in classes] == [None] * 5
+    assert all("not a" in one["remark"] for one in classes)
 
 
 def test_models_lists_every_name(run):

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import jax_resnet
 import numpy as np
 import pytest
+from compare import relative_error
 from flax import linen, nnx
 from jax import lax
-from references import relative_error
 from toys import uint8_images
 
 import camjax

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import relative_error
 from jax import lax
 from methods.test_perturbations import WANTED, every_map, looked, pixels_of
-from references import relative_error
 from toys import convolutional
 
 from camjax.core.canonical import canonical, scan

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import images, relative_error
+from compare import images, relative_error
 from toys import toy_model
 
 from benchmarks.random_weights import random_model

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import relative_error
 
 from benchmarks.random_weights import random_model
 from camjax import LinearHead, MethodError, Model, Preprocess, TokenGrid, make_explainer, normalize_images

@@ -11,7 +11,7 @@ from camjax.images.geometry import Geometry, to_input
 from camjax.images.labels import imagenet_labels
 
 PATHS = ["photos/cat/a.jpg", "photos/dog/b.png", "photos/dog/a.jpg"]
-LABELS = ("cat, tabby", "dog", "cup")
+LABELS = ("cat", "dog", "cup")
 BOX = (2.0, 1.0, 10.0, 7.0)
 
 
@@ -55,10 +55,11 @@ def test_labels_from_folders_files_and_wordnet(tmp_path):
     truths = read_truths(PATHS, LABELS, label_file=FOLDERS)
     assert [truths.of[place].classes for place in range(3)] == [[0], [1], [1]]
     assert not truths.located
-    (tmp_path / "labels.csv").write_text("path,class\ncat/a.jpg,tabby\nb.png,2\nb.png,dog\nb.png,dog\n")
+    (tmp_path / "labels.csv").write_text("path,class\ncat/a.jpg,CAT\nb.png,2\nb.png,dog\nb.png,dog\n")
     truths = read_truths(PATHS, LABELS, label_file=str(tmp_path / "labels.csv"))
     assert {place: truth.classes for place, truth in truths.of.items()} == {0: [0], 1: [2, 1]}
     assert read_truths(["x/n02123045/a.jpg"], imagenet_labels(), label_file=FOLDERS).of[0].classes == [281]
+    assert read_truths(["x/tabby cat/a.jpg"], imagenet_labels(), label_file=FOLDERS).of[0].classes == [281]
 
 
 def test_what_cannot_be_true_is_a_line_each(tmp_path):

@@ -201,17 +201,6 @@ def test_wrong_pictures_are_named(pictures):
         make_explainer(toy_model())(pictures)
 
 
-def test_normalisation_equals_torchvision():
-    import torch
-    from torchvision.transforms.functional import normalize, to_tensor
-
-    pictures = uint8_images(1, 5, 7)
-    preprocess = Preprocess()
-    expected = normalize(to_tensor(pictures[0]), preprocess.mean, preprocess.std)
-    ours = np.asarray(normalize_images(pictures, preprocess))[0]
-    np.testing.assert_allclose(ours, torch.permute(expected, (1, 2, 0)), atol=1e-6)
-
-
 def bytes_of(leaves):
     return sum(leaf.nbytes for leaf in leaves)
 

@@ -69,7 +69,7 @@ def test_what_cannot_be_is_said_at_once(tmp_path, options, words):
 
 def test_fewer_classes_than_the_usual_five(tmp_path):
     path = write_pictures(tmp_path, 1) / "000.png"
-    (explanation,) = explain_pictures(toy_model(num_classes=3), [path], classes=[2, 0])
+    (explanation,) = explain_pictures(toy_model(num_classes=3), [path], classes=["class 2", 0])
     assert explanation.classes.tolist() == [2, 0]
 
 

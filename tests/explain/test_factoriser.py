@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import relative_error
+from compare import relative_error
 from toys import convolutional, uint8_images
 
 from camjax import LayerError, MethodError, from_function, make_factoriser

@@ -67,7 +67,15 @@ targets = {
     ),
     "manifest": Target([_MANIFEST[:6000].rpartition(b"[[weights]]")[0]], lambda data: parse_manifest(_text(data))),
     "labels": Target(
-        [b"cat\ndog\n", b"\xef\xbb\xbfn01440764 tench, Tinca tinca\r\nn01443537 goldfish"],
+        [
+            b"cat\ndog\n",
+            b"\xef\xbb\xbfn01440764 tench, Tinca tinca\r\nn01443537 goldfish",
+            b'id,name\n1,"dog, big"\n0,cat',
+            b"0: cat\n1: dog",
+            b'{"0": "cat", "1": "dog"}',
+            b'{"dog": 1, "cat": 0}',
+            "cat\ndog".encode("utf-16"),
+        ],
         from_file("labels.txt", read_labels),
     ),
 }

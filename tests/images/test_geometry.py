@@ -104,6 +104,18 @@ def test_squash_is_pillows_resize():
     np.testing.assert_array_equal(to_input(Geometry("squash", (60, 33), (28, 40)), picture), np.asarray(expected))
 
 
+@pytest.mark.parametrize(("rounding", "corner"), [("nearest", (4, 6)), ("down", (3, 5))])
+def test_a_crop_out_of_both_sides_resized(rounding, corner):
+    """28 x 40 pixels out of 35 x 51, whose margins are 7 and 11: half of each is no whole number of pixels."""
+    geometry = Geometry("crop", (60, 33), (28, 40), 0.78, "bicubic", "squash", rounding)
+    picture, (top, left) = uint8_images(1, 60, 33)[0], corner
+    resized = Image.fromarray(picture).resize((51, 35), Image.Resampling.BICUBIC)
+    expected = np.asarray(resized)[top : top + 28, left : left + 40]
+    np.testing.assert_array_equal(to_input(geometry, picture), expected)
+    y, x = 60 / 35, 33 / 51
+    np.testing.assert_allclose(seen_box(geometry), (top * y, left * x, (top + 28) * y, (left + 40) * x))
+
+
 def blob(size, centre, spread):
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     return np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * spread**2))

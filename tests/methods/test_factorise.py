@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import relative_error
+from compare import relative_error
 
 from camjax.methods.factorise import factorise
 from camjax.methods.target import MethodError

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import images, relative_error
+from compare import images, relative_error
 from toys import convolutional, random_head, uint8_images
 
 from camjax.core.model import LinearHead, Model, TokenGrid

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import relative_error
 from methods.test_methods import few
 from methods.test_rules import by_hand, principal
-from references import relative_error
 
 from camjax.core.model import Model
 from camjax.core.names import named_array

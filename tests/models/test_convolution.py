@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from compare import images, relative_error
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from references import images, relative_error
 
 from camjax.models.conv_shape import Shape
 from camjax.models.convolution import WAYS, algorithms, choose, merge_groups, merged_groups

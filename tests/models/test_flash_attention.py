@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import relative_error
+from compare import relative_error
 
 from benchmarks.random_weights import random_model
 from camjax import make_explainer

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import relative_error
 from parity.test_methods import pair
 from pytorch_grad_cam.feature_factorization.deep_feature_factorization import dff
-from references import relative_error
 
 from camjax.methods.factorise import factorise
 

@@ -229,7 +229,12 @@ def test_known_by_its_keys_but_for_the_size_of_windows():
 def test_what_timm_makes_differently_is_refused():
     config = ARCHITECTURES["swin_tiny_patch4_window7_224"].config
     assert FAMILY.from_timm(config, {"window_size": 7, "depths": [2, 2, 6, 2], "strict_img_size": False}) == config
-    for arguments in ({"img_size": 448}, {"window_size": 14}, {"always_partition": True}, {"global_pool": "max"}):
+    for arguments in (
+        {"img_size": (224, 448)},
+        {"window_size": 14},
+        {"always_partition": True},
+        {"global_pool": "max"},
+    ):
         with pytest.raises(CheckpointError, match=next(iter(arguments))):
             FAMILY.from_timm(config, arguments)
 

@@ -38,7 +38,7 @@ TINY = ViTConfig(width=24, depth=3, heads=3, patch=8, grid=(4, 4), num_classes=7
 FORMS = {
     "plain": {},
     "registers, layer scale": {"registers": 2, "position_of_class": False, "layer_scale": True},
-    "mean": {"pool": "avg"},
+    "mean": {"pool": "avg", "registers": 2, "position_of_class": False},
     "distilled": {"distilled": True},
 }
 

@@ -21,6 +21,7 @@ from camjax.checkpoints.mxnet.symbol import (
 )
 from camjax.core.model import Params
 from camjax.errors import CheckpointError, printable
+from camjax.files import LargeFileError, read_text
 from camjax.models.configs import LARGEST
 from camjax.models.family import Architecture
 from camjax.models.layout import columns, hwio
@@ -266,9 +267,9 @@ def _named(name: str, node: Node | None) -> dict[str, Node]:
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
-        if path.stat().st_size > LARGEST_SYMBOL:
-            raise CheckpointError("is too large for a symbol")
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_text(path, "utf-8", limit=LARGEST_SYMBOL))
+    except LargeFileError as error:
+        raise CheckpointError("is too large for a symbol") from error
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

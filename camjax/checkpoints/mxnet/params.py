@@ -8,11 +8,11 @@ missing and the first number is the number of dimensions.
 import math
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 
 from camjax.errors import CheckpointError
+from camjax.files import open_regular
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -42,7 +42,8 @@ def read_mxnet_params(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         CheckpointError: the file is missing, damaged, or holds something else than dense arrays with names.
     """
     try:
-        data = Path(path).read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except OSError as error:
         raise CheckpointError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from error
     try:

@@ -6,6 +6,7 @@ size plus what a pickle of `MOST_PICKLE_BYTES` and `MOST_STEPS` can build, which
 
 import io
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from camjax.checkpoints.damage import one_line_errors
+from camjax.checkpoints.damage import one_line_errors, some_names
 from camjax.checkpoints.torch.state_dicts import find_state_dict
 from camjax.checkpoints.torch.tensors import Storage, TensorRecord, check_tensor, tensor_array
 from camjax.checkpoints.torch.unpickler import Budget, unpickle_tensors
 from camjax.errors import CheckpointError, printable
+from camjax.files import open_regular
 
 MOST_PICKLE_BYTES = 8 * 2**20
 """The most bytes of pickle that are read; that of ResNet-152 has 0.1 MB. The weights do not count."""
@@ -34,11 +36,16 @@ _PIECE_BYTES = 2**20
 _ReadStorage = Callable[[Storage], memoryview]
 
 
-def read_torch(path: str | os.PathLike[str]) -> Iterator[tuple[str, Shaped[np.ndarray, "..."]]]:
+def read_torch(
+    path: str | os.PathLike[str], on_choice: Callable[[str], object] = lambda name: None
+) -> Iterator[tuple[str, Shaped[np.ndarray, "..."]]]:
     """Reads the state dict of a PyTorch checkpoint, in the zip format or the older one, a storage at a time.
+
+    Where the file holds several sets of weights, a warning says which one is read.
 
     Args:
         path: the file.
+        on_choice: Function that is called with the name of the set of weights, if the file has a name for it.
 
     Yields:
         Names and arrays, in the stored dtype; those of one storage together. They are read-only and may share memory
@@ -48,12 +55,21 @@ def read_torch(path: str | os.PathLike[str]) -> Iterator[tuple[str, Shaped[np.nd
         CheckpointError: the file is damaged, asks to run code, or holds no state dict.
     """
     path = Path(path)
-    with one_line_errors(path, "PyTorch checkpoint"), path.open("rb") as file:
+    with one_line_errors(path, "PyTorch checkpoint"), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         is_zip = file.read(4) == b"PK\x03\x04"
         file.seek(0)
         pickled, read_storage = _open_zip(file, size) if is_zip else _open_legacy(file, size)
-        records = find_state_dict(pickled)
+        found = find_state_dict(pickled)
+        if found.name:
+            on_choice(found.name)
+        if found.others:
+            warnings.warn(
+                f"{path}: holds several sets of weights; '{found.name}' is loaded, as timm does, and not "
+                f"{some_names(list(found.others))}",
+                stacklevel=2,
+            )
+        records = found.records
         _check_tensors(records, size)
         yield from _read_tensors(records, read_storage)
 
