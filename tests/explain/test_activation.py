@@ -151,7 +151,7 @@ def test_evaluations_take_confidences_from_it(tmp_path):
     Image.fromarray(PICTURES[0]).save(tmp_path / "a.png")
     settings = Settings(methods=("cam",), metrics="concentration")
     assert evaluate(model, [tmp_path / "a.png"], tmp_path / "one", settings).settings["activation"] == "sigmoid"
-    assert "activation" not in evaluate(toy(), [tmp_path / "a.png"], tmp_path / "two", settings).settings
+    assert evaluate(toy(), [tmp_path / "a.png"], tmp_path / "two", settings).settings["activation"] == "softmax"
     with pytest.raises(camjax.CamjaxError, match="of another evaluation, whose activation is not this one's"):
         evaluate(toy("none"), [tmp_path / "a.png"], tmp_path / "one", settings)
 
@@ -165,10 +165,10 @@ def test_stores_say_and_keep_it(tmp_path):
         explain_to_store(toy(activation, count), [tmp_path / "a.png"], out, workers=0)
         group = zarr.open_group(out, mode="r")
         assert group["probabilities"].attrs["long_name"] == name
-        assert group.attrs["run"].get("activation", "softmax") == name.split()[0]
+        assert group.attrs["run"]["activation"] == name.split()[0]
         expected = make_explainer(toy(activation, count))(np.asarray(Image.open(tmp_path / "a.png"))[None])
         np.testing.assert_allclose(group["probabilities"][0], expected.probabilities[0], rtol=1e-5)
-    with pytest.raises(camjax.CamjaxError, match="activation was None, now is 'sigmoid'"):
+    with pytest.raises(camjax.CamjaxError, match="activation was 'softmax', now is 'sigmoid'"):
         explain_to_store(toy("sigmoid"), [tmp_path / "a.png"], out, workers=0, resume=True)
 
 
