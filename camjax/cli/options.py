@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 
 import typer
 
-from camjax.choices import DEFAULT_COLORMAP, Kind, NamedTarget, Sign
+from camjax.choices import DEFAULT_COLORMAP, Activation, Kind, NamedTarget, Sign
 from camjax.errors import CamjaxError
 from camjax.images.labels import find_listed_classes
 
@@ -95,6 +95,13 @@ class WeightOptions:
             parser=_size,
             metavar="SIZE",
             help="What the network sees: 224, or 224x320 (height x width).",
+            show_default="the weights' own",
+        ),
+    ] = None
+    activation: Annotated[
+        Activation | None,
+        typer.Option(
+            help="Turns logits into probabilities; sigmoid for a multi-label network whose file does not say so.",
             show_default="the weights' own",
         ),
     ] = None

@@ -110,7 +110,13 @@ def load_for_command(
     names = None if labels is None else read_labels(labels)
     size = None if options.size is None else (options.size.height, options.size.width)
     with console.status(text("loading ", source)):
-        model = load_model(source, architecture=options.architecture, labels=names, input_size=size)
+        model = load_model(
+            source,
+            architecture=options.architecture,
+            labels=names,
+            input_size=size,
+            activation=options.activation,
+        )
     if len(model.labels) == len(imagenet_labels()) and model.labels == default_labels(len(model.labels)):
         say(console, f"the 1000 classes have no names; where they are ImageNet's, add {labels_option} imagenet")
     return model

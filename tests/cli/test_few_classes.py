@@ -73,6 +73,22 @@ def test_too_many_are_refused_with_the_range(few, command):
     assert "give 1 to 2" in err
 
 
+def test_independent_probabilities_of_a_plain_weight_file(few, tmp_path):
+    """A state dict says nothing of its loss; the option does."""
+    values = {}
+    for name in ("softmax", "sigmoid"):
+        status, _, err = few(3, "explain", "--activation", name, "--json", "o.json", *SMALL)
+        assert (status, err) == (0, "")
+        document = json.loads((tmp_path / "o.json").read_text())
+        assert document["model"]["activation"] == name
+        classes = document["pictures"][0]["classes"]
+        logits = np.asarray([one["logit"] for one in classes])
+        by_hand = {"softmax": np.exp(logits) / np.exp(logits).sum(), "sigmoid": 1 / (1 + np.exp(-logits))}[name]
+        values[name] = [one["probability"] for one in classes]
+        np.testing.assert_allclose(values[name], by_hand, rtol=1e-5)
+    assert values["softmax"] != values["sigmoid"]
+
+
 def test_the_negative_side_of_one_output(few, tmp_path):
     """Its probability is a sigmoid, and what speaks against it is what speaks for the other class."""
     maps, entries = {}, {}
