@@ -17,6 +17,9 @@ Sign = Literal["both", "positive", "negative"]
 NamedTarget = Literal["logit", "probability"]
 """What a map explains; see `camjax.methods.target`."""
 
+Activation = Literal["softmax", "sigmoid", "none"]
+"""The function that turns a network's outputs into probabilities; see `camjax.Model.activation`."""
+
 SHARE = 0.2
 """Of a map's maximum: what reaches it is taken for the thing, as Zhou et al. 2016 have it."""
 

@@ -17,7 +17,7 @@ from camjax.batch.entries import stored_path, stored_text
 from camjax.batch.schema import LARGEST_CHUNK
 from camjax.batch.store import digest_of
 from camjax.choices import MAX_PIXELS, Kind, NamedTarget
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import read_options
@@ -100,6 +100,7 @@ class Plan:
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),
                     "target": TARGET,
+                    "activation": activation_of(model.activation, len(model.labels)),
                 }
             ),
         }

@@ -24,6 +24,7 @@ from camjax.batch.team import Team
 from camjax.batch.writer import Writer
 from camjax.choices import MAX_PIXELS, Kind
 from camjax.core.model import Model
+from camjax.core.options import checked_top_k
 from camjax.core.result import CamResult
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain.explainer import Explainer
@@ -79,7 +80,7 @@ def explain_to_store(
     sources: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     maps: int | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -105,7 +106,7 @@ def explain_to_store(
         model: from `load_model`, or your own.
         sources: folders, lists, tar shards, pictures, URLs; see `camjax.batch.sources.list_entries`.
         out: the store, a path or an fsspec URL.
-        top_k: how many classes.
+        top_k: how many classes; None is five, or all of them where there are fewer.
         maps: side of the maps; None is the network's own resolution, to be upsampled when they are looked at.
         geometry: how a picture gets the input's proportions; see `camjax.images.geometry.Geometry`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
@@ -137,11 +138,12 @@ def explain_to_store(
     out, team = os.fspath(out), team or Team()
     if jax.process_count() not in (1, team.count):
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
+    model = dataclasses.replace(model, labels=tuple(map(stored_text, class_names(model))))
+    if top_k is not None and not 1 <= top_k <= len(model.labels):
+        raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
+    top_k = checked_top_k(top_k, len(model.labels), model.name)
     plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer, max_pixels, window)
     options = read_options(plan.size(model), max_pixels, window)
-    model = dataclasses.replace(model, labels=tuple(map(stored_text, class_names(model))))
-    if not 1 <= top_k <= len(model.labels):
-        raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
     shared, place = plans.shared_by_devices(model)
     explainer = plan.explainer(shared)
     plan, skipped = dataclasses.replace(plan, layer=explainer.layer), SkippedFiles()
@@ -156,8 +158,8 @@ def explain_to_store(
             left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
             sizes = _sizes(group, size, left, batch_size, team)
             batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model), options)
-            count = sum(stop - start for start, stop in own)
-            work = _Work(explainer, place, sizes, batches, group, strict, progress, count, team)
+            total = sum(stop - start for start, stop in own)
+            work = _Work(explainer, place, sizes, batches, group, strict, progress, total, team)
             done, seconds, waited = work.run(_workers(workers, len(batches) * size))
             team.meet("the store is written")
             said = dict(skipped), work.notes.counts()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from camjax.choices import Kind
+from camjax.choices import Activation, Kind
 from camjax.errors import CamjaxError, printable
 
 FORMAT = 2
@@ -249,6 +249,11 @@ def _check_attributes(attributes: Mapping[str, Any], sizes: Mapping[str, int], c
             for name in ("model", "weights", "method", "layer", "dtype", "target")
         ),
         ("run.geometry", run.get("geometry"), lambda value: isinstance(value, str) and value in get_args(Kind)),
+        (
+            "run.activation",
+            run.get("activation"),
+            lambda value: isinstance(value, str) and value in get_args(Activation),
+        ),
         ("run.input_size", run.get("input_size"), _is_size),
         ("run.max_pixels", run.get("max_pixels"), lambda value: _is_int(value, 1, 2**62)),
         ("run.window", run.get("window", ""), _is_window),

@@ -24,7 +24,6 @@ class CompareOptions(ExplainedOptions, LayerOptions, FigureOptions, NetworkOptio
     methods: Annotated[
         str, typer.Option(help="Names that `camjax methods` lists: cam,rise; all: those that fit and are not slow.")
     ] = ALL
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 3
 
 
 def compare(

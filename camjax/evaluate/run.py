@@ -12,7 +12,7 @@ from camjax.batch.lock import locked
 from camjax.batch.plan import weights_digest
 from camjax.batch.sources import list_entries
 from camjax.choices import MAX_PIXELS, Kind
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
@@ -177,5 +177,6 @@ def _kept(
         "dtype": settings.dtype,
         "max pixels": settings.max_pixels,
         "window": None if settings.window is None else list(settings.window),
+        "activation": activation_of(model.activation, len(class_names(model))),
         "ground truth": hashlib.sha256(repr(said).encode()).hexdigest() if said else "",
     }

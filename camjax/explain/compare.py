@@ -24,7 +24,7 @@ def compare_methods(
     path: Path,
     methods: Sequence[str | Method] | None = None,
     *,
-    top_k: int = 3,
+    top_k: int | None = None,
     classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -43,7 +43,8 @@ def compare_methods(
         model: from `load_model`, or your own.
         path: the picture's file.
         methods: which; None is every method that fits the network and takes no more than `MOST_PASSES`.
-        top_k: how many classes; what the first method finds, all explain.
+        top_k: how many classes; what the first method finds, all explain. None is five, or all of them where there are
+            fewer.
         classes: explain these instead, by number or name.
         geometry: how the picture gets the input's proportions; see `explain_pictures`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.

@@ -68,7 +68,7 @@ def picture_concepts(
     *,
     concepts: int = 5,
     layer: str | None = None,
-    top_k: int = 2,
+    top_k: int | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
     dtype: DTypeLike = jnp.float32,
@@ -82,7 +82,7 @@ def picture_concepts(
         path: the picture's file.
         concepts: how many.
         layer: which; None is the model's own.
-        top_k: how many classes of each concept.
+        top_k: how many classes of each concept; None is five, or all of them where there are fewer.
         geometry: how the picture gets the input's proportions; see `explain_pictures`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in.

@@ -41,7 +41,7 @@ class Explanation:
         geometry: how it became the network's input.
         labels: of the k classes.
         classes: their numbers, by falling probability, or as asked for.
-        probabilities: the softmax over all classes at those k.
+        probabilities: of those k, by the model's activation.
         logits: of those k.
         maps: raw, of the sign that was asked for, as large as the network's input.
         conditions: of those k maps, whether they show anything; codes of
@@ -105,7 +105,7 @@ def explain_pictures(
     model: Model,
     paths: Iterable[str | os.PathLike[str]],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -126,7 +126,7 @@ def explain_pictures(
     Args:
         model: from `load_model`, or your own.
         paths: the files; a generator of them is read as it is needed.
-        top_k: how many classes.
+        top_k: how many classes; None is five, or all of them where there are fewer.
         classes: explain these instead, by number or name, for every picture.
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
