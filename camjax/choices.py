@@ -17,8 +17,15 @@ Sign = Literal["both", "positive", "negative"]
 NamedTarget = Literal["logit", "probability"]
 """What a map explains; see `camjax.methods.target`."""
 
+Activation = Literal["softmax", "sigmoid", "none"]
+"""The function that turns a network's outputs into probabilities; see `camjax.Model.activation`."""
+
 SHARE = 0.2
 """Of a map's maximum: what reaches it is taken for the thing, as Zhou et al. 2016 have it."""
+
+MAX_PIXELS = 128_000_000
+"""Pixels above which an image is refused by default: photographs of phones have up to 108 million; a small file that
+claims more may be there to fill the memory."""
 
 DEFAULT_COLORMAP = "inferno"
 """One of matplotlib's."""

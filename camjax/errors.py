@@ -35,6 +35,10 @@ class PictureError(CamjaxError, ValueError):
     """A picture cannot be read."""
 
 
+class ImageWarning(UserWarning):
+    """An image was read in a way that the user should know about, such as by a range of values chosen for it."""
+
+
 class LabelError(CamjaxError, LookupError):
     """A class was asked for that is not among the labels, or a list of labels cannot be used."""
 

@@ -64,17 +64,27 @@ def declared(requirements):
     return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
 
 
+DECODERS = {"imagecodecs": "tiff", "tifffile": "tiff", "pydicom": "dicom", "pillow_heif": "heif"}
+"""Packages that decode further kinds of image files, and the extra that installs each."""
+
+
 def test_what_is_imported_is_what_pyproject_asks_for():
     """Neither less nor more; whoever hands over a module of Equinox has installed it."""
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
-    needs = {"core": set(), "batch": set()}
+    needs, decoders = {"core": set(), "batch": set()}, {"pillow_heif"}  # which is a plugin, and imported as they are
     for path in MODULES:
         packages = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"camjax"}
         if path == ROOT / "core" / "adapters" / "equinox.py":
             packages -= {"equinox"}
+        if path.parent == ROOT / "images" / "decode":
+            decoders |= packages & DECODERS.keys()
+            packages -= DECODERS.keys()
         extra = "batch" if path.relative_to(ROOT).parts[0] in {"batch", "evaluate"} else "core"
         needs[extra] |= {{"PIL": "pillow", "absl": "absl-py"}.get(package, package) for package in packages}
     assert needs["core"] == declared(project["dependencies"])
+    assert decoders == DECODERS.keys()
+    for package, extra in DECODERS.items():
+        assert package.replace("_", "-") in declared(project["optional-dependencies"][extra])
     batch = declared(project["optional-dependencies"]["batch"])
     assert batch >= BOUNDED
     assert needs["batch"] - needs["core"] == batch - BOUNDED

@@ -23,11 +23,12 @@ from jaxtyping import Float32, Int8, UInt8
 
 from camjax.batch.entries import Entry, SourceError, path_of, stored_text
 from camjax.batch.listing import read_entries
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.reading import read_entry_image
 from camjax.batch.store import EXPLAINED, PENDING, UNREADABLE, Group, open_store
 from camjax.choices import Kind
 from camjax.errors import PictureError
 from camjax.explain.pipeline import prepare
+from camjax.images.decode.image import ReadOptions
 from camjax.images.geometry import seen_box
 from camjax.images.preprocess import Preprocess
 
@@ -60,6 +61,7 @@ class Loaded(NamedTuple):
         geometry: as the store has it.
         status: as the store has it; `PENDING` past the batch's own rows.
         errors: what is wrong with each picture; empty for most.
+        notes: Kind and text of what is to be said of the images, as `camjax.images.decode.ranges.Note` has them.
     """
 
     rows: Rows
@@ -67,6 +69,7 @@ class Loaded(NamedTuple):
     geometry: Float32[np.ndarray, "b 6"]
     status: Int8[np.ndarray, " b"]
     errors: list[str]
+    notes: Sequence[tuple[str, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Batches:
         preprocess: the weights'.
         kind: how a picture gets the input's proportions.
         input_size: `(height, width)` of what the network sees.
+        options: How image files are read; None is the default.
     """
 
     store: str
@@ -88,6 +92,7 @@ class Batches:
     preprocess: Preprocess
     kind: Kind
     input_size: tuple[int, int]
+    options: ReadOptions | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -97,23 +102,27 @@ class Batches:
         pixels = np.zeros((self.size, *self.input_size, 3), np.uint8)
         geometry = np.full((self.size, 6), np.nan, np.float32)
         status, errors = np.full(self.size, PENDING, np.int8), [""] * self.size
+        notes: list[tuple[str, str]] = []
         for row, entry in enumerate(read_entries(self._group, slice(*rows))):
             try:
-                pixels[row], geometry[row] = self._read(entry._replace(path=path_of(entry.path)))
+                pixels[row], geometry[row] = self._read(entry._replace(path=path_of(entry.path)), notes)
                 status[row] = EXPLAINED
             except PictureError as error:
                 status[row], errors[row] = UNREADABLE, stored_text(str(error))
-        return Loaded(rows, pixels, geometry, status, errors)
+        return Loaded(rows, pixels, geometry, status, errors, notes)
 
     @functools.cached_property
     def _group(self) -> Group:
         """Opened where it is used, once in every worker."""
         return open_store(self.store)
 
-    def _read(self, entry: Entry) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, " 6"]]:
-        picture = read_entry_picture(entry)
-        prepared = prepare(entry.path, picture, self.preprocess, self.kind, self.input_size)
-        return prepared.pixels, np.asarray([*picture.shape[:2], *seen_box(prepared.geometry)], np.float32)
+    def _read(
+        self, entry: Entry, notes: list[tuple[str, str]]
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], Float32[np.ndarray, " 6"]]:
+        image = read_entry_image(entry, self.options)
+        notes += ((note.kind, note.text) for note in image.notes)
+        prepared = prepare(entry.path, image, self.preprocess, self.kind, self.input_size)
+        return prepared.pixels, np.asarray([*image.size, *seen_box(prepared.geometry)], np.float32)
 
 
 def load(batches: Batches, workers: int) -> Generator[Loaded]:

@@ -16,10 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from camjax.batch.entries import stored_path, stored_text
 from camjax.batch.schema import LARGEST_CHUNK
 from camjax.batch.store import digest_of
-from camjax.choices import Kind, NamedTarget
-from camjax.core.model import Model
+from camjax.choices import MAX_PIXELS, Kind, NamedTarget
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.explain.explainer import Explainer, make_explainer
+from camjax.explain.pipeline import read_options
+from camjax.images.decode.image import ReadOptions
 from camjax.json_text import finite
 from camjax.methods.registry import find_method
 
@@ -50,6 +52,8 @@ class Plan:
         batch_size: pictures a batch in every process; None chooses.
         method: how to explain, by its name.
         layer: where; None is the network's own.
+        max_pixels: Larger images are recorded as unreadable.
+        window: The values of grey images of more than 8 bits that become 0 and 255; None chooses by each image.
     """
 
     top_k: int = 5
@@ -60,6 +64,8 @@ class Plan:
     batch_size: int | None = None
     method: str = "cam"
     layer: str | None = None
+    max_pixels: int = MAX_PIXELS
+    window: tuple[float, float] | None = None
 
     def explainer(self, model: Model) -> Explainer:
         """The compiled function of these options.
@@ -94,6 +100,7 @@ class Plan:
                     **dataclasses.asdict(self),
                     "input_size": self.size(model),
                     "target": TARGET,
+                    "activation": activation_of(model.activation, len(model.labels)),
                 }
             ),
         }
@@ -106,6 +113,17 @@ class Plan:
     def size(self, model: Model) -> tuple[int, int]:
         """Height and width of the network's input."""
         return self.input_size or model.preprocess.input_size
+
+
+def options_of(run: Mapping[str, Any]) -> ReadOptions:
+    """Returns how a run read its images, so that one is read again in the same way.
+
+    Args:
+        run: The store's attribute `run`.
+    """
+    window = run["window"]
+    low_high = None if window is None else (float(window[0]), float(window[1]))
+    return read_options(tuple(run["input_size"]), run["max_pixels"], low_high)
 
 
 def batch_size(count: int, wanted: int | None) -> int:

@@ -11,7 +11,7 @@ from camjax.batch import store
 from camjax.batch.entries import Entry
 from camjax.batch.listing import check_list, write_list
 from camjax.batch.sizes import KEY
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.explain.explainer import Explainer
 
 
@@ -77,6 +77,7 @@ def _begin(
         map_size=map_size,
         unit=plan.unit,
         labels=model.labels,
+        activation=activation_of(model.activation, len(model.labels)),
         attributes=attributes,
     )
 

@@ -3,43 +3,41 @@
 import io
 import time
 
-import numpy as np
-from jaxtyping import UInt8
-
 from camjax.batch.entries import ROW_SCHEME, SHARD_SCHEME, Entry, SourceError, beside, is_url
 from camjax.batch.remote import LARGEST_FILE, fetch, fetch_part, lasting_reason, refusal
 from camjax.errors import PictureError
-from camjax.images.pictures import decode_picture, read_picture
+from camjax.images.decode.image import DecodedImage, ReadOptions, decode_image, read_image
 
 ATTEMPTS = 4
 """How often a remote file is asked for before the run stops; the waits between are 1, 2 and 4 seconds."""
 
 
-def read_entry_picture(entry: Entry) -> UInt8[np.ndarray, "height width 3"]:
-    """Reads a picture; see `camjax.images.pictures.read_picture`.
+def read_entry_image(entry: Entry, options: ReadOptions | None = None) -> DecodedImage:
+    """Reads the image of an entry; see `camjax.images.decode.image.read_image`.
 
     Lost connections and busy servers are retried. Every failure that another attempt would not mend belongs to the
     picture: a missing file, a protocol that is not accepted (`camjax.batch.remote.PROTOCOLS`), a URL that the server
     refuses.
 
     Args:
-        entry: The picture's place, untrusted.
+        entry: Where the image is, untrusted.
+        options: How to read it; None is the default.
 
     Raises:
-        PictureError: The picture is missing or damaged, or its path or URL is not accepted.
+        PictureError: The image is missing, damaged or larger than the limit, or its path or URL is not accepted.
         SourceError: The connection failed `ATTEMPTS` times, or the package for the protocol is missing.
     """
     if entry.offset < 0:
         if "\0" in entry.path:
             raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
         if not is_url(entry.path):
-            return read_picture(entry.path)
+            return read_image(entry.path, options)
         if reason := refusal(entry.path):
             raise PictureError(f"{entry.path}: {reason}")
     data = _fetched(entry)
     if isinstance(data, str):
-        return read_entry_picture(Entry(data))
-    return decode_picture(io.BytesIO(data), entry.path)
+        return read_entry_image(Entry(data), options)
+    return decode_image(io.BytesIO(data), entry.path, options)
 
 
 def _fetched(entry: Entry) -> bytes | str:

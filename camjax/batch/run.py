@@ -22,14 +22,17 @@ from camjax.batch.sizes import KEY, MEASURED, Sizes, begins, joined
 from camjax.batch.sources import list_entries
 from camjax.batch.team import Team
 from camjax.batch.writer import Writer
-from camjax.choices import Kind
+from camjax.choices import MAX_PIXELS, Kind
 from camjax.core.model import Model
+from camjax.core.options import checked_top_k
 from camjax.core.result import CamResult
 from camjax.errors import CamjaxError, PictureError
 from camjax.explain.explainer import Explainer
 from camjax.explain.explanation import class_names
-from camjax.explain.pipeline import answers
+from camjax.explain.pipeline import answers, read_options
 from camjax.explain.waits import Waits
+from camjax.images.decode.kinds import SkippedFiles
+from camjax.images.decode.ranges import NoteCounter
 
 MAX_WORKERS = 32
 FEW = 512
@@ -56,6 +59,8 @@ class Summary:
             and computing), and for the `"disk"`.
         batch_size: pictures that the devices computed at once, at the end of the run.
         measured: pictures a second by batch size, where that was chosen by measuring, in this run or before.
+        skipped: How many files of each ending the folders and shards hold that are no images.
+        notes: What was said of images in this run, such as the range of their values, and of how many.
     """
 
     explained: int
@@ -66,6 +71,8 @@ class Summary:
     waited: dict[str, float]
     batch_size: int
     measured: dict[int, float]
+    skipped: dict[str, int]
+    notes: dict[str, int]
 
 
 def explain_to_store(
@@ -73,7 +80,7 @@ def explain_to_store(
     sources: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     maps: int | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -81,6 +88,8 @@ def explain_to_store(
     batch_size: int | None = None,
     method: str = "cam",
     layer: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
     workers: int | None = None,
     resume: bool = False,
     strict: bool = False,
@@ -97,7 +106,7 @@ def explain_to_store(
         model: from `load_model`, or your own.
         sources: folders, lists, tar shards, pictures, URLs; see `camjax.batch.sources.list_entries`.
         out: the store, a path or an fsspec URL.
-        top_k: how many classes.
+        top_k: how many classes; None is five, or all of them where there are fewer.
         maps: side of the maps; None is the network's own resolution, to be upsampled when they are looked at.
         geometry: how a picture gets the input's proportions; see `camjax.images.geometry.Geometry`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
@@ -106,6 +115,9 @@ def explain_to_store(
             process measures smaller ones at the start of a long run; see `camjax.batch.sizes`.
         method: how to explain, by its name in `camjax.methods.registry.METHODS`.
         layer: where, by its name; None is the network's own.
+        max_pixels: Images with more pixels are recorded as unreadable; at least 1.
+        window: The values `(low, high)` of grey images of more than 8 bits that become 0 and 255; None chooses them by
+            each image, and warns where they are not the full range of the values' type.
         workers: processes that read pictures; 0 reads in a thread, None chooses.
         resume: go on with a store that is there; without one, begin.
         strict: stop at the first picture that cannot be read.
@@ -126,16 +138,18 @@ def explain_to_store(
     out, team = os.fspath(out), team or Team()
     if jax.process_count() not in (1, team.count):
         raise CamjaxError(f"JAX runs in {jax.process_count()} processes, which share no run; give --distributed")
-    plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer)
     model = dataclasses.replace(model, labels=tuple(map(stored_text, class_names(model))))
-    if not 1 <= top_k <= len(model.labels):
+    if top_k is not None and not 1 <= top_k <= len(model.labels):
         raise CamjaxError(f"top_k {top_k} is not in 1..{len(model.labels)}, the classes of {model.name}")
+    top_k = checked_top_k(top_k, len(model.labels), model.name)
+    plan = plans.Plan(top_k, maps, geometry, input_size, dtype, batch_size, method, layer, max_pixels, window)
+    options = read_options(plan.size(model), max_pixels, window)
     shared, place = plans.shared_by_devices(model)
     explainer = plan.explainer(shared)
-    plan = dataclasses.replace(plan, layer=explainer.layer)
+    plan, skipped = dataclasses.replace(plan, layer=explainer.layer), SkippedFiles()
     with locked(out) if team.process == 0 else contextlib.nullcontext():
         if team.process == 0:
-            prepare_store(out, lambda: list_entries(sources, column), plan, model, explainer, resume)
+            prepare_store(out, lambda: list_entries(sources, column, skipped), plan, model, explainer, resume)
         team.meet("the store is there")
         group = store.open_store(out, mode="r+")
         size = plans.batch_size(0, group.attrs["run"]["batch_size"])
@@ -143,12 +157,13 @@ def explain_to_store(
             own = store.chunks(group)[team.process :: team.count]
             left = [chunk for chunk in own if not (resume and _is_done(group, chunk, team))]
             sizes = _sizes(group, size, left, batch_size, team)
-            batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model))
-            count = sum(stop - start for start, stop in own)
-            work = _Work(explainer, place, sizes, batches, group, strict, progress, count, team)
+            batches = Batches(out, _places(left, size), size, model.preprocess, geometry, plan.size(model), options)
+            total = sum(stop - start for start, stop in own)
+            work = _Work(explainer, place, sizes, batches, group, strict, progress, total, team)
             done, seconds, waited = work.run(_workers(workers, len(batches) * size))
             team.meet("the store is written")
-            summary = Summary(*_counts(group), done, seconds, waited, sizes.chosen, sizes.rates)
+            said = dict(skipped), work.notes.counts()
+            summary = Summary(*_counts(group), done, seconds, waited, sizes.chosen, sizes.rates, *said)
             report.update(dataclasses.asdict(summary))
         return summary
 
@@ -166,6 +181,7 @@ class _Work:
     progress: Progress
     total: int
     team: Team
+    notes: NoteCounter = dataclasses.field(default_factory=NoteCounter)
 
     def run(self, workers: int) -> tuple[int, float, dict[str, float]]:
         """Reads, computes and writes at the same time; this thread waits for whichever is slowest.
@@ -193,6 +209,7 @@ class _Work:
     def _checked(self, pictures: Iterable[Loaded]) -> Iterator[Loaded]:
         for loaded in pictures:
             self.team.check()
+            self.notes.add(loaded.notes)
             if self.strict and any(loaded.errors):
                 raise PictureError(next(error for error in loaded.errors if error))
             yield loaded

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from camjax.choices import Kind
+from camjax.choices import Activation, Kind
 from camjax.errors import CamjaxError, printable
 
 FORMAT = 2
@@ -249,7 +249,14 @@ def _check_attributes(attributes: Mapping[str, Any], sizes: Mapping[str, int], c
             for name in ("model", "weights", "method", "layer", "dtype", "target")
         ),
         ("run.geometry", run.get("geometry"), lambda value: isinstance(value, str) and value in get_args(Kind)),
+        (
+            "run.activation",
+            run.get("activation"),
+            lambda value: isinstance(value, str) and value in get_args(Activation),
+        ),
         ("run.input_size", run.get("input_size"), _is_size),
+        ("run.max_pixels", run.get("max_pixels"), lambda value: _is_int(value, 1, 2**62)),
+        ("run.window", run.get("window", ""), _is_window),
         ("run.preprocess.crop_pct", preprocess.get("crop_pct"), lambda value: _is_number(value) and 1e-3 <= value <= 1),
         *(
             (f"run.preprocess.{name}", preprocess.get(name), _is_text)
@@ -291,6 +298,13 @@ def _is_number(value: Any) -> bool:  # noqa: ANN401
 
 def _is_size(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, list) and len(value) == 2 and all(_is_int(side, 1, MOST_SIDE) for side in value)
+
+
+def _is_window(value: Any) -> bool:  # noqa: ANN401
+    """Returns whether this is None, or two numbers in ascending order."""
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
 
 
 def _is_digest(value: Any) -> bool:  # noqa: ANN401

@@ -9,12 +9,14 @@ from jaxtyping import Float16, Float32
 from camjax.batch import store
 from camjax.batch.entries import is_url, path_of, stored_path, stored_text
 from camjax.batch.listing import read_entries
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.plan import options_of
+from camjax.batch.reading import read_entry_image
 from camjax.batch.schema import PART
 from camjax.core.maps import is_flat, upsample
 from camjax.core.result import CamResult
 from camjax.errors import PictureError, printable
 from camjax.explain.explanation import Explanation
+from camjax.images.decode.ranges import NoteCounter
 from camjax.images.geometry import Geometry
 from camjax.methods.condition import conditions
 
@@ -58,15 +60,16 @@ def read_entry(out: str, wanted: str) -> Explanation:
     if 4 * len(classes) * input_size[0] * input_size[1] > LARGEST_SHOWN:
         raise store.StoreError(f"{out}: its maps are too large to be shown: {len(classes)} of {input_size} pixels")
     size = _value(group, out, "geometry", row)[:2]
-    picture = read_entry_picture(entry)
-    if tuple(picture.shape[:2]) != tuple(size.tolist()):
+    image = read_entry_image(entry, options_of(group.attrs["run"]))
+    NoteCounter().add(image.notes)
+    if image.size != tuple(size.tolist()):
         raise PictureError(f"{entry.path}: is another picture now, of another size; explain it again")
     maps = upsample(jnp.asarray(_without_rounding(small)), input_size)
     result = CamResult(jnp.zeros(len(labels)), jnp.asarray(classes), jnp.zeros(len(classes)), maps)
     return Explanation(
         Path(entry.path),
-        picture,
-        _geometry(group, out, (picture.shape[0], picture.shape[1])),
+        image.pixels,
+        _geometry(group, out, image.size),
         tuple(str(labels[number]) for number in classes),
         classes,
         _value(group, out, "probabilities", row),
@@ -75,6 +78,7 @@ def read_entry(out: str, wanted: str) -> Explanation:
         np.asarray(conditions(result)),
         method=group.attrs["run"]["method"],
         layer=group.attrs["run"]["layer"],
+        value_range=image.value_range,
     )
 
 

@@ -14,6 +14,7 @@ from camjax.batch.lists import LIST_SUFFIXES, read_list
 from camjax.batch.remote import lasting_reason, local_path, locate, opened, refusal
 from camjax.errors import PictureError
 from camjax.files import IrregularFileError
+from camjax.images.decode.kinds import SkippedFiles
 from camjax.images.pictures import PICTURE_SUFFIXES, files_in
 
 SHARD_SUFFIX = ".tar"
@@ -29,7 +30,9 @@ _DAMAGE = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionEr
 _WANTED = PICTURE_SUFFIXES | {SHARD_SUFFIX}
 
 
-def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None = None) -> Iterator[Entry]:
+def list_entries(
+    sources: Iterable[str | os.PathLike[str]], column: str | None = None, skipped: SkippedFiles | None = None
+) -> Iterator[Entry]:
     """Every picture of the sources, as often as it is named.
 
     A folder or a bucket's prefix is searched for pictures and tar shards, by name, hidden ones left out. A tar shard
@@ -40,6 +43,8 @@ def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None =
     Args:
         sources: paths and URLs; `camjax.batch.remote` says which are accepted.
         column: of lists that have several; see `camjax.batch.lists.read_list`.
+        skipped: Counts the files in folders and shards that are no images, from the start of the list; None counts
+            nothing.
 
     Yields:
         One entry for each picture; also for a URL in a list that is not accepted, which fails when it is read.
@@ -49,16 +54,19 @@ def list_entries(sources: Iterable[str | os.PathLike[str]], column: str | None =
         SourceError: a source is a URL that is not accepted, or a shard or a list is damaged or of a kind that cannot
             be read in parts.
     """
+    skipped = SkippedFiles() if skipped is None else skipped
+    skipped.clear()
     for source in [os.fspath(source) for source in sources]:
         found = False
-        for entry in _entries(source, column):
+        for entry in _entries(source, column, skipped):
             found = True
             yield entry
         if not found:
-            raise PictureError(f"{source}: there is no picture in it ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            there = f"; it has {skipped.line()}" if skipped else ""
+            raise PictureError(f"{source}: there is no picture in it ({', '.join(sorted(PICTURE_SUFFIXES))}){there}")
 
 
-def _entries(source: str, column: str | None) -> Iterator[Entry]:
+def _entries(source: str, column: str | None, skipped: SkippedFiles) -> Iterator[Entry]:
     if os.path.splitext(source)[1].lower() in LIST_SUFFIXES:
         for named in read_list(source, column):
             if isinstance(named, Entry):
@@ -66,38 +74,38 @@ def _entries(source: str, column: str | None) -> Iterator[Entry]:
             elif is_url(named) and refusal(named):
                 yield Entry(named)
             else:
-                yield from _expanded(named)
+                yield from _expanded(named, skipped)
     elif is_url(source):
-        yield from _remote(source)
+        yield from _remote(source, skipped)
     elif os.path.isdir(source):
         try:
-            for file in files_in(Path(source), _WANTED):
-                yield from _expanded(os.fspath(file))
+            for file in files_in(Path(source), _WANTED, skipped):
+                yield from _expanded(os.fspath(file), skipped)
         except PermissionError as error:
             raise PictureError(f"{error.filename}: you may not read it; change its permissions") from error
     elif not os.path.lexists(source):
         raise PictureError(f"{source}: there is no such file or folder; check the path")
     else:
-        yield from _expanded(source)
+        yield from _expanded(source, skipped)
 
 
-def _remote(source: str) -> Iterator[Entry]:
+def _remote(source: str, skipped: SkippedFiles) -> Iterator[Entry]:
     if (folder := local_path(source)) is not None and os.path.isdir(folder):
-        yield from _entries(folder, None)
+        yield from _entries(folder, None, skipped)
         return
     system, path = locate(source)
     with _reached(source):
         is_folder = system.isdir(path)
     if not is_folder:
-        yield from _expanded(source)
+        yield from _expanded(source, skipped)
         return
-    files = _files_below(system, path)
+    files = _files_below(system, path, skipped)
     while True:
         with _reached(source):
             found = next(files, None)
         if found is None:
             return
-        yield from _expanded(system.unstrip_protocol(found))
+        yield from _expanded(system.unstrip_protocol(found), skipped)
 
 
 @contextlib.contextmanager
@@ -111,28 +119,30 @@ def _reached(source: str) -> Iterator[None]:
         raise SourceError(f"{source}: cannot be reached ({_words(error)}); go on with --resume when it can") from error
 
 
-def _files_below(system: fsspec.AbstractFileSystem, folder: str) -> Iterator[str]:
+def _files_below(system: fsspec.AbstractFileSystem, folder: str, skipped: SkippedFiles) -> Iterator[str]:
     for info in sorted(system.ls(folder, detail=True), key=lambda info: info["name"]):
         path = info["name"]
         if path.rstrip("/") == folder.rstrip("/") or path.rstrip("/").rpartition("/")[2].startswith("."):
             continue
         if info["type"] == "directory":
-            yield from _files_below(system, path)
+            yield from _files_below(system, path, skipped)
         elif os.path.splitext(path)[1].lower() in _WANTED:
             yield path
+        else:
+            skipped.add(path)
 
 
-def _expanded(path: str) -> Iterator[Entry]:
+def _expanded(path: str, skipped: SkippedFiles) -> Iterator[Entry]:
     """A picture's file, or what is in a shard."""
     if path.lower().endswith(PACKED_SUFFIXES):
         raise SourceError(f"{path}: is compressed, so that its pictures cannot be read one by one; {UNPACK}")
     if path.lower().endswith(SHARD_SUFFIX):
-        yield from _in_shard(path)
+        yield from _in_shard(path, skipped)
     else:
         yield Entry(path)
 
 
-def _in_shard(shard: str) -> Iterator[Entry]:
+def _in_shard(shard: str, skipped: SkippedFiles) -> Iterator[Entry]:
     if "::" in shard:
         raise SourceError(f"{shard}: the path of a shard may not have '::' in it; rename it")
     before = -1
@@ -143,6 +153,8 @@ def _in_shard(shard: str) -> Iterator[Entry]:
             before = member.offset
             if member.isreg() and os.path.splitext(member.name)[1].lower() in PICTURE_SUFFIXES:
                 yield Entry(f"{SHARD_SCHEME}{member.name}::{shard}", member.offset_data, max(member.size, LEAST))
+            elif member.isreg():
+                skipped.add(member.name)
 
 
 def _archive(file: Any) -> tarfile.TarFile:  # noqa: ANN401  (file systems have files of their own)

@@ -25,6 +25,7 @@ from camjax.batch.opening import open_store as open_store
 from camjax.batch.remote import locate
 from camjax.batch.schema import FORMAT, LAYOUTS, SIDES, TEXT, shown
 from camjax.batch.schema import StoreError as StoreError
+from camjax.choices import Activation
 from camjax.errors import printable
 from camjax.json_text import finite
 
@@ -32,6 +33,13 @@ PENDING, EXPLAINED, UNREADABLE = 0, 1, 2
 STATUS = {"pending": PENDING, "explained": EXPLAINED, "unreadable": UNREADABLE}
 
 RESULTS = ("classes", "probabilities", "logits", "maps", "geometry", "error")
+
+PROBABILITIES: Mapping[Activation, str] = {
+    "softmax": "softmax over all classes",
+    "sigmoid": "sigmoid of the class's logit",
+    "none": "the network's output for the class",
+}
+"""Descriptions of the array `probabilities` by the model's activation."""
 
 
 def exists(out: str) -> bool:
@@ -57,6 +65,7 @@ def allocate(
     map_size: tuple[int, int],
     unit: str,
     labels: Sequence[str],
+    activation: Activation,
     attributes: Mapping[str, Any],
 ) -> None:
     """Makes the empty arrays of the results and marks the store as ready to be filled.
@@ -68,12 +77,13 @@ def allocate(
         map_size: of the maps.
         unit: of the maps.
         labels: of all the classes, by number.
+        activation: The function that turns the network's outputs into probabilities.
         attributes: what made the store, to be compared when a run goes on.
     """
     n = group["path"].shape[0]
     part = (chunk, top_k)
     add_array(group, "classes", (n, top_k), part, long_name="number of the class, by falling rank")
-    add_array(group, "probabilities", (n, top_k), part, long_name="softmax over all classes")
+    add_array(group, "probabilities", (n, top_k), part, long_name=PROBABILITIES[activation])
     add_array(group, "logits", (n, top_k), part)
     add_array(
         group, "maps", (n, top_k, *map_size), (*part, *map_size), units=unit,

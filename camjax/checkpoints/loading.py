@@ -17,7 +17,7 @@ from camjax.checkpoints.manifest import WeightSource, find_source
 from camjax.checkpoints.mxnet import checkpoint as mxnet
 from camjax.checkpoints.packages import packaged_file
 from camjax.checkpoints.store import is_stored_model, load_stored_model
-from camjax.core.model import Model
+from camjax.core.model import Activation, Model
 from camjax.errors import CheckpointError, LabelError, UnknownModelError, printable
 from camjax.images.labels import IMAGENET, imagenet_labels, read_labels
 from camjax.images.preprocess import Preprocess
@@ -35,6 +35,7 @@ def load_model(
     labels: Sequence[str] | None = None,
     input_size: tuple[int, int] | None = None,
     preprocess: Preprocess | None = None,
+    activation: Activation | None = None,
 ) -> Model:
     """Loads a pretrained classifier.
 
@@ -67,6 +68,8 @@ def load_model(
         input_size: (height, width) in pixels of the inputs, in place of what files say. A ViT's position embedding is
             laid on the grid of that size where the number of its positions fits.
         preprocess: Preprocessing of the inputs, in place of what files say, which are not read for it then.
+        activation: The function that turns logits into probabilities, in place of what files say: `"sigmoid"` for a
+            multi-label network whose weight file does not say so; see `camjax.Model`.
 
     Returns:
         The model; its parameters are float32 on JAX's default device. `origin` says where they came from, `state_dict`
@@ -89,6 +92,8 @@ def load_model(
         model = _from_path(Path(text), told)
     else:
         model = _from_name(text, told)
+    if activation is not None:
+        model = dataclasses.replace(model, activation=activation)
     if labels is None:
         return model
     if isinstance(labels, str) and labels != IMAGENET:

@@ -136,6 +136,8 @@ def _explain(sources: Sequence[str], options: BatchOptions, maps: int | None, ba
                 geometry=options.geometry,
                 input_size=options.size,
                 dtype=options.dtype,
+                max_pixels=options.max_pixels,
+                window=options.window,
                 batch_size=batch_size,
                 method=options.method,
                 layer=options.layer,
@@ -172,8 +174,11 @@ def _team(options: BatchOptions) -> "Team":
 
 def _print_summary(summary: "Summary", out: str, console: Console) -> None:
     from camjax.explain.waits import in_words
+    from camjax.images.decode.kinds import SkippedFiles
 
     say(console, f"{summary.explained} explained, {summary.unreadable} unreadable → {out}")
+    if summary.skipped:
+        say(console, f"left out: {SkippedFiles(summary.skipped).line()}", style="yellow")
     if not summary.done:
         return
     if summary.measured:

@@ -24,7 +24,6 @@ class CompareOptions(ExplainedOptions, LayerOptions, FigureOptions, NetworkOptio
     methods: Annotated[
         str, typer.Option(help="Names that `camjax methods` lists: cam,rise; all: those that fit and are not slow.")
     ] = ALL
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 3
 
 
 def compare(
@@ -58,6 +57,8 @@ def compare(
                 target=options.target,
                 sign=options.sign,
                 dtype=options.dtype,
+                max_pixels=options.max_pixels,
+                window=options.window,
                 on_begin=begin,
                 on_left_out=lambda name, reason: left_out.append((name, reason)),
             )

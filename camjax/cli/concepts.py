@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from camjax.choices import DEFAULT_COLOURS
-from camjax.cli.options import FigureOptions, LayerOptions, NetworkOptions, check_top_k
+from camjax.cli.options import USUAL_CLASSES, FigureOptions, LayerOptions, NetworkOptions, check_top_k
 from camjax.cli.terminal import keep_programs, load_for_command, say, standard_error, standard_output, text
 
 
@@ -18,7 +18,10 @@ class ConceptsOptions(LayerOptions, FigureOptions, NetworkOptions):
     """The options of `camjax concepts`."""
 
     concepts: Annotated[int, typer.Option(min=1, help="How many.")] = 5
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes of each concept.")] = 2
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", "-k", min=1, help="How many classes of each concept.", show_default=USUAL_CLASSES),
+    ] = None
     colormap: Annotated[str, typer.Option(help="Any of matplotlib's, for the concepts' colours.")] = DEFAULT_COLOURS
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the strongest concept over the picture.")] = 0.8
 
@@ -46,6 +49,8 @@ def concepts(
         geometry=options.geometry,
         input_size=options.size,
         dtype=options.dtype,
+        max_pixels=options.max_pixels,
+        window=options.window,
     )
     write_concepts(found, target, colormap=options.colormap, opacity=options.opacity)
     say(console, (picture, "bold"), f" in {len(found.labels)} concepts of {found.layer} → ", (target, "cyan"))

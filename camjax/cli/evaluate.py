@@ -131,6 +131,8 @@ def evaluate(
         geometry=options.geometry,
         input_size=options.size,
         dtype=options.dtype,
+        max_pixels=options.max_pixels,
+        window=options.window,
         labels=None if options.labels is None else str(options.labels),
         boxes=options.boxes,
         masks=options.masks,

@@ -54,14 +54,18 @@ def explain(
     from camjax.explain.outputs import figure_paths, write_figures
     from camjax.explain.waits import Waits, in_words
     from camjax.images.colours import check_colormap
+    from camjax.images.decode.kinds import SkippedFiles
     from camjax.images.pictures import find_pictures
 
     console, errors = standard_output(), standard_error()
     check_colormap(options.colormap)
     box_share = _box_share(options)
-    paths = find_pictures(pictures)
+    skipped = SkippedFiles()
+    paths = find_pictures(pictures, skipped)
     figures = dict(zip(paths, figure_paths(paths, options.out), strict=True))
     model = load_for_command(options.model, options, options.labels, errors)
+    if skipped:
+        say(errors, f"left out: {skipped.line()}", style="yellow")
     failed: list[PictureError] = []
     keep_programs()
     waits = Waits()
@@ -109,6 +113,8 @@ def _explanations(
         target=options.target,
         sign=options.sign,
         dtype=options.dtype,
+        max_pixels=options.max_pixels,
+        window=options.window,
         on_error=on_error,
         waits=waits,
     )

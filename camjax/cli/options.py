@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 
 import typer
 
-from camjax.choices import DEFAULT_COLORMAP, Kind, NamedTarget, Sign
+from camjax.choices import DEFAULT_COLORMAP, MAX_PIXELS, Activation, Kind, NamedTarget, Sign
 from camjax.errors import CamjaxError
 from camjax.images.labels import find_listed_classes
 
 if TYPE_CHECKING:
     from camjax.core.model import Model
 
+USUAL_CLASSES = "5, or all where there are fewer"
+"""The default of `--top-k` in words; see `camjax.core.options.USUAL_TOP_K`."""
 LABELS_HELP = "The classes' names: a file (one a line, a table with numbers, or JSON), or imagenet."
 """Help of the option for a list of labels, whatever the command calls it."""
 
@@ -96,6 +98,13 @@ class WeightOptions:
             show_default="the weights' own",
         ),
     ] = None
+    activation: Annotated[
+        Activation | None,
+        typer.Option(
+            help="Turns logits into probabilities; sigmoid for a multi-label network whose file does not say so.",
+            show_default="the weights' own",
+        ),
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,10 +122,27 @@ class ModelOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkOptions(WeightOptions, ModelOptions):
+class ImageOptions:
+    """How image files are read."""
+
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels.")] = MAX_PIXELS
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Values of grey images of more than 8 bits (medical, thermal) that become black and white.",
+            show_default="by the image",
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions(WeightOptions, ModelOptions, ImageOptions):
     """Which network explains, and what it is shown."""
 
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes.")] = 5
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", min=1, help="How many classes.", show_default=USUAL_CLASSES)
+    ] = None
     geometry: Annotated[
         Kind,
         typer.Option(
@@ -177,10 +203,11 @@ def named_classes(options: Any, model: "Model") -> tuple[int, ...] | None:  # no
     return None
 
 
-def check_top_k(top_k: int, model: "Model") -> None:
-    """Raises a CamjaxError where `--top-k` asks for more classes than a model has."""
-    if top_k > len(model.labels):
-        raise CamjaxError(f"--top-k {top_k} is more than the {len(model.labels)} classes of {model.name}")
+def check_top_k(top_k: int | None, model: "Model") -> None:
+    """Raises a CamjaxError where `--top-k` asks for more classes than a model has; None asks for no number."""
+    count = len(model.labels)
+    if top_k is not None and top_k > count:
+        raise CamjaxError(f"--top-k {top_k} is more than the {count} classes of {model.name}; give 1 to {count}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

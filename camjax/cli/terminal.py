@@ -110,7 +110,13 @@ def load_for_command(
     names = None if labels is None else read_labels(labels)
     size = None if options.size is None else (options.size.height, options.size.width)
     with console.status(text("loading ", source)):
-        model = load_model(source, architecture=options.architecture, labels=names, input_size=size)
+        model = load_model(
+            source,
+            architecture=options.architecture,
+            labels=names,
+            input_size=size,
+            activation=options.activation,
+        )
     if len(model.labels) == len(imagenet_labels()) and model.labels == default_labels(len(model.labels)):
         say(console, f"the 1000 classes have no names; where they are ImageNet's, add {labels_option} imagenet")
     return model
@@ -144,6 +150,7 @@ def class_table(explanation: "Explanation") -> Table:
         table.add_column(justify=justify, no_wrap=True)
     rows = zip(explanation.classes, explanation.labels, explanation.probabilities, explanation.remarks, strict=True)
     for number, label, probability, remark in rows:
+        # Where outputs stand for probabilities (`Model.activation` is "none"), they may be any number.
         bar = "" if math.isnan(probability) else "█" * round(BAR * min(max(float(probability), 0), 1))
         cells = (text((number, "dim")), text(short_label(label)), f"{probability:.3f}", text((bar, "green")))
         table.add_row(*cells, text((remark, "yellow")))

@@ -10,6 +10,7 @@ from camjax.core.inference import cast
 from camjax.core.layers import INPUT, default_layer, on_grid, with_input
 from camjax.core.model import Model, Params
 from camjax.core.names import tap, traced_once
+from camjax.core.options import DTYPES
 from camjax.core.precision import exact, product_dtype
 from camjax.errors import LayerError
 
@@ -49,9 +50,11 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
         return False, outputs
     found, outputs = computed(casts=True)
     if found != dtype:
+        other = (
+            f", or give dtype={found}" if found in DTYPES else f": camjax computes in {' or '.join(map(str, DTYPES))}"
+        )
         raise ValueError(
-            f"{model.name} computes {layer!r} in {found} whatever its input is; build it to compute in {dtype}, or "
-            f"give dtype={found}"
+            f"{model.name} computes {layer!r} in {found} whatever its input is; build it to compute in {dtype}{other}"
         )
     return True, outputs
 

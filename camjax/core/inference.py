@@ -61,6 +61,7 @@ def for_inference(
         "labels": model.labels,
         "name": model.name,
         "tokens": model.tokens,
+        "activation": model.activation,
     }
     return dataclasses.replace(made.model, params=made.params, **kept)
 

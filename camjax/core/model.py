@@ -13,14 +13,17 @@ The adapters (`camjax.from_nnx` and its siblings) make a `Model` of a network as
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+import jax
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from camjax.choices import Activation as Activation
 from camjax.core.names import Arrays, named_arrays, tap
+from camjax.core.precision import at_least_float32
 from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
 
@@ -30,8 +33,49 @@ Params = Any
 Forward = Callable[[Params, Array], Array]
 """`forward(params, images) -> logits`, pure: normalised images `(b, h, w, 3)` in, `(b, n)` out."""
 
-Activation = Literal["softmax", "sigmoid", "none"]
-"""The functions that turn logits into probabilities."""
+
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+
+def checked_activation(activation: Any) -> Activation | None:  # noqa: ANN401
+    """Returns the activation, or None where it is left to the number of outputs.
+
+    Raises:
+        ValueError: it is neither None nor one of `ACTIVATIONS`.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)} or None, not {activation!r}")
+    found: Activation | None = activation
+    return found
+
+
+def activation_of(activation: Activation | None, outputs: int) -> Activation:
+    """Returns the activation that applies: the one that is given, else the usual one for that many outputs.
+
+    Args:
+        activation: a model's, which may be None.
+        outputs: the number of the network's outputs for one image.
+    """
+    return activation or ("sigmoid" if outputs == 1 else "softmax")
+
+
+def probabilities_of(
+    outputs: Float[Array, "*batch n"], activation: Activation | None = None
+) -> Float[Array, "*batch n"]:
+    """Turns a network's outputs into probabilities.
+
+    Args:
+        outputs: Logits of any float dtype, or with `"none"` whatever the network gives.
+        activation: A model's activation; None is `"sigmoid"` for one output and `"softmax"` otherwise.
+
+    Returns:
+        Probabilities in [0, 1], float32 or wider; with `"none"` the outputs themselves.
+    """
+    outputs = outputs.astype(at_least_float32(outputs.dtype))
+    kind = activation_of(activation, outputs.shape[-1])
+    if kind == "none":
+        return outputs
+    return jax.nn.sigmoid(outputs) if kind == "sigmoid" else jax.nn.softmax(outputs)
 
 
 class LinearHead(NamedTuple):
@@ -78,6 +122,26 @@ class TokenGrid:
         if (self.patch is None) == (self.shape is None):
             raise ValueError("a TokenGrid needs either patch=(height, width) or shape=(rows, columns)")
 
+    def sides(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the rows and columns of the grid.
+
+        Args:
+            image_size: (height, width) of the images, in pixels.
+        """
+        if self.shape is not None:
+            return self.shape
+        height, width = self.patch or (1, 1)
+        return image_size[0] // height, image_size[1] // width
+
+    def count(self, image_size: tuple[int, int]) -> int:
+        """Returns the number of tokens, those of the prefix included.
+
+        Args:
+            image_size: (height, width) of the images, in pixels.
+        """
+        rows, columns = self.sides(image_size)
+        return self.prefix + rows * columns
+
     def place(self, tokens: Float[Array, "b n c"], image_size: tuple[int, int]) -> Float[Array, "b h w c"]:
         """The tokens as a grid, row by row; those of the prefix are left out.
 
@@ -88,10 +152,8 @@ class TokenGrid:
         Raises:
             LayerError: there are not as many tokens as the grid has places.
         """
-        rows, columns = self.shape or tuple(
-            side // patch for side, patch in zip(image_size, self.patch or (1, 1), strict=True)
-        )
-        if tokens.shape[1] != self.prefix + rows * columns:
+        rows, columns = self.sides(image_size)
+        if tokens.shape[1] != self.count(image_size):
             raise LayerError(
                 f"{tokens.shape[1]} tokens are not {self.prefix} and a grid of {rows} x {columns}; give the model's "
                 "tokens=TokenGrid(prefix, patch or shape)"
@@ -123,10 +185,11 @@ class Model:
         preprocess: how a picture becomes the network's input.
         labels: the classes' names in the order of the logits.
         activation: The function that turns logits into probabilities: "softmax" (one class per image), "sigmoid" (each
-            output by itself; multi-label or one output), "none"; None is "sigmoid" for one output and "softmax"
-            otherwise.
+            output by itself; multi-label or one output), "none" (the outputs already are probabilities or have no such
+            meaning); None is "sigmoid" for one output and "softmax" otherwise.
         name: what it is called in tables and files.
-        layer: the layer that is explained where nobody asks for another; None is the last one with a spatial extent.
+        layer: the layer that is explained where nobody asks for another; None is the last one on whose positions the
+            outputs depend (see `camjax.core.layers.default_layer`).
         head: `head(params) -> LinearHead` where the logits are a linear function of that layer's mean. It is checked,
             not trusted, before CAM relies on it, but for a head that `forward` is itself made of (see `Pooled`); None
             looks for it among the parameters.
@@ -152,6 +215,9 @@ class Model:
     architecture: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
     activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        checked_activation(self.activation)
 
     def features(self, params: Params, images: Float[Array | np.ndarray, "b h w c"]) -> Arrays:
         """Every named layer's array, in the order in which they are computed.

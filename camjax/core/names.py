@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike
 
 from camjax.core.comparable import Comparable
@@ -27,6 +28,9 @@ from camjax.errors import LayerError
 
 Arrays = dict[str, Array]
 """Arrays by the names they have in a function."""
+
+FLAT = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})
+"""JAX's names of operations on floats whose derivative is 0 wherever they have one."""
 
 CLOSE = 3
 """How many names an error suggests."""
@@ -168,6 +172,37 @@ def named_arrays(function: Callable[..., Any], *args: Any) -> dict[str, jax.Shap
     """
     sites = find_sites(jax.make_jaxpr(function)(*args).jaxpr)
     return {name: site.value for name, site in sites.items() if site.inside is None and not site.several}
+
+
+def named_sources(
+    function: Callable[..., Any],
+    *args: Any,  # noqa: ANN401
+    of: str | None = None,
+    with_gradient: bool = False,
+) -> frozenset[str]:
+    """Returns the names of the arrays that a function's result is computed from; nothing is computed.
+
+    Args:
+        function: as for `tap`.
+        args: Its arguments, or `jax.ShapeDtypeStruct`s in their place.
+        of: Name of an array that is asked about instead of the result; it is among its own sources.
+        with_gradient: Leaves out those from which only operations without a derivative lead on (`FLAT`, and all that
+            give no floats).
+    """
+    closed = jax.make_jaxpr(function)(*args)
+    sites = find_sites(closed.jaxpr)
+    program = Program(closed, {without_number(name, sites) for name in sites}, wanted=_is_flat)
+    labels = program.labels(sites)
+    ends = program.result_slots if of is None else [program.output(number) for number in labels if labels[number] == of]
+    leading = program.leading_to(ends, lambda equation: not (with_gradient and _is_flat(equation)))
+    return frozenset(labels[number] for number in leading & labels.keys())
+
+
+def _is_flat(equation: JaxprEqn) -> bool:
+    """Returns whether an operation has no derivative but 0."""
+    avals: list[Any] = [atom.aval for atom in equation.outvars]
+    floats = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals if hasattr(aval, "dtype")]
+    return equation.primitive.name in FLAT or not any(floats)
 
 
 def _check_names(wanted: Iterable[str], sites: Mapping[str, Site]) -> None:

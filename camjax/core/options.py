@@ -19,17 +19,23 @@ def whole_number(value: Any) -> int:  # noqa: ANN401
     return operator.index(value)
 
 
-def checked_top_k(top_k: int, most: int | None, whose: str) -> int:
-    """How many classes, as a Python int.
+USUAL_TOP_K = 5
+"""Number of classes that are explained where nobody gives one, or all of them where a network has fewer."""
+
+
+def checked_top_k(top_k: int | None, most: int | None, whose: str) -> int:
+    """Returns the number of classes to explain, as a Python int.
 
     Args:
-        top_k: as its user gave it.
-        most: how many there are; None where nothing says.
-        whose: they are, for the error.
+        top_k: Number of classes as its user gave it; None is `USUAL_TOP_K`, or `most` where that is less.
+        most: Number of classes that there are; None where nothing says.
+        whose: Name of what has the classes, for the error.
 
     Raises:
         ValueError: it is no whole number, less than one, or more than there are.
     """
+    if top_k is None:
+        return USUAL_TOP_K if most is None else min(USUAL_TOP_K, most)
     try:
         count = whole_number(top_k)
     except TypeError:
@@ -39,6 +45,10 @@ def checked_top_k(top_k: int, most: int | None, whose: str) -> int:
     if count < 1:
         raise ValueError(f"top_k must be a positive whole number, not {top_k!r}")
     return count
+
+
+DTYPES = (np.dtype(np.float32), jnp.dtype(jnp.bfloat16))
+"""The dtypes in which a network can be computed."""
 
 
 def checked_dtype(dtype: DTypeLike) -> np.dtype:
@@ -51,7 +61,7 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype:
         found = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
     except TypeError:
         found = None
-    if found is None or found not in (np.dtype(np.float32), jnp.dtype(jnp.bfloat16)):
+    if found is None or found not in DTYPES:
         raise ValueError(f"dtype must be float32 or bfloat16, not {found or repr(dtype)}")
     return found
 

@@ -15,14 +15,22 @@ from jaxtyping import Float
 
 from camjax.core.comparable import Comparable
 from camjax.core.inference import read_leaves
+from camjax.core.layers import on_grid
 from camjax.core.model import LinearHead, Model, Params
 from camjax.core.names import tap, traced_once
-from camjax.core.precision import exact
+from camjax.core.precision import coarsest, exact
+from camjax.errors import LayerError
 
 TOLERANCE = 1e-4
-"""Of the logits' relative error: rounding of a mean and a product, far below what another function would show."""
+"""Relative error of float32 logits: rounding of a mean and a product, far below what another function would show."""
 
-SCALES = (-30.0, 0.1, 1.0, 30.0)
+ROUNDINGS = 4
+"""Resolutions of a coarser dtype by which logits may miss: mean, kernel, product and bias are each rounded once.
+
+In bfloat16, the coarsest that counts, that is 3 %.
+"""
+
+SCALES = (-300.0, 0.1, 1.0, 300.0)
 """Of the random features: what bends far from zero, or on one side of it, shows itself."""
 
 
@@ -50,6 +58,9 @@ class LeafHead:
 def verified(model: Model, layer: str) -> Model | None:
     """The model with its head where the logits are a linear function of the layer's mean, else None.
 
+    The mean is that over the layer's positions on the image: of tokens, without those of the prefix, which the head
+    must not read.
+
     The layer is replaced by random features, and the logits are compared with the closed form: what comes before the
     layer is not computed, and a path around it shows itself. It holds for images of the model's own size: a network
     that pools a window may pool all of the layer there, and less or more of it elsewhere.
@@ -65,7 +76,12 @@ def verified(model: Model, layer: str) -> Model | None:
     images = rng.normal(size=model.image_shape()).astype(np.float32)
     with exact():
         logits, feature = _read.trace(forward, layer, model.params, images).out_info
-        if feature.ndim != 4 or logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
+        if logits.ndim != 2 or not jnp.issubdtype(feature.dtype, jnp.floating):
+            return None
+        size = model.preprocess.input_size
+        try:
+            jax.eval_shape(functools.partial(on_grid, model, layer, size=size), feature)
+        except LayerError:  # tokens of which nobody says where they lie
             return None
         program = _after.trace(forward, layer, model.params, feature, images).jaxpr
         read = read_leaves(program, len(jax.tree.leaves(model.params)))
@@ -75,14 +91,17 @@ def verified(model: Model, layer: str) -> Model | None:
             weights.append(model.params)
         features = rng.normal(size=feature.shape)
         trials = [(scale * features).astype(feature.dtype) for scale in SCALES]
-        means = np.concatenate([np.asarray(given, np.float64).mean((1, 2)) for given in trials])
+        first = model.tokens.prefix if model.tokens is not None and feature.ndim == 3 else 0
+        means = np.concatenate([_mean(np.asarray(given, np.float64)[:, first:]) for given in trials])
+        tolerance = max(TOLERANCE, ROUNDINGS * coarsest(program))
         found = [
             np.concatenate([np.asarray(_after(forward, layer, params, given, images), np.float64) for given in trials])
             for params in weights
         ]
         heads = [model.head] if model.head is not None else _candidates(weights[0], feature.shape[-1], logits.shape[-1])
         for head in heads:
-            if all(_agree(means, head(params), logits) for params, logits in zip(weights, found, strict=True)):
+            pairs = zip(weights, found, strict=True)
+            if all(_agree(means, head(params), logits, tolerance) for params, logits in pairs):
                 return dataclasses.replace(model, head=head, layer=layer)
     return None
 
@@ -101,14 +120,21 @@ def _after(forward: Comparable, layer: str, params: Params, features: Array, ima
     return logits
 
 
-def _agree(means: Float[np.ndarray, "t c"], head: LinearHead, logits: Float[np.ndarray, "t n"]) -> bool:
+def _mean(features: Float[np.ndarray, "b *space c"]) -> Float[np.ndarray, "b c"]:
+    """Returns each channel's mean over all positions."""
+    return features.mean(tuple(range(1, features.ndim - 1)))
+
+
+def _agree(
+    means: Float[np.ndarray, "t c"], head: LinearHead, logits: Float[np.ndarray, "t n"], tolerance: float
+) -> bool:
     """Whether all trials' logits are those of the head, each beside its own size."""
     if head.kernel.shape != (means.shape[-1], logits.shape[-1]):
         return False
     expected = means @ np.asarray(head.kernel, np.float64)
     if head.bias is not None:
         expected = expected + np.asarray(head.bias, np.float64)
-    return bool((np.linalg.norm(logits - expected, axis=-1) <= TOLERANCE * np.linalg.norm(expected, axis=-1)).all())
+    return bool((np.linalg.norm(logits - expected, axis=-1) <= tolerance * np.linalg.norm(expected, axis=-1)).all())
 
 
 def _candidates(params: Params, channels: int, classes: int) -> Iterator[LeafHead]:

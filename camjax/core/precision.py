@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_context
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.typing import DTypeLike
 
 from camjax.core.program import inner_programs
@@ -31,6 +31,28 @@ def exact() -> Iterator[None]:
     """
     with eval_context(), jax.default_matmul_precision("highest"):
         yield
+
+
+def coarsest(program: ClosedJaxpr) -> float:
+    """Returns the resolution of the narrowest float that a program computes, inner programs included; 0 for none.
+
+    It is that of bfloat16 at most: beside what is coarser, nothing could be told.
+    """
+    found, most = 0.0, float(jnp.finfo(jnp.bfloat16).eps)  # type: ignore[no-untyped-call]
+    for jaxpr in _programs(program.jaxpr):
+        for equation in jaxpr.eqns:
+            for atom in equation.outvars:
+                dtype: Any = getattr(atom.aval, "dtype", None)
+                if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+                    found = max(found, float(jnp.finfo(dtype).eps))  # type: ignore[no-untyped-call]
+    return min(found, most)
+
+
+def _programs(jaxpr: Jaxpr) -> Iterator[Jaxpr]:
+    yield jaxpr
+    for equation in jaxpr.eqns:
+        for inner in inner_programs(equation):
+            yield from _programs(inner)
 
 
 def product_dtype(program: ClosedJaxpr, results: int) -> np.dtype | None:

@@ -195,6 +195,22 @@ class Program:
                 reached.update(step.outputs)
         return behind
 
+    def leading_to(self, slots: Iterable[Slot], through: Callable[[JaxprEqn], bool] = lambda _: True) -> set[int]:
+        """Returns the numbers of the operations that any of some values is computed from.
+
+        Args:
+            slots: Slots of the values.
+            through: Tells of an operation whether what leads to its inputs counts.
+        """
+        needed = {slot for slot in slots if isinstance(slot, int)}
+        leading = set()
+        for number, step in reversed(list(enumerate(self._steps))):
+            if not needed.isdisjoint(step.outputs):
+                leading.add(number)
+                if through(step.equation):
+                    needed.update(slot for slot in step.inputs if isinstance(slot, int))
+        return leading
+
     def passages(self, live: Sequence[int], sources: Collection[int]) -> Iterator[tuple[int, int]]:
         """Yields where everything that depends on some slots passes through a single one.
 
@@ -263,6 +279,11 @@ class Program:
             results = compute(step, inputs) if compute else bind(step.equation, inputs)
             values.update(zip(step.outputs, results, strict=True))
         return values
+
+    @property
+    def result_slots(self) -> Sequence[Slot]:
+        """The slots of the program's results."""
+        return self._results
 
     def results(self, values: Mapping[int, Any]) -> list[Any]:
         """What the program gives."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from camjax.core.inference import compiler_options, for_inference, platform_of
 from camjax.core.memory import pictures_at_once
-from camjax.core.model import Model, Params
+from camjax.core.model import Model, Params, probabilities_of
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.classes import top_classes
 from camjax.metrics import concentration, faithfulness, localisation
@@ -78,7 +78,7 @@ class Judge:
         normalise = functools.partial(normalize_images, preprocess=model.preprocess, dtype=jnp.dtype(dtype))
 
         def scores(params: Params, inputs: Array) -> Array:
-            return jax.nn.softmax(self.model.forward(params, inputs).astype(jnp.float32))
+            return probabilities_of(self.model.forward(params, inputs).astype(jnp.float32), model.activation)
 
         def judge(params: Params, images: Array, *others: Array) -> Verdict:
             case = Case(normalise(images), *others)

@@ -1,6 +1,7 @@
 """Ground truth where it lies on the network's input: boxes and masks go the way that their image went."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from camjax.choices import MAX_PIXELS
 from camjax.errors import PictureError, printable
 from camjax.evaluate.truth_files import MAX_BYTES, Box, TruthError, open_truth
+from camjax.images.decode.image import open_image
 from camjax.images.geometry import Geometry, seen_box, to_input
-from camjax.images.pictures import open_image
 
 SLACK = 1.0
 """Pixels that a box may reach past the image: people round, and count from 0 or 1."""
@@ -70,19 +72,24 @@ def place_mask(path: Path, geometry: Geometry) -> Bool[np.ndarray, "h w"]:
         TruthError: the mask cannot be read, is larger than images may be, or is not of the image's size.
     """
     name = printable(os.fspath(path))
+    largest = max(MAX_PIXELS, math.prod(geometry.picture_size))
     with open_truth(path, MAX_BYTES) as file:
         try:
-            with open_image(file, name) as image:
-                size = image.height, image.width
-                if size != geometry.picture_size:
-                    own, given = (" x ".join(map(str, each)) for each in (geometry.picture_size, size))
-                    raise TruthError(f"{name}: is {given}, and its picture {own}")
+            with open_image(file, name, max_pixels=largest) as image:
+                _check_size((image.height, image.width), geometry, name)
                 covered = _not_black(image, name)
+                _check_size(covered.shape, geometry, name)  # a TIFF may say that it is to be turned
         except PictureError as error:
             raise TruthError(f"{error} (used as a mask)") from error
     bright = np.where(covered, np.uint8(255), np.uint8(0))
     smooth = dataclasses.replace(geometry, interpolation="bilinear")
     return to_input(smooth, np.broadcast_to(bright[..., None], (*bright.shape, 3)))[..., 0] >= 128
+
+
+def _check_size(size: tuple[int, ...], geometry: Geometry, name: str) -> None:
+    if size != geometry.picture_size:
+        own, given = (" x ".join(map(str, each)) for each in (geometry.picture_size, size))
+        raise TruthError(f"{name}: is {given}, and its picture {own}")
 
 
 def _not_black(image: Image.Image, name: str) -> Bool[np.ndarray, "height width"]:

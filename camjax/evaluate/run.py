@@ -11,8 +11,8 @@ from typing import NamedTuple
 from camjax.batch.lock import locked
 from camjax.batch.plan import weights_digest
 from camjax.batch.sources import list_entries
-from camjax.choices import Kind
-from camjax.core.model import Model
+from camjax.choices import MAX_PIXELS, Kind
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.evaluate.contestants import Contestant, contestants
 from camjax.evaluate.judge import Judge
@@ -23,6 +23,8 @@ from camjax.evaluate.table import GRID, RANDOMISED, chosen_groups
 from camjax.evaluate.truth import Truths, read_truths
 from camjax.evaluate.work import Work
 from camjax.explain.explanation import class_names, shown
+from camjax.explain.pipeline import read_options
+from camjax.images.decode.kinds import SkippedFiles
 
 DEFINITIONS = 3
 """Of the metrics: one more whenever one of them changes, so that a folder never holds numbers of two meanings."""
@@ -44,6 +46,9 @@ class Settings:
         boxes: see `camjax.evaluate.annotations.read_boxes`.
         masks: a folder.
         column: of lists that have several; see `camjax.batch.lists.read_list`.
+        max_pixels: Images with more pixels are reported as unreadable; at least 1.
+        window: The values `(low, high)` of grey images of more than 8 bits that become 0 and 255; None chooses them by
+            each image, and warns where they are not the full range of the values' type.
     """
 
     methods: Sequence[str] | None = None
@@ -57,6 +62,8 @@ class Settings:
     boxes: Path | None = None
     masks: Path | None = None
     column: str | None = None
+    max_pixels: int = MAX_PIXELS
+    window: tuple[float, float] | None = None
 
 
 class Found(NamedTuple):
@@ -102,7 +109,8 @@ def evaluate(
         settings: the rest.
         share: of several processes with the same folder, this one's; how many there are may change from run to run.
         progress: called with the number of the share's pictures that are done, and of all.
-        on_left_out: called with a line for a method that does not fit at one of the layers.
+        on_left_out: called with a line for a method that does not fit at one of the layers, and for the files in
+            folders that are no images.
 
     Returns:
         Of all processes; where others have not judged their pictures yet, which.
@@ -110,7 +118,10 @@ def evaluate(
     Raises:
         CamjaxError: the sources, the ground truth, a method, a layer or a metric cannot be used as asked.
     """
-    entries = list(dict.fromkeys(list_entries(sources, settings.column)))
+    skipped = SkippedFiles()
+    entries = list(dict.fromkeys(list_entries(sources, settings.column, skipped)))
+    if skipped:
+        on_left_out(skipped.line())
     labels = class_names(model)
     if not 1 <= settings.top_k <= len(labels):
         raise CamjaxError(f"--top-k {settings.top_k} is not in 1..{len(labels)}, the classes of {model.name}")
@@ -123,6 +134,7 @@ def evaluate(
     )
     groups = chosen_groups(settings.metrics, truths.located)
     preprocess = shown(model, settings.input_size)
+    options = read_options(preprocess.input_size, settings.max_pixels, settings.window)
     judged = contestants(
         model, settings.methods, settings.layers or (None,), dtype=settings.dtype, on_left_out=on_left_out
     )
@@ -132,7 +144,9 @@ def evaluate(
     batches = batches_of(entries)
     with _held(Path(out), share), Rows(Path(out), kept, share) as rows:
         randomised = Randomised(model) if RANDOMISED in groups else None
-        work = Work(judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k, randomised)
+        work = Work(
+            judge, judged, groups, truths, model.preprocess, settings.geometry, settings.top_k, randomised, options
+        )
         work.run(batches, share, rows, progress)
         rows.reread()
         if lacking := awaited(batches, rows.pictures, share):
@@ -164,5 +178,8 @@ def _kept(
         "geometry": settings.geometry,
         "size": list(model.preprocess.input_size),
         "dtype": settings.dtype,
+        "max pixels": settings.max_pixels,
+        "window": None if settings.window is None else list(settings.window),
+        "activation": activation_of(model.activation, len(class_names(model))),
         "ground truth": hashlib.sha256(repr(said).encode()).hexdigest() if said else "",
     }

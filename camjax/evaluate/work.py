@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from camjax.batch.entries import Entry
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.reading import read_entry_image
 from camjax.choices import Kind
 from camjax.errors import PictureError
 from camjax.evaluate.again import Asked, maps_seen_through, max_sensitivity, with_shuffled_parameters
@@ -24,6 +24,8 @@ from camjax.evaluate.shares import Batch, Share
 from camjax.evaluate.table import GROUPS, LARGEST, LOCATED
 from camjax.evaluate.truth import Truth, TruthError, Truths
 from camjax.explain.pipeline import Prepared, prepare
+from camjax.images.decode.image import ReadOptions
+from camjax.images.decode.ranges import NoteCounter
 from camjax.images.geometry import shown_part
 from camjax.images.preprocess import Preprocess
 from camjax.metrics.adcc import adcc, arcc, coherency
@@ -77,6 +79,8 @@ class Work:
         geometry: how a picture gets its proportions.
         top_k: how many classes of a picture of which nobody says any.
         randomised: compares with shuffled parameters, where that is asked for.
+        options: How image files are read; None is the default.
+        notes: Counts and warns of what is to be said of the images.
     """
 
     judge: Judge
@@ -87,6 +91,8 @@ class Work:
     geometry: Kind
     top_k: int
     randomised: Randomised | None = None
+    options: ReadOptions | None = None
+    notes: NoteCounter = dataclasses.field(default_factory=NoteCounter)
 
     def run(self, batches: Sequence[Batch], share: Share, rows: Rows, progress: Callable[[int, int], None]) -> None:
         """Judges a share's pictures that are not finished, in the same batches however often the run was stopped."""
@@ -151,8 +157,9 @@ class Work:
         errors: list[str | None] = []
         for entry in batch:
             try:
-                picture = read_entry_picture(entry)
-                prepared.append(prepare(entry.path, picture, self.preprocess, self.geometry, size))
+                image = read_entry_image(entry, self.options)
+                self.notes.add(image.notes)
+                prepared.append(prepare(entry.path, image, self.preprocess, self.geometry, size))
                 errors.append(None)
             except PictureError as error:
                 prepared.append(None)

@@ -6,13 +6,12 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from camjax.choices import Kind, NamedTarget, Sign
+from camjax.choices import MAX_PIXELS, Kind, NamedTarget, Sign
 from camjax.core.model import Model
 from camjax.explain.cost import passes
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.explanation import Explanation, checked_classes, class_names, explain_prepared, shown
-from camjax.explain.pipeline import prepare
-from camjax.images.pictures import read_picture
+from camjax.explain.pipeline import read_options, read_prepared
 from camjax.methods.method import Method
 from camjax.methods.registry import METHODS, MethodError, find_method
 
@@ -25,7 +24,7 @@ def compare_methods(
     path: Path,
     methods: Sequence[str | Method] | None = None,
     *,
-    top_k: int = 3,
+    top_k: int | None = None,
     classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -33,6 +32,8 @@ def compare_methods(
     target: NamedTarget = "logit",
     sign: Sign = "both",
     dtype: DTypeLike = jnp.float32,
+    max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
     on_begin: Callable[[str], None] = lambda name: None,
     on_left_out: Callable[[str, str], None] = lambda name, reason: None,
 ) -> Iterator[Explanation]:
@@ -42,7 +43,8 @@ def compare_methods(
         model: from `load_model`, or your own.
         path: the picture's file.
         methods: which; None is every method that fits the network and takes no more than `MOST_PASSES`.
-        top_k: how many classes; what the first method finds, all explain.
+        top_k: how many classes; what the first method finds, all explain. None is five, or all of them where there are
+            fewer.
         classes: explain these instead, by number or name.
         geometry: how the picture gets the input's proportions; see `explain_pictures`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
@@ -51,6 +53,9 @@ def compare_methods(
         target: what is explained.
         sign: which side of the maps; see `camjax.make_explainer`.
         dtype: what the network computes in.
+        max_pixels: An image with more pixels is refused; at least 1.
+        window: The values `(low, high)` of a grey image of more than 8 bits that become 0 and 255; None chooses them by
+            the image, and warns where they are not the full range of the values' type.
         on_begin: called with each method's name before it.
         on_left_out: called with the name of a method that is left out and the reason, where `methods` is None.
 
@@ -68,7 +73,8 @@ def compare_methods(
     names = class_names(model)
     wanted = None if classes is None else checked_classes(classes, names)
     preprocess = shown(model, input_size)
-    prepared = prepare(str(path), read_picture(path), preprocess, geometry, preprocess.input_size)
+    options = read_options(preprocess.input_size, max_pixels, window)
+    prepared = read_prepared(path, preprocess, geometry, options)
     for method in chosen:
         on_begin(method.name)
         try:

@@ -10,17 +10,16 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float32, Int32, UInt8
 
-from camjax.choices import Kind
+from camjax.choices import MAX_PIXELS, Kind
 from camjax.core.model import Model
 from camjax.explain.explanation import class_names, shown
 from camjax.explain.factoriser import make_factoriser
 from camjax.explain.outputs import BRIGHTEST
-from camjax.explain.pipeline import prepare
+from camjax.explain.pipeline import read_options, read_prepared
 from camjax.images.concepts import concept_figure
 from camjax.images.figures import save_figure, shrink
 from camjax.images.geometry import Geometry, to_picture
 from camjax.images.labels import short_label
-from camjax.images.pictures import read_picture
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class PictureConcepts:
 
     Attributes:
         path: the file.
-        picture: as read, uint8 in [0, 255].
+        picture: As read, uint8 in [0, 255]; an image above 33 megapixels is reduced.
         geometry: how it became the network's input.
         labels: of each concept's classes.
         classes: their numbers, by falling score.
@@ -69,10 +68,12 @@ def picture_concepts(
     *,
     concepts: int = 5,
     layer: str | None = None,
-    top_k: int = 2,
+    top_k: int | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
     dtype: DTypeLike = jnp.float32,
+    max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
 ) -> PictureConcepts:
     """Factorises what a layer makes of a picture.
 
@@ -81,10 +82,13 @@ def picture_concepts(
         path: the picture's file.
         concepts: how many.
         layer: which; None is the model's own.
-        top_k: how many classes of each concept.
+        top_k: how many classes of each concept; None is five, or all of them where there are fewer.
         geometry: how the picture gets the input's proportions; see `explain_pictures`.
         input_size: `(height, width)` of what the network sees; None is the weights' own.
         dtype: what the network computes in.
+        max_pixels: An image with more pixels is refused; at least 1.
+        window: The values `(low, high)` of a grey image of more than 8 bits that become 0 and 255; None chooses them by
+            the image, and warns where they are not the full range of the values' type.
 
     Raises:
         PictureError: the picture cannot be read.
@@ -94,7 +98,8 @@ def picture_concepts(
     """
     preprocess, names = shown(model, input_size), class_names(model)
     factoriser = make_factoriser(model, concepts=concepts, layer=layer, top_k=top_k, dtype=dtype)
-    prepared = prepare(str(path), read_picture(path), preprocess, geometry, preprocess.input_size)
+    options = read_options(preprocess.input_size, max_pixels, window)
+    prepared = read_prepared(path, preprocess, geometry, options)
     found = jax.tree.map(lambda leaf: np.asarray(leaf[0]), factoriser(prepared.pixels[None]))
     return PictureConcepts(
         path,

@@ -174,7 +174,7 @@ def make_explainer(
     layer: str | Sequence[str] | None = None,
     fusion: Fusion | None = None,
     target: Target = "logit",
-    top_k: int = 5,
+    top_k: int | None = None,
     sign: Sign = "both",
     size: Size | Literal["input"] | None = "input",
     interpolation: Interpolation = "bicubic-pytorch",
@@ -193,15 +193,16 @@ def make_explainer(
             needs a network that ends in global average pooling and one linear layer, which is verified here with random
             features unless the network is made so, as camjax's own are; where it does, the others need no pass back
             through the network at that layer.
-        layer: the layer to explain, by its name; None is the model's own, or the last with a spatial extent. `"input"`
-            is what goes into the network, the normalised pictures, where methods that need no layer explain. Several
-            layers, the last one last, give one map of all of theirs, which has no unit; what they share is computed
-            once.
+        layer: the layer to explain, by its name; None is the model's own, or the last on whose positions the scores
+            depend. `"input"` is what goes into the network, the normalised pictures, where methods that need no layer
+            explain. Several layers, the last one last, give one map of all of theirs, which has no unit; what they
+            share is computed once.
         fusion: how the maps of several layers are joined, each scaled to [0, 1] first: `"mean"`, `"max"` or
             `"product"`; None is the method's own, or the mean.
-        target: what is explained: `"logit"`, `"probability"`, or a function of what the network gives for a batch that
-            gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same function is compiled once.
-        top_k: how many classes, those of the highest scores.
+        target: what is explained: `"logit"`, `"probability"` (by the model's `activation`), or a function of what the
+            network gives for a batch that gives one score a class, `(b, n)`, or one a picture, `(b,)`. The same
+            function is compiled once.
+        top_k: how many classes, those of the highest scores; None is five, or all of them where there are fewer.
         sign: `"both"` leaves maps as they are; `"positive"` is the ReLU that most papers end with, what speaks for the
             class; `"negative"` the ReLU of their negatives, what speaks against it. Applied at the layer's resolution,
             before the resize.
@@ -216,8 +217,11 @@ def make_explainer(
     Raises:
         ValueError: an option is not one of its kind, `top_k` is not in 1..n, or the network computes in another dtype
             whatever its input is.
-        LayerError: there is no such layer, or it does not lie on the image.
+        LayerError: there is no such layer, it does not lie on the image, or the scores do not depend on its positions.
         MethodError: there is no such method, or it does not fit the network; those that do are named.
+
+    Warns:
+        UserWarning: the scores depend on the layer and have no gradient there.
     """
     plan = make_plan(
         model,

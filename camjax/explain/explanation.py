@@ -14,16 +14,17 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float32, Int8, Int32, UInt8
 
-from camjax.choices import Kind, NamedTarget, Sign
+from camjax.choices import MAX_PIXELS, Kind, NamedTarget, Sign
 from camjax.core.maps import Interpolation, is_flat
 from camjax.core.model import Model
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
-from camjax.explain.pipeline import Prepared, answers, prepare, stack
+from camjax.explain.pipeline import Prepared, answers, read_options, read_prepared, stack
 from camjax.explain.waits import Waits
+from camjax.images.decode.image import ReadOptions
+from camjax.images.decode.ranges import NoteCounter, ValueRange
 from camjax.images.geometry import Geometry, shown_part, to_picture
 from camjax.images.labels import LabelError, numbered_classes
-from camjax.images.pictures import read_picture
 from camjax.images.preprocess import Preprocess
 from camjax.methods.condition import conditions, in_words
 from camjax.methods.method import Method
@@ -35,11 +36,12 @@ class Explanation:
 
     Attributes:
         path: the file.
-        picture: as read, uint8 in [0, 255].
+        picture: As read, uint8 in [0, 255]; an image above 33 megapixels is reduced, and `geometry.picture_size` is the
+            file's.
         geometry: how it became the network's input.
         labels: of the k classes.
         classes: their numbers, by falling probability, or as asked for.
-        probabilities: the softmax over all classes at those k.
+        probabilities: of those k, by the model's activation.
         logits: of those k.
         maps: raw, of the sign that was asked for, as large as the network's input.
         conditions: of those k maps, whether they show anything; codes of
@@ -47,6 +49,7 @@ class Explanation:
         method: by its name.
         layer: where it looked.
         sign: which side of the maps was asked for.
+        value_range: The values that became 0 and 255, of a grey image of more than 8 bits; None for others.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class Explanation:
     method: str
     layer: str
     sign: Sign = "both"
+    value_range: ValueRange | None = None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ class Explanation:
         """The maps over the whole picture, for showing: ReLU, then each scaled to [0, 1] over what the network saw.
 
         Args:
-            size: `(height, width)` of the result; None is the picture's own resolution.
+            size: `(height, width)` of the result; None is that of `picture`.
             cut: the part of the map's pixels that are 1, the largest value's pixel besides; a map of gradients has a
                 few pixels beside which all others would be black.
 
@@ -79,7 +83,7 @@ class Explanation:
             In [0, 1], zeros for a map that is constant but for rounding; NaN where the network did not look (outside
             the centre crop), and everywhere in a map with a NaN or an infinity.
         """
-        geometry = self.geometry if size is None else dataclasses.replace(self.geometry, picture_size=size)
+        geometry = dataclasses.replace(self.geometry, picture_size=size or self.picture.shape[:2])
         known = np.isfinite(self.maps).all((1, 2), keepdims=True)
         maps = np.where(known, self.maps, np.float32(np.nan))
         heats = to_picture(geometry, maps)
@@ -101,7 +105,7 @@ def explain_pictures(
     model: Model,
     paths: Iterable[str | os.PathLike[str]],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     classes: Sequence[int | str] | None = None,
     geometry: Kind = "pad",
     input_size: tuple[int, int] | None = None,
@@ -111,6 +115,8 @@ def explain_pictures(
     sign: Sign = "both",
     interpolation: Interpolation = "bicubic-pytorch",
     dtype: DTypeLike = jnp.float32,
+    max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
     batch_size: int = 8,
     on_error: Callable[[PictureError], None] | None = None,
     waits: Waits | None = None,
@@ -120,7 +126,7 @@ def explain_pictures(
     Args:
         model: from `load_model`, or your own.
         paths: the files; a generator of them is read as it is needed.
-        top_k: how many classes.
+        top_k: how many classes; None is five, or all of them where there are fewer.
         classes: explain these instead, by number or name, for every picture.
         geometry: `"pad"` shows the network the whole picture, padded to its input's proportions; `"crop"` the centre,
             as the weights were trained; `"squash"` the whole picture, its proportions changed.
@@ -131,6 +137,9 @@ def explain_pictures(
         sign: which side of the maps; see `camjax.make_explainer`.
         interpolation: how maps are resized; see `camjax.upsample`.
         dtype: what the network computes in, `float32` or `bfloat16`.
+        max_pixels: Images with more pixels are refused; at least 1.
+        window: The values `(low, high)` of grey images of more than 8 bits that become 0 and 255; None chooses them by
+            each image, and warns where they are not the full range of the values' type.
         batch_size: pictures a batch; those of two batches are in memory at most.
         on_error: called with the error of a picture that cannot be read, which is then left out; None raises it.
         waits: counts the seconds that the iterator spends on `"pictures"` and on the `"devices"`.
@@ -143,7 +152,8 @@ def explain_pictures(
         LabelError: a class does not exist, or a name belongs to several.
         LayerError: there is no such layer.
         MethodError: there is no such method, or it does not fit the network.
-        ValueError: `top_k`, `batch_size`, `input_size` or `classes` cannot be.
+        ValueError: `top_k`, `batch_size`, `input_size`, `classes` or `max_pixels` cannot be.
+        CamjaxError: `window` is no range of finite numbers.
     """
     files = map(Path, paths)
     first = next(files, None)
@@ -152,6 +162,7 @@ def explain_pictures(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     preprocess = shown(model, input_size)
+    options = read_options(preprocess.input_size, max_pixels, window)
     labels = class_names(model)
     wanted = None if classes is None else checked_classes(classes, labels)
     explainer = make_explainer(
@@ -165,7 +176,7 @@ def explain_pictures(
         dtype=dtype,
     )
     waits = waits or Waits()
-    prepared = waits.over("pictures", _read(itertools.chain([first], files), preprocess, geometry, on_error))
+    prepared = waits.over("pictures", _read(itertools.chain([first], files), preprocess, geometry, on_error, options))
     return waits.over("devices", _explanations(explainer, _batches(prepared, batch_size), wanted, labels))
 
 
@@ -228,11 +239,16 @@ def checked_classes(classes: Sequence[int | str], labels: Sequence[str]) -> Int3
 
 
 def _read(
-    paths: Iterable[Path], preprocess: Preprocess, geometry: Kind, on_error: Callable[[PictureError], None] | None
+    paths: Iterable[Path],
+    preprocess: Preprocess,
+    geometry: Kind,
+    on_error: Callable[[PictureError], None] | None,
+    options: ReadOptions,
 ) -> Iterator[tuple[Path, Prepared]]:
+    notes = NoteCounter()
     for path in paths:
         try:
-            yield path, prepare(str(path), read_picture(path), preprocess, geometry, preprocess.input_size)
+            yield path, read_prepared(path, preprocess, geometry, options, notes)
         except PictureError as error:
             if on_error is None:
                 raise
@@ -285,4 +301,5 @@ def _explanation(
         method=explainer.plan.method.name,
         layer=explainer.layer,
         sign=explainer.plan.sign,
+        value_range=prepared.value_range,
     )

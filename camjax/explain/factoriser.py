@@ -57,7 +57,7 @@ def make_factoriser(
     concepts: int = 5,
     layer: str | None = None,
     target: Target = "logit",
-    top_k: int = 3,
+    top_k: int | None = None,
     size: Size | Literal["input"] | None = "input",
     interpolation: Interpolation = "bilinear",
     dtype: DTypeLike = jnp.float32,
@@ -70,9 +70,10 @@ def make_factoriser(
     Args:
         model: as for `camjax.make_explainer`.
         concepts: how many, no more than the layer has places or channels.
-        layer: the layer that is factorised, by its name; None is the model's own, or the last with a spatial extent.
+        layer: the layer that is factorised, by its name; None is the model's own, or the last on whose positions the
+            scores depend.
         target: what the classes of a concept are ranked by; see `camjax.make_explainer`.
-        top_k: how many classes of each concept.
+        top_k: how many classes of each concept; None is five, or all of them where there are fewer.
         size: of the maps: `"input"` for the pictures' own, a side, `(height, width)`, or None for the layer's.
         interpolation: how maps are resized; see `camjax.upsample`. Bicubic ones overshoot, below 0 too.
         dtype: what the network computes in, `float32` or `bfloat16`. The factors are float32 either way.
@@ -82,7 +83,7 @@ def make_factoriser(
 
     Raises:
         ValueError: an option is not one of its kind; see `camjax.make_explainer`.
-        LayerError: there is no such layer, or it does not lie on the image.
+        LayerError: there is no such layer, it does not lie on the image, or the scores do not depend on its positions.
         MethodError: `concepts` is no positive whole number.
     """
     explain: Any = Factorise(checked_concepts(concepts))

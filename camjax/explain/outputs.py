@@ -20,10 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from camjax.atomic import atomic_path
-from camjax.core.model import Model
+from camjax.core.model import Model, activation_of
 from camjax.errors import CamjaxError
 from camjax.explain.boxes import picture_boxes
-from camjax.explain.explanation import Explanation
+from camjax.explain.explanation import Explanation, class_names
 from camjax.images.comparison import CELL_PIXELS, Row, comparison
 from camjax.images.figures import FIGURE_SUFFIXES, figure, save_figure, save_pixels, shrink
 from camjax.images.grid import arrange_panels, in_pixels
@@ -134,7 +134,7 @@ def write_figure(
     ]
     boxes = None
     if box_share is not None:
-        boxes = picture_boxes(explanation, share=box_share) / np.asarray(explanation.picture.shape[:2] * 2)
+        boxes = picture_boxes(explanation, share=box_share) / np.asarray(explanation.geometry.picture_size * 2)
     if path.suffix.lower() == ".png":
         grid = arrange_panels(len(titles), explanation.picture.shape[:2])
         heats = explanation.heats(in_pixels(grid.picture), BRIGHTEST)
@@ -172,8 +172,9 @@ def write_comparison(explanations: Sequence[Explanation], path: Path, *, colorma
 def json_file(path: Path, model: Model, *, box_share: float | None = None) -> Iterator[Add]:
     """A JSON file of explanations, written when the block ends without an error and there were any.
 
-    Classes, labels, probabilities and logits of every picture, with the model's name, architecture and origin. Numbers
-    that are NaN or infinite, as a network with such weights gives, are null.
+    Classes, labels, probabilities and logits of every picture, with the model's name, architecture, origin and
+    activation; for grey images of more than 8 bits the `value_range` that became 0 to 255. Numbers that are NaN or
+    infinite, as a network with such weights gives, are null.
 
     Args:
         path: the file; its folder is made when missing.
@@ -187,7 +188,12 @@ def json_file(path: Path, model: Model, *, box_share: float | None = None) -> It
     entries: list[dict[str, Any]] = []
     yield lambda explanation: entries.append(_entry(explanation, box_share))
     if entries:
-        described = {"name": model.name, "architecture": model.architecture, "origin": model.origin}
+        described = {
+            "name": model.name,
+            "architecture": model.architecture,
+            "origin": model.origin,
+            "activation": activation_of(model.activation, len(class_names(model))),
+        }
         threshold = {} if box_share is None else {"box_threshold": box_share}
         document = {"model": described, **threshold, "pictures": entries}
         text = json_text(document, indent=2, ensure_ascii=False)
@@ -263,6 +269,7 @@ def _entry(explanation: Explanation, box_share: float | None) -> dict[str, Any]:
     return {
         "path": os.fspath(explanation.path),
         "geometry": explanation.geometry.kind,
+        **({} if explanation.value_range is None else {"value_range": explanation.value_range._asdict()}),
         "classes": [
             {"class": int(number), "label": label, "probability": float(probability), "logit": float(logit)}
             | ({"remark": words} if (words := remark or _why_null(probability, logit)) else {})

@@ -2,14 +2,17 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from camjax.choices import Kind
+from camjax.choices import MAX_PIXELS, Kind
 from camjax.errors import PictureError
+from camjax.images.decode.image import DecodedImage, ReadOptions, read_image
+from camjax.images.decode.ranges import NoteCounter, ValueRange
 from camjax.images.geometry import Geometry, to_input
 from camjax.images.preprocess import Preprocess
 
@@ -21,34 +24,47 @@ class Prepared(NamedTuple):
     """A picture that is ready for the network.
 
     Attributes:
-        picture: as read, uint8 in [0, 255].
-        geometry: how it became the network's input.
-        pixels: that input.
+        picture: As read, uint8 in [0, 255]; images above 33 megapixels are reduced.
+        geometry: The way from the whole image to the network's input.
+        pixels: The network's input, uint8.
+        value_range: The values that became 0 and 255, of grey images of more than 8 bits; None for others.
     """
 
     picture: UInt8[np.ndarray, "height width 3"]
     geometry: Geometry
     pixels: UInt8[np.ndarray, "h w 3"]
+    value_range: ValueRange | None = None
 
 
-def prepare(
-    name: str, picture: UInt8[np.ndarray, "height width 3"], preprocess: Preprocess, kind: Kind, size: tuple[int, int]
-) -> Prepared:
-    """Makes a network's input of a picture.
+def read_options(
+    size: tuple[int, int], max_pixels: int = MAX_PIXELS, window: tuple[float, float] | None = None
+) -> ReadOptions:
+    """Returns how images are read for a network: large ones reduced, as far as its input cannot tell.
 
     Args:
-        name: what errors call it.
-        picture: as read.
-        preprocess: the weights'.
-        kind: how it gets the input's proportions.
+        size: `(height, width)` of the network's input.
+        max_pixels: Larger images are refused; at least 1.
+        window: The values of grey images of more than 8 bits that become 0 and 255; None chooses by each image.
+    """
+    return ReadOptions(max_pixels, window, least_side=2 * max(size))
+
+
+def prepare(name: str, image: DecodedImage, preprocess: Preprocess, kind: Kind, size: tuple[int, int]) -> Prepared:
+    """Makes a network's input of an image.
+
+    Args:
+        name: What errors call the image.
+        image: The image as read.
+        preprocess: Of the weights.
+        kind: How the image gets the input's proportions.
         size: `(height, width)` of the input.
 
     Raises:
-        PictureError: it is so long and narrow that it would not fit into memory on its way.
+        PictureError: The image is so long and narrow that it would not fit into memory on its way.
     """
     geometry = Geometry(
         kind,
-        picture.shape[:2],
+        image.size,
         size,
         preprocess.crop_pct,
         preprocess.interpolation,
@@ -56,9 +72,29 @@ def prepare(
         preprocess.crop_rounding,
     )
     try:
-        return Prepared(picture, geometry, to_input(geometry, picture))
+        return Prepared(image.pixels, geometry, to_input(geometry, image.pixels), image.value_range)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
+
+
+def read_prepared(
+    path: Path, preprocess: Preprocess, kind: Kind, options: ReadOptions, notes: NoteCounter | None = None
+) -> Prepared:
+    """Reads an image file and makes a network's input of it; warns of what is to be said of it.
+
+    Args:
+        path: The image file.
+        preprocess: Of the weights, with the size of the input.
+        kind: How the image gets the input's proportions.
+        options: How to read it.
+        notes: What was said of other images, and is not said again; None says all.
+
+    Raises:
+        PictureError: The image cannot be read, or is too long and narrow.
+    """
+    image = read_image(path, options)
+    (notes or NoteCounter()).add(image.notes)
+    return prepare(str(path), image, preprocess, kind, preprocess.input_size)
 
 
 def stack(pixels: Sequence[UInt8[np.ndarray, "h w 3"]], rows: int) -> UInt8[np.ndarray, "rows h w 3"]:

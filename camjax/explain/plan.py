@@ -12,7 +12,7 @@ from camjax.choices import Sign
 from camjax.core.comparable import Comparable
 from camjax.core.inference import cast, made_ready
 from camjax.core.maps import Interpolation
-from camjax.core.model import Model, Params
+from camjax.core.model import Activation, Model, Params
 from camjax.core.pooled import verified
 from camjax.images.preprocess import Preprocess
 from camjax.methods.fusion import Fusion
@@ -75,6 +75,7 @@ class Plan:
         pooled: whether a linear head reads the layer's mean, which is verified; the head is all there is after it then.
             It holds for pictures of the model's own size; see `at_size`.
         target: what.
+        activation: The model's, by which logits become probabilities.
         top_k: how many classes.
         sign: which side of the maps.
         size: of the maps: `"input"`, (height, width), or None.
@@ -94,6 +95,7 @@ class Plan:
     fusion: Fusion
     pooled: bool
     target: Target
+    activation: Activation | None
     top_k: int
     sign: Sign
     size: tuple[int, int] | Literal["input"] | None

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from camjax.choices import Sign
 from camjax.core.casting import casts_to
 from camjax.core.inference import cast, for_inference, platform_of
-from camjax.core.layers import INPUT, check_order, default_layer, is_attention, last_of_each_size, layers
+from camjax.core.layers import INPUT, check_layer, default_layer, is_attention, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
 from camjax.core.model import Model
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
@@ -33,7 +33,7 @@ def make_plan(
     layer: str | Sequence[str] | None,
     fusion: Fusion | None,
     target: Target,
-    top_k: int,
+    top_k: int | None,
     sign: Sign,
     size: Size | Literal["input"] | None,
     interpolation: Interpolation,
@@ -56,8 +56,9 @@ def make_plan(
     casts, outputs = casts_to(model, layer, computed_in)
     for each in above:
         casts_to(model, each, computed_in)
-    jax.eval_shape(functools.partial(score_table, target=target), outputs)
-    classes = outputs.shape[-1] if outputs.ndim == 2 and not callable(target) else None
+    scores = jax.eval_shape(functools.partial(score_table, target=target), outputs)
+    # More classes than a target of its user's own has scores for are all of them.
+    classes = scores.shape[-1] if top_k is None or (outputs.ndim == 2 and not callable(target)) else None
     platform = platform_of(model.params)
     static, fast, pooled = _computed(model, chosen, (*above, layer), target, computed_in, platform, casts)
     return Plan(
@@ -71,6 +72,7 @@ def make_plan(
         fusion=fusion,
         pooled=pooled,
         target=target,
+        activation=model.activation,
         top_k=checked_top_k(top_k, classes, model.name),
         sign=sign,
         size=size if size is None or (isinstance(size, str) and size == "input") else checked_size(size),
@@ -95,11 +97,11 @@ def _where(model: Model, method: Method, layer: str | Sequence[str] | None) -> S
         check_attention(model, blocks=isinstance(method.explain, LeGrad))
         if names != (method.layer,):
             raise MethodError(f"{method.name} explains the attention of all blocks and takes no layer")
-    if layer is not None and model.prepare is None:  # camjax's own networks are known
-        for name in names:
-            check_order(model, name)
     if not names:
         names = last_of_each_size(model, 3) if method.fusion else (default_layer(model),)
+    if layer is not None or (model.layer is not None and model.prepare is None):  # one that was looked for is sound
+        for name in names:
+            check_layer(model, name)
     if method.fusion and len(names) < 2:
         raise MethodError(f"{method.name} joins the maps of several layers; give layer=('layer2', 'layer3', …)")
     if method.explain is None and len(names) > 1:

@@ -60,28 +60,29 @@ class Geometry:
 
 
 def to_input(geometry: Geometry, picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The network's input.
+    """Resizes an image to the network's input.
 
     Args:
-        geometry: of this picture's size.
-        picture: red, green and blue in [0, 255].
+        geometry: The way to the input, of this image's size.
+        picture: Red, green and blue in [0, 255]; of that size, or reduced by a power of two with sides rounded up.
 
     Returns:
         The same at the geometry's `input_size`; the array is read-only.
 
     Raises:
-        ValueError: the picture is not of the geometry's size.
-        PictureError: the picture is so long and narrow that it would not fit into memory on its way.
+        ValueError: The image is not of the geometry's size.
+        PictureError: The image is so long and narrow that it would not fit into memory on its way.
     """
-    if picture.shape[:2] != geometry.picture_size:
-        raise ValueError(f"the picture is {picture.shape[:2]}, the geometry's {geometry.picture_size}")
+    # The last pixels of a reduced image may lie in part outside of the whole one.
+    factor = _reduction(geometry, picture.shape[:2])
+    extent = (geometry.picture_size[0] / factor, geometry.picture_size[1] / factor)
     _check_proportions(geometry)
     image = Image.fromarray(picture)
     if geometry.kind == "pad":
-        return np.asarray(_padded(image, geometry))
+        return np.asarray(_padded(image, geometry, extent))
     if geometry.kind == "squash":
-        return np.asarray(_resize(image, geometry.input_size, geometry.interpolation))
-    image = _resize(image, _resized_size(geometry), geometry.interpolation)
+        return np.asarray(_resize(image, geometry.input_size, geometry.interpolation, extent))
+    image = _resize(image, _resized_size(geometry), geometry.interpolation, extent)
     top, left = _crop_corner(geometry)
     height, width = geometry.input_size
     return np.asarray(image.crop((left, top, left + width, top + height)))
@@ -207,15 +208,34 @@ def _padded_size(geometry: Geometry) -> tuple[int, int]:
     return max(height, round(width * rows / columns)), max(width, round(height * columns / rows))
 
 
-def _padded(image: Image.Image, geometry: Geometry) -> Image.Image:
+def _reduction(geometry: Geometry, size: tuple[int, int]) -> int:
+    """Returns by which power of two an image of a size was reduced.
+
+    Raises:
+        ValueError: The size is not the geometry's, however reduced.
+    """
+    factor, (height, width) = 1, geometry.picture_size
+    while (math.ceil(height / factor), math.ceil(width / factor)) != size:
+        factor *= 2
+        if factor > max(height, width):
+            raise ValueError(f"the picture is {size}, the geometry's {geometry.picture_size}")
+    return factor
+
+
+def _padded(image: Image.Image, geometry: Geometry, extent: tuple[float, float]) -> Image.Image:
     """Padded and resized, the side that fits first, so that the padded picture never exists at full resolution."""
     (height, width), (rows, columns) = _padded_size(geometry), geometry.input_size
-    if image.width == width:
-        image = _resize(image, (image.height, columns), geometry.interpolation)
-        canvas, corner = Image.new("RGB", (columns, height)), (0, (height - image.height) // 2)
+    own_height, own_width = geometry.picture_size
+    if own_width == width:
+        image = _resize(image, (image.height, columns), geometry.interpolation, (float(image.height), extent[1]))
+        if image.height != own_height:  # padding is in pixels of the whole image, whose rows come back as they were
+            image = image.resize((columns, own_height), Image.Resampling.BOX, box=(0, 0, columns, extent[0]))
+        canvas, corner = Image.new("RGB", (columns, height)), (0, (height - own_height) // 2)
     else:
-        image = _resize(image, (rows, image.width), geometry.interpolation)
-        canvas, corner = Image.new("RGB", (width, rows)), ((width - image.width) // 2, 0)
+        image = _resize(image, (rows, image.width), geometry.interpolation, (extent[0], float(image.width)))
+        if image.width != own_width:
+            image = image.resize((own_width, rows), Image.Resampling.BOX, box=(0, 0, extent[1], rows))
+        canvas, corner = Image.new("RGB", (width, rows)), ((width - own_width) // 2, 0)
     canvas.paste(image, corner)
     return _resize(canvas, geometry.input_size, geometry.interpolation)
 
@@ -235,8 +255,12 @@ def _check_proportions(geometry: Geometry) -> None:
         )
 
 
-def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    return image.resize(size[::-1], FILTERS[interpolation])
+def _resize(
+    image: Image.Image, size: tuple[int, int], interpolation: str, extent: tuple[float, float] | None = None
+) -> Image.Image:
+    """Resizes the part of an image from its corner to an extent (height, width); None is all of it."""
+    box = None if extent is None else (0, 0, extent[1], extent[0])
+    return image.resize(size[::-1], FILTERS[interpolation], box=box)
 
 
 def _resized_size(geometry: Geometry) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from camjax.errors import LayerError
 from camjax.methods.gradient import one_hot
 from camjax.methods.reading import reading_weights
 from camjax.methods.tail import Look
-from camjax.methods.target import MethodError, Target, Wanted, answer, chosen_classes, score_table
+from camjax.methods.target import MethodError, Probability, Target, Wanted, answer, chosen_classes, score_table
 
 
 class Attended(NamedTuple):
@@ -217,7 +217,8 @@ class Rollout:
         outputs, backward = jax.vjp(rest, tokens)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
-        read: Target = wanted.target if callable(wanted.target) else "logit"  # a sure class has no slope
+        # A class of probability 1 has no gradient, so that the logits tell what the head reads.
+        read: Target = "logit" if isinstance(wanted.target, str | Probability) else wanted.target
         table, of_scores = jax.vjp(functools.partial(score_table, target=read), outputs)
         mixture = jnp.asarray(np.random.default_rng(0).normal(size=(1, table.shape[1])), table.dtype)
         (slopes,) = backward(*of_scores(varying_like(jnp.broadcast_to(mixture, table.shape), table)))

@@ -19,6 +19,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int, Integer
 
 from camjax.core.maps import Interpolation, Size, checked_size, finish
+from camjax.core.model import Activation, checked_activation, probabilities_of
 from camjax.core.options import checked_top_k
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
@@ -32,7 +33,8 @@ def cam_fn(
     bias: Float[Array, " n"] | None = None,
     *,
     classes: Integer[Array | np.ndarray, "*some k"] | Sequence[Any] | None = None,
-    top_k: int = 5,
+    top_k: int | None = None,
+    activation: Activation | None = None,
     size: Size | None = None,
     interpolation: Interpolation = "bicubic-pytorch",
     normalize: bool = False,
@@ -53,7 +55,9 @@ def cam_fn(
         bias: the head's; None is no bias. It is in the logits, not in the maps.
         classes: explain these classes instead of the top ones: `(k,)` for all images alike, or `(..., k)`, integers. A
             class that does not exist gives NaN, and so does one whose logit is no finite number.
-        top_k: how many classes; not used where `classes` is given.
+        top_k: how many classes; None is five, or all of them where there are fewer. Not used where `classes` is given.
+        activation: The function that turns logits into probabilities, `"softmax"`, `"sigmoid"` or `"none"`; None is
+            `"sigmoid"` for one class and `"softmax"` otherwise.
         size: `(height, width)` or one side of the maps; None leaves them at the features' resolution.
         interpolation: see `camjax.upsample`.
         normalize: ReLU, then scale each map to [0, 1] after the resize; a constant map is all zeros.
@@ -63,22 +67,24 @@ def cam_fn(
 
     Raises:
         ValueError: ranks or channels do not fit, `top_k` is not in 1..n, a size is not positive, or an unknown
-            interpolation.
+            interpolation or activation.
     """
     classes = None if classes is None else as_classes(classes)
     _check(features, kernel, bias, classes)
-    top_k = top_k if classes is not None else checked_top_k(top_k, kernel.shape[1], f"kernel {kernel.shape}")
+    count = 0 if classes is not None else checked_top_k(top_k, kernel.shape[1], f"kernel {kernel.shape}")
+    activation = checked_activation(activation)
     size = None if size is None else checked_size(size)
-    return _cam(features, kernel, bias, classes, top_k, size, interpolation, normalize)
+    return _cam(features, kernel, bias, classes, count, activation, size, interpolation, normalize)
 
 
-@functools.partial(jax.jit, static_argnames=("top_k", "size", "interpolation", "normalize"))
+@functools.partial(jax.jit, static_argnames=("top_k", "activation", "size", "interpolation", "normalize"))
 def _cam(
     features: Float[Array, "*batch h w c"],
     kernel: Float[Array, "c n"],
     bias: Float[Array, " n"] | None,
     classes: Int[Array, "*some k"] | None,
     top_k: int,
+    activation: Activation | None,
     size: tuple[int, int] | None,
     interpolation: Interpolation,
     normalize: bool,
@@ -87,7 +93,7 @@ def _cam(
 
     def explain_batch(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> CamResult:
         def explain(features: Array, classes: Array | None) -> CamResult:
-            result = _explain_image(features, kernel, bias, classes, top_k)
+            result = _explain_image(features, kernel, bias, classes, top_k, activation)
             return result._replace(maps=finish(result.maps, size, interpolation, normalize))
 
         batch = features.shape[:-3]
@@ -106,6 +112,7 @@ def _explain_image(
     bias: Float[Array, " n"] | None,
     classes: Int[Array, " k"] | None,
     top_k: int,
+    activation: Activation | None,
 ) -> CamResult:
     """One image's explanation, its maps as large as the features; see `cam_fn`."""
     dtype = at_least_float32(features.dtype)
@@ -117,7 +124,7 @@ def _explain_image(
     columns = at_classes(kernel, classes)
     maps = jnp.einsum("hwc,ck->khw", features, columns, precision=lax.Precision.HIGHEST)
     maps = jnp.where(jnp.isfinite(at_classes(logits, classes))[:, None, None], maps, jnp.nan)
-    return CamResult(logits, classes, at_classes(jax.nn.softmax(logits), classes), maps)
+    return CamResult(logits, classes, at_classes(probabilities_of(logits, activation), classes), maps)
 
 
 def _check(features: Array, kernel: Array, bias: Array | None, classes: Array | None) -> None:

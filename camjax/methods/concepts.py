@@ -22,8 +22,8 @@ class Concepts(NamedTuple):
     Attributes:
         logits: `(b, n)`, what the network gave for the pictures.
         classes: `(b, concepts, k)` int32, those that each concept speaks for, by falling score.
-        probabilities: `(b, concepts, k)` float32, of the softmax over all classes where the network looks at that
-            concept alone; NaN where the target is not one score a class.
+        probabilities: `(b, concepts, k)` float32, by the model's activation where the network looks at that concept
+            alone; NaN where the target is not one score a class.
         maps: `(b, concepts, height, width)` float32, at least 0, in the activations' unit; the concept that explains
             most of them first.
         vectors: `(b, concepts, c)` float32, each concept's channels, at least 0, of length 1.
@@ -66,7 +66,7 @@ class Factorise:
             outputs = tail.run(weighed(shares))
             scores = score_table(outputs, wanted.target)
             classes = chosen_classes(scores, wanted)
-            return classes, probabilities_at(outputs, scores, classes)
+            return classes, probabilities_at(outputs, wanted, classes)
 
         classes, probabilities = jax.vmap(seen_in, 1, 1)(_shares(factors.maps))
         logits = tail.run(tail.activations)

@@ -49,7 +49,7 @@ class Group:
         weights = jax.vmap(tail.grid, 1, 1)(gradients)
         weights = weights.mean(tuple(range(2, weights.ndim - 1)))  # (b, k, c)
         grid = tail.grid(tail.activations)
-        target = wanted.target if self.target is None else self.target
+        target = wanted.or_own(self.target)
         size, (b, k, channels) = look.images.shape[1:-1], weights.shape
         members = jnp.asarray(self.members(channels), grid.dtype)
         blurred = self.blurred(look.images)

@@ -55,7 +55,7 @@ class Poly:
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         tail, outputs, scores, classes = clean_pass(look, wanted)
-        target = wanted.target if self.target is None else self.target
+        target = wanted.or_own(self.target)
         grid = tail.grid(tail.activations)
         size, channels = look.images.shape[1:-1], grid.shape[-1]
 

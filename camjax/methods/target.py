@@ -1,5 +1,7 @@
 """What a map explains: a score a class, or one a picture, as a function of what the network gives."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
@@ -9,6 +11,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from camjax.choices import NamedTarget
+from camjax.core.model import Activation, probabilities_of
 from camjax.core.precision import at_least_float32
 from camjax.core.result import CamResult
 from camjax.errors import CamjaxError
@@ -20,7 +23,7 @@ class MethodError(CamjaxError, ValueError):
 
 
 Target = NamedTarget | Callable[[Array], Array]
-"""`"logit"`, `"probability"` (the softmax of the logits), or a function of what the network gives for a batch that
+"""`"logit"`, `"probability"` (see `camjax.Model.activation`), or a function of what the network gives for a batch that
 gives one score a class, `(b, n)`, or one a picture, `(b,)`."""
 
 
@@ -30,8 +33,36 @@ def check_target(target: Target) -> None:
         raise ValueError(f"target is 'logit', 'probability' or a function of the logits, not {target!r}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Probability:
+    """The target `"probability"` of a model with an activation, as a function of its outputs.
+
+    Attributes:
+        activation: The model's activation; None is the usual one for its number of outputs.
+    """
+
+    activation: Activation | None
+
+    def __call__(self, outputs: Float[Array, "b n"]) -> Float[Array, "b n"]:
+        """Computes the probabilities of all classes."""
+        return probabilities_of(outputs, self.activation)
+
+
+def resolved(target: Target, activation: Activation | None) -> Target:
+    """Returns the target, `"probability"` as the function that computes it with a model's activation.
+
+    A program resolves its target once; `score_table` then needs to know nothing of the model.
+    """
+    return Probability(activation) if isinstance(target, str) and target == "probability" else target
+
+
 def score_table(outputs: Float[Array, "b ..."], target: Target) -> Float[Array, "b n"]:
     """The scores; one score a picture is a table with one column.
+
+    Args:
+        outputs: Whatever the network gives for a batch, `(b, n)` or any other shape with the batch first.
+        target: The score that is explained. `"probability"` that was not `resolved` is that of a model without an
+            activation of its own.
 
     Raises:
         ValueError: they are neither one a class nor one a picture.
@@ -41,7 +72,7 @@ def score_table(outputs: Float[Array, "b ..."], target: Target) -> Float[Array, 
         scores = target(outputs)
         made = f"the target gives {scores.shape}"
     else:
-        scores = jax.nn.softmax(outputs) if target == "probability" else outputs
+        scores = probabilities_of(outputs) if target == "probability" else outputs
         made = f"the network gives {outputs.shape}"
     scores = scores[:, None] if scores.ndim == 1 else scores
     if scores.ndim != 2 or scores.shape[0] != outputs.shape[0]:
@@ -56,14 +87,20 @@ class Wanted(NamedTuple):
     """What is asked of a method.
 
     Attributes:
-        target: what is explained; see `camjax.make_explainer`.
+        target: what is explained, `resolved`; see `camjax.make_explainer`.
         classes: `(k,)` or `(b, k)` int32, or None for the top ones.
         top_k: how many.
+        activation: The model's activation, by which outputs become probabilities.
     """
 
     target: Target
     classes: Int[Array, "*some k"] | None
     top_k: int
+    activation: Activation | None = None
+
+    def or_own(self, target: Target | None) -> Target:
+        """Returns the target of a method that weighs by a score of its own, `resolved`; None is the explained one."""
+        return self.target if target is None else resolved(target, self.activation)
 
 
 def chosen_classes(scores: Float[Array, "b n"], wanted: Wanted) -> Int[Array, "b k"]:
@@ -88,18 +125,26 @@ def answer(
     """Returns the explanation that those make.
 
     A map is NaN where the score that it explains is no finite number, or the class does not exist: what a method makes
-    of the activations of a network that overflowed may look like any other map.
+    of the activations of a network that overflowed may look like any other map. The probabilities are NaN: the
+    explainer, which knows the model's activation, fills them in for every method.
     """
     known = jnp.isfinite(scores_at(scores, classes))
     maps = jnp.where(jnp.expand_dims(known, tuple(range(2, maps.ndim))), maps, jnp.nan)
-    return CamResult(outputs, classes, probabilities_at(outputs, scores, classes), maps)
+    return CamResult(outputs, classes, jnp.full(classes.shape, jnp.nan, scores.dtype), maps)
 
 
-def probabilities_at(
-    outputs: Float[Array, "b ..."], scores: Float[Array, "b n"], classes: Int[Array, "b k"]
-) -> Float[Array, "b k"]:
-    """The softmax over the logits at the classes; NaN where what is explained is no score a class."""
+def probabilities_at(outputs: Float[Array, "b ..."], wanted: Wanted, classes: Int[Array, "b k"]) -> Float[Array, "b k"]:
+    """Computes the probabilities of each image's classes from the network's outputs.
+
+    Args:
+        outputs: Whatever the network gives for the batch.
+        wanted: The target and the model's activation.
+        classes: Numbers of the explained classes, int32.
+
+    Returns:
+        float32 or wider; NaN for a class that does not exist, and where the target is not one score per output.
+    """
+    scores = jax.eval_shape(functools.partial(score_table, target=wanted.target), outputs)
     if outputs.shape != scores.shape:
         return jnp.full(classes.shape, jnp.nan, scores.dtype)
-    logits = outputs.astype(at_least_float32(outputs.dtype))
-    return jax.vmap(at_classes)(jax.nn.softmax(logits), classes)
+    return scores_at(probabilities_of(outputs, wanted.activation), classes)

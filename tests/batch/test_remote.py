@@ -22,7 +22,7 @@ from toys import toy_model
 from camjax.batch import explain_to_store, reading, remote
 from camjax.batch import lists as lists_module
 from camjax.batch.entries import Entry, SourceError
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.reading import read_entry_image
 from camjax.batch.show import read_entry
 from camjax.batch.sources import list_entries
 from camjax.errors import CamjaxError, PictureError
@@ -136,9 +136,9 @@ def test_a_row_that_is_no_plain_url_is_one_unreadable_picture_and_nothing_is_fet
     assert len(refused) == len(rows)
     for entry, row in zip(refused, rows, strict=True):
         with pytest.raises(PictureError, match=r"is a chain of URLs|camjax does not open the protocol") as caught:
-            read_entry_picture(entry)
+            read_entry_image(entry)
         assert row in str(caught.value)
-    assert read_entry_picture(whole).shape == (20, 30, 3)
+    assert read_entry_image(whole).size == (20, 30)
     assert (server.asked, waits) == ([], [])
 
 
@@ -183,7 +183,7 @@ def test_members_of_shards_may_be_called_anything(tmp_path, bucket, member):
     for source in (str(shard), f"file://{shard}", "memory://shards/a.tar"):
         (entry,) = list_entries([source])
         assert entry.path == f"tar://{member}::{source}"
-        assert read_entry_picture(entry).shape == (20, 30, 3)
+        assert read_entry_image(entry).size == (20, 30)
 
 
 @pytest.mark.parametrize("name", ["a*b", "a?b", "a[b]", "x::y", "simplecache::a"])
@@ -197,14 +197,14 @@ def test_a_local_list_is_the_file_of_that_name(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 414, 418, 451])
 def test_a_server_that_refuses_is_asked_once(server, waits, status):
     with pytest.raises(PictureError, match=f"status {status}" if status != 404 else "no such file"):
-        read_entry_picture(Entry(f"{server.url}/{status}/a.png"))
+        read_entry_image(Entry(f"{server.url}/{status}/a.png"))
     assert (len(server.asked), waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
 def test_a_server_that_may_answer_later_is_asked_again(server, waits, status):
     with pytest.raises(SourceError, match=r"cannot be reached .*; go on with --resume when it can"):
-        read_entry_picture(Entry(f"{server.url}/{status}/a.png"))
+        read_entry_image(Entry(f"{server.url}/{status}/a.png"))
     assert (len(server.asked), waits) == (4, [1, 2, 4])
 
 
@@ -224,7 +224,7 @@ def test_a_server_that_may_answer_later_is_asked_again(server, waits, status):
 def test_what_will_never_be_a_picture_is_one_entry_at_once(tmp_path, server, waits, path, words):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(PictureError, match=words) as caught:
-        read_entry_picture(Entry(path.format(url=server.url, folder=tmp_path)))
+        read_entry_image(Entry(path.format(url=server.url, folder=tmp_path)))
     assert "\n" not in str(caught.value)
     assert waits == []
 
@@ -241,7 +241,7 @@ def test_a_host_that_does_not_exist_is_no_lost_connection(monkeypatch, waits, nu
 
     monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
     with pytest.raises(expected, match="there is no server of that name" if asked == 1 else "cannot be reached"):
-        read_entry_picture(Entry(f"http://host{number}.invalid/a.png"))
+        read_entry_image(Entry(f"http://host{number}.invalid/a.png"))
     assert len(waits) == asked - 1
 
 
@@ -311,7 +311,7 @@ def test_a_server_that_sends_too_much_is_stopped(monkeypatch, server, waits, nam
     monkeypatch.setattr(remote, "LARGEST_FILE", 2**20)
     began = time.monotonic()
     with pytest.raises(PictureError, match="has more than 1,048,576 bytes"):
-        read_entry_picture(Entry(f"{server.url}/{name}"))
+        read_entry_image(Entry(f"{server.url}/{name}"))
     assert time.monotonic() - began < 5
     assert waits == []
 
@@ -319,10 +319,10 @@ def test_a_server_that_sends_too_much_is_stopped(monkeypatch, server, waits, nam
 def test_parts_of_a_shard_of_any_size_are_not_read(tmp_path):
     shard = write_shard(tmp_path / "a.tar", {"x.png": png(1)})
     with pytest.raises(PictureError, match="is not a picture"):  # the largest that is read, as far as it is there
-        read_entry_picture(Entry(f"tar://x.png::{shard}", 513, 2**29))
+        read_entry_image(Entry(f"tar://x.png::{shard}", 513, 2**29))
     for length in (2**62, 2**29 + 1, -1):
         with pytest.raises(PictureError, match=f"has a size of {length} in its shard"):
-            read_entry_picture(Entry(f"tar://x.png::{shard}", 512, length))
+            read_entry_image(Entry(f"tar://x.png::{shard}", 512, length))
 
 
 def test_the_protocols_are_those_of_the_packages():

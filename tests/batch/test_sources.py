@@ -14,7 +14,7 @@ from batch_material import png, write_shard
 
 from camjax.batch import reading
 from camjax.batch.entries import Entry, SourceError
-from camjax.batch.reading import read_entry_picture
+from camjax.batch.reading import read_entry_image
 from camjax.batch.sources import list_entries
 from camjax.errors import CamjaxError, PictureError
 from camjax.images.pictures import read_picture
@@ -47,7 +47,7 @@ def test_a_folder_is_searched_by_name(folder):
     names = ["a.png", "b.png", "deep/new\nline.png", "deep/with space.jpg", "deep/Ünïcode.png", "self.png"]
     assert paths(folder) == [f"{folder}/{name}" for name in names]
     with pytest.raises(PictureError, match=r"self\.png"):
-        read_entry_picture(Entry(str(folder / "self.png")))
+        read_entry_image(Entry(str(folder / "self.png")))
 
 
 def test_every_source_is_taken_as_often_as_it_is_named(folder):
@@ -81,7 +81,7 @@ def test_a_shard_gives_its_pictures_in_its_order(tmp_path):
     assert [entry.path for entry in found] == [f"tar://{name}::{shard}" for name in ("2.png", "sub/1.PNG", "ü b.png")]
     for entry, seed in zip(found, (2, 1, 3), strict=True):
         (tmp_path / "one.png").write_bytes(png(seed))
-        np.testing.assert_array_equal(read_entry_picture(entry), read_picture(tmp_path / "one.png"))
+        np.testing.assert_array_equal(read_entry_image(entry).pixels, read_picture(tmp_path / "one.png"))
         with fsspec.open(entry.path, "rb") as file:  # the path means the same to fsspec
             assert file.read() == png(seed)
     assert list(list_entries([tmp_path / "shards"])) == found
@@ -94,10 +94,10 @@ def test_urls(bucket):
         bucket.pipe_file(f"/bucket/in/{name}", data)
     assert paths("memory://bucket/in") == ["memory:///bucket/in/b.png", "memory:///bucket/in/deep/a.jpg"]
     assert paths("memory://bucket/in/b.png") == ["memory://bucket/in/b.png"]
-    (one,) = [read_entry_picture(entry) for entry in list_entries(["memory://bucket/in/b.png"])]
+    (one,) = [read_entry_image(entry).pixels for entry in list_entries(["memory://bucket/in/b.png"])]
     assert one.shape == (20, 30, 3)
     with pytest.raises(PictureError, match="no such file"):
-        read_entry_picture(Entry("memory://bucket/in/none.png"))
+        read_entry_image(Entry("memory://bucket/in/none.png"))
 
 
 def test_a_shard_behind_a_url(tmp_path, bucket):
@@ -105,7 +105,7 @@ def test_a_shard_behind_a_url(tmp_path, bucket):
     bucket.pipe_file("/shards/a.tar", shard.read_bytes())
     first, second = list_entries(["memory://shards/a.tar"])
     assert second.path == "tar://2.png::memory://shards/a.tar"
-    assert not np.array_equal(read_entry_picture(first), read_entry_picture(second))
+    assert not np.array_equal(read_entry_image(first).pixels, read_entry_image(second).pixels)
 
 
 def test_a_list_on_a_web_server(tmp_path, folder):
@@ -123,9 +123,9 @@ def test_a_list_on_a_web_server(tmp_path, folder):
         base = f"http://127.0.0.1:{server.server_port}"
         found = list(list_entries([f"{base}/list.txt"]))
         assert [entry.path for entry in found] == [f"{base}/in/{name}.png" for name in ("a", "b", "none")]
-        np.testing.assert_array_equal(read_entry_picture(found[0]), read_picture(folder / "a.png"))
+        np.testing.assert_array_equal(read_entry_image(found[0]).pixels, read_picture(folder / "a.png"))
         with pytest.raises(PictureError, match="no such file"):
-            read_entry_picture(found[2])
+            read_entry_image(found[2])
         server.shutdown()
 
 
@@ -140,11 +140,11 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         return png(1)
 
     monkeypatch.setattr(reading, "_bytes", lost)
-    assert read_entry_picture(Entry("memory://a.png")).shape == (20, 30, 3)
+    assert read_entry_image(Entry("memory://a.png")).pixels.shape == (20, 30, 3)
     assert waits == [1, 2]
     monkeypatch.setattr(reading, "_bytes", lambda entry: (_ for _ in ()).throw(ConnectionResetError("reset")))
     with pytest.raises(SourceError, match=r"a\.png: cannot be reached \(reset\); go on with --resume"):
-        read_entry_picture(Entry("memory://a.png"))
+        read_entry_image(Entry("memory://a.png"))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_an_entry_of_less_than_nothing_is_one_unreadable_picture(tmp_path):
     first, second = list_entries([tmp_path / "a.tar"])
     assert (first.path, second.path) == (f"tar://1.png::{tmp_path}/a.tar", f"tar://2.png::{tmp_path}/a.tar")
     with pytest.raises(PictureError, match="has a size of -1 in its shard"):
-        read_entry_picture(first)
+        read_entry_image(first)
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv"])
@@ -244,7 +244,7 @@ def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
     words = ["no file has a NUL in its name", *["the protocol 'nowhere'"] * 2, "no file has a NUL in its name"]
     for entry, word in zip(list_entries([tmp_path / "a.txt"]), words, strict=True):
         with pytest.raises(PictureError, match=word):
-            read_entry_picture(entry)
+            read_entry_image(entry)
 
 
 def pictures_in(column, target, **options):
@@ -264,19 +264,19 @@ def test_pictures_in_parquet(tmp_path):
     assert [entry.path for entry in found] == [f"parquet://{row}/image::{target}" for row in range(11)]
     for seed in (0, 2, 3, 6, 7):
         (tmp_path / "one.png").write_bytes(png(seed))
-        np.testing.assert_array_equal(read_entry_picture(found[seed]), read_picture(tmp_path / "one.png"))
+        np.testing.assert_array_equal(read_entry_image(found[seed]).pixels, read_picture(tmp_path / "one.png"))
     for row, words in [(8, "there is nothing in this row"), (9, "nothing in this row"), (10, "is not a picture")]:
         with pytest.raises(PictureError, match=words):
-            read_entry_picture(found[row])
+            read_entry_image(found[row])
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
 def test_pictures_as_bytes_alone(tmp_path, kind):
     target = pictures_in(pa.array([png(1), None], kind), tmp_path / "a.parquet")
     first, second = list_entries([target])
-    assert read_entry_picture(first).shape == (20, 30, 3)
+    assert read_entry_image(first).pixels.shape == (20, 30, 3)
     with pytest.raises(PictureError, match="there is nothing in this row"):
-        read_entry_picture(second)
+        read_entry_image(second)
 
 
 def test_a_row_without_a_path_is_an_unreadable_picture(tmp_path):
@@ -286,7 +286,7 @@ def test_a_row_without_a_path_is_an_unreadable_picture(tmp_path):
         f"{tmp_path}/a.png", f"parquet://1/path::{tmp_path}/a.parquet", f"{tmp_path}/b.png"
     ]  # fmt: skip
     with pytest.raises(PictureError, match="there is nothing in this row"):
-        read_entry_picture(list(list_entries([tmp_path / "a.parquet"]))[1])
+        read_entry_image(list(list_entries([tmp_path / "a.parquet"]))[1])
 
 
 @pytest.mark.parametrize(
@@ -326,4 +326,4 @@ def test_damaged_pages_are_named(tmp_path, kind):
             paths(target)
     else:
         with pytest.raises(PictureError, match=r"a\.parquet: is damaged \(.*\); make the file again"):
-            read_entry_picture(next(list_entries([target])))
+            read_entry_image(next(list_entries([target])))

@@ -58,6 +58,13 @@ def test_round_trip(model, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid", "none"])
+def test_the_activation_is_kept(model, tmp_path, activation):
+    path = tmp_path / "model.safetensors"
+    save_model(dataclasses.replace(model, activation=activation), path)
+    assert load_stored_model(path).activation == load_model(path).activation == activation
+
+
 def test_a_file_of_the_first_version(model, tmp_path):
     """It says nothing of an activation, nor of how a crop is resized and rounded."""
     path = tmp_path / "model.safetensors"
@@ -99,6 +106,7 @@ def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
         (lambda d: d.update(version="1"), "version '1' does not exist"),
         (lambda d: d.update(version=0), "version 0 does not exist"),
         (lambda d: d.update(activation="relu"), "activation 'relu' is not one of softmax, sigmoid, none"),
+        (lambda d: d.update(activation=["softmax"]), r"activation \['softmax'\] is not one of"),
         (lambda d: d.pop("activation"), "lacks 'activation'"),
         (lambda d: d["preprocess"].update(crop_mode="border"), "crop_mode 'border' is not one of center, squash"),
         (lambda d: d["preprocess"].update(crop_rounding=1), "crop_rounding 1 is not one of nearest, down"),

@@ -164,4 +164,4 @@ def test_a_mask_that_is_a_program_is_a_line_of_the_report(run, tmp_path):
         "evaluate", "photos", "--methods", "cam", "--metrics", "energy", "--masks", "masks", "--out", "report"
     )
     assert status == 0, err
-    assert "masks/000.png: is not a picture of a kind that camjax reads" in err
+    assert "masks/000.png: is PostScript (EPS), which camjax does not run" in err

@@ -666,14 +666,19 @@ def test_flaxs_own_attention_has_its_heads_behind_the_tokens(places):
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_columns_that_are_joined_behind_a_map_leave_it_one(rows):
-    """As a network has it that reads text, here at one size alone."""
+    """As a network has it that reads text, here at one size alone: of several rows, nothing but its user can tell."""
 
     def forward(params, images):
         x = named_array(images.reshape(len(images), rows, 16 // rows, 24, 3).mean(2), "map")
         x = named_array(x.transpose(0, 2, 1, 3).reshape(len(x), 24, rows * 3), "columns")
         return x.reshape(len(x), -1) @ params
 
-    model = from_function(forward, jnp.ones((24 * rows * 3, 4)), preprocess=SMALL)
+    params = jnp.ones((24 * rows * 3, 4))
+    if rows > 1:
+        words = f"'map' of model is (1, {rows}, 24, 3), whose axes are not in proportion to the image's 16 x 24"
+        with pytest.raises(LayerError, match=re.escape(words)):
+            from_function(forward, params, preprocess=SMALL)
+    model = from_function(forward, params, preprocess=SMALL, layer="map" if rows > 1 else None)
     assert default_layer(model) == "map"
     camjax.make_explainer(model, method="grad-cam", layer="map", top_k=1)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.random_weights import random_model
-from camjax import LinearHead, MethodError, Model, Preprocess, make_explainer, normalize_images
+from camjax import LinearHead, MethodError, Model, Preprocess, TokenGrid, make_explainer, normalize_images
 from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 
@@ -71,6 +71,7 @@ NOT_LINEAR = {
     "other columns": lambda x, kernel, images: pooled(x, kernel[:, ::-1], images),
     "normalised": lambda x, kernel, images: pooled(x, kernel, images) / (1 + x.mean((1, 2, 3)))[:, None],
     "soft cap": lambda x, kernel, images: 30 * jnp.tanh(pooled(x, kernel, images) / 30),
+    "a tenth more": lambda x, kernel, images: pooled(x, kernel, images) * jnp.asarray(1.1, x.dtype),
     "hidden layer": lambda x, kernel, images: jnp.tanh(x.mean((1, 2))) @ kernel,
 }
 
@@ -242,3 +243,92 @@ def test_a_head_of_weights_that_the_network_does_not_read_is_none():
     silent = dataclasses.replace(model, forward=lambda params, images: 0 * model.forward(params, images))
     unread = dataclasses.replace(silent, head=lambda params: LinearHead(params["other"], None))
     assert verified(unread, "layer") is None
+
+
+def mixer(dtype, prefix=0, read=None):
+    """Tokens, the last of them `prefix` and then a grid of 3 x 4, and a linear head of what is read of them."""
+    params = {"mix": drawn(12, 6).astype(dtype), "kernel": drawn(6, 5).astype(dtype), "bias": drawn(5).astype(dtype)}
+
+    def forward(params, images):
+        x = images.reshape(len(images), 3, 2, 4, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(len(images), 12, 12)
+        x = x.astype(dtype) @ params["mix"]
+        x = jnp.concatenate([jnp.ones((len(x), prefix, 6), dtype), x], 1)
+        x = named_array(jax.nn.relu(x), "tokens")
+        return (read or (lambda x: x[:, prefix:].mean(1)))(x) @ params["kernel"] + params["bias"][None, :]
+
+    preprocess = Preprocess(input_size=(6, 8))
+    return Model(jax.device_put(params), forward, preprocess, tokens=TokenGrid(prefix, shape=(3, 4)))
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_cam_over_tokens_is_the_logit_in_their_places(prefix, dtype):
+    model = mixer(dtype, prefix)
+    images = RNG.integers(0, 256, (2, 6, 8, 3), np.uint8)
+    result = make_explainer(model, top_k=2, size=None, dtype=dtype)(images)
+    assert result.maps.shape == (2, 2, 3, 4)
+    bias = np.asarray(model.params["bias"], np.float32)[result.classes]
+    chosen = np.take_along_axis(np.asarray(result.logits), np.asarray(result.classes), 1)
+    np.testing.assert_allclose(np.asarray(result.maps).mean((2, 3)) + bias, chosen, rtol=1e-4, atol=1e-5)
+    logits = model.forward(model.params, normalize_images(jnp.asarray(images), model.preprocess, dtype))
+    assert relative_error(result.logits, np.asarray(logits, np.float32)) < (1e-5 if dtype == np.float32 else 2e-2)
+    tokens = model.features(model.params, normalize_images(jnp.asarray(images), model.preprocess, dtype))["tokens"]
+    kernel = np.asarray(model.params["kernel"], np.float32)[:, result.classes]
+    by_hand = jnp.einsum("bnc,cbk->bkn", tokens[:, prefix:].astype(jnp.float32), kernel).reshape(2, 2, 3, 4)
+    assert relative_error(result.maps, by_hand) < (1e-5 if dtype == np.float32 else 2e-2)
+    gradient = make_explainer(model, method="grad-cam", top_k=2, size=None, dtype=dtype)
+    assert gradient.plan.pooled
+    assert relative_error(gradient(images).maps, result.maps) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda x: x.mean(1), lambda x: x[:, 0], lambda x: (x[:, 0] + x[:, 1:].mean(1)) / 2, lambda x: x[:, 1:].max(1)],
+    ids=["all", "the class token", "both", "largest"],
+)
+def test_what_is_not_the_mean_of_the_tokens_on_the_image_has_no_cam(read):
+    model = mixer(np.float32, 1, read)
+    assert verified(model, "tokens") is None
+    unplaced = dataclasses.replace(mixer(np.float32), tokens=None)
+    assert verified(unplaced, "tokens") is None
+
+
+def in_bfloat16(tail):
+    """A network that computes in bfloat16 and gives logits of it."""
+    model = network(lambda x, kernel, images: tail(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), images))
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.params)
+    return dataclasses.replace(
+        model, params=half, forward=lambda params, images: model.forward(params, images.astype(jnp.bfloat16))
+    )
+
+
+def test_a_network_that_computes_in_bfloat16_has_its_head():
+    model = in_bfloat16(pooled)
+    assert verified(model, "layer") is not None
+    images = RNG.integers(0, 256, (1, 8, 12, 3), np.uint8)
+    result = make_explainer(model, dtype=jnp.bfloat16, top_k=5)(images)
+    logits = model.forward(model.params, normalize_images(jnp.asarray(images), PREPROCESS))
+    assert relative_error(result.logits, np.asarray(logits, np.float32)) < 2e-2
+    assert result.maps.dtype == np.float32
+
+
+@pytest.mark.parametrize("tail", [name for name in NOT_LINEAR if name != "path around"])
+def test_its_rounding_hides_no_other_function(tail):
+    model = in_bfloat16(NOT_LINEAR[tail])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model.params)
+    for params in (model.params, shapes):
+        assert verified(dataclasses.replace(model, params=params), "layer") is None
+
+
+def test_a_network_of_float16_is_told_which_dtypes_there_are():
+    model = network(pooled)
+    half = dataclasses.replace(model, forward=lambda params, images: network_in(params, images, jnp.float16))
+    with pytest.raises(ValueError, match=r"in float16 whatever its input is; build it to compute in float32: camjax"):
+        make_explainer(half)
+    with pytest.raises(ValueError, match=r"computes in float32 or bfloat16"):
+        make_explainer(half, dtype=jnp.bfloat16)
+
+
+def network_in(params, images, dtype):
+    x = named_array(jax.nn.relu(images.astype(dtype) @ params["mix"].astype(dtype)), "layer")
+    return (x.mean((1, 2)) @ params["kernel"].astype(dtype)).astype(jnp.float32)

@@ -138,6 +138,15 @@ def test_files_that_cannot_be_read(tmp_path, name, text, words):
         read_truths(PATHS, LABELS, boxes=tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "text", ["490\n361\n", "a.JPEG 65\nb.JPEG 970\n", "ImageId,PredictionString\na,n01751748 1 2 3 4\n"]
+)
+def test_imagenets_own_lists_get_a_line_that_says_what_a_list_needs(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(TruthError, match=r"first line must name the columns, such as path,class.*not ILSVRC's own"):
+        read_truths(PATHS, LABELS, label_file=str(tmp_path / "a.txt"))
+
+
 @pytest.mark.parametrize("kind", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("size", [(40, 60), (60, 40)])
 def test_boxes_and_masks_follow_the_picture(tmp_path, kind, size):
@@ -193,6 +202,9 @@ def test_masks_are_what_is_not_black(tmp_path):
     palette.putpalette([9, 9, 9, 0, 0, 0] + [0] * 762)  # index 0 is grey, 1 is black
     palette.save(tmp_path / "palette.png")
     assert place_mask(tmp_path / "palette.png", Geometry("squash", (2, 3), (2, 3))).tolist() == expected
+    Image.fromarray(ones).save(tmp_path / "turned.tiff", tiffinfo={274: 6})
+    with pytest.raises(TruthError, match="is 3 x 2, and its picture 2 x 3"):
+        place_mask(tmp_path / "turned.tiff", Geometry("squash", (2, 3), (2, 3)))
     inverted = Image.fromarray(ones.astype(np.uint16))
     inverted.save(tmp_path / "inverted.tiff", tiffinfo={262: 0})
     with pytest.raises(TruthError, match="in which 0 is white; save it as PNG"):
@@ -222,7 +234,7 @@ def test_masks_are_opened_as_pictures_are(tmp_path, monkeypatch):
     (tmp_path / "other.png").write_bytes(header_of((4, 4)))
     (tmp_path / "bomb.png").write_bytes(header_of((60_000, 60_000)))
     for name, words in {
-        "script.png": "is not a picture of a kind that camjax reads",
+        "script.png": "is PostScript .EPS., which camjax does not run",
         "pipe.png": "not a regular file",
         "empty.png": "is empty",
         "cut.png": "is a damaged picture",
@@ -232,7 +244,7 @@ def test_masks_are_opened_as_pictures_are(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(TruthError, match=words) as caught:
             place_mask(tmp_path / name, geometry)
-        assert len(str(caught.value)) < len(str(tmp_path)) + 200
+        assert len(str(caught.value)) < len(str(tmp_path)) + 260
     truths = read_truths(PATHS, LABELS, masks=mask_folder(tmp_path))
     assert truths.of[1].mask == tmp_path / "masks" / "b.png"
     assert [line.split("masks/")[1] for line in truths.problems] == [

@@ -5,11 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 from batch_material import write_pictures
-from toys import toy_model
+from PIL import Image
+from toys import toy_model, uint8_images
 
 from camjax.errors import PictureError
 from camjax.explain import explanation as explanation_module
+from camjax.explain import outputs
+from camjax.explain.boxes import picture_boxes
 from camjax.explain.explanation import explain_pictures
+from camjax.images.decode import image as image_module
 from camjax.images.labels import LabelError
 
 MODEL = toy_model()
@@ -111,3 +115,26 @@ def test_a_picture_smaller_than_its_maps_reaches_one(tmp_path):
     noise = np.abs(np.random.default_rng(0).normal(size=(2, 32, 32))).astype(np.float32)
     heats = dataclasses.replace(explanation, maps=noise).heats((8, 8), 0.005)
     np.testing.assert_array_equal(heats.max((1, 2)), 1)
+
+
+def test_a_large_image_is_reduced_and_its_places_are_those_of_the_whole(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    small = Image.fromarray(uint8_images(1, 20, 32)[0])
+    small.resize((640, 400), Image.Resampling.BICUBIC).save(path)
+    (whole,) = explain_pictures(MODEL, [path], top_k=3)
+    monkeypatch.setattr(image_module, "REDUCED_ABOVE", 100_000)
+    monkeypatch.setattr(image_module, "LEAST_SIDE", 16)
+    (reduced,) = explain_pictures(MODEL, [path], top_k=3)
+    assert (reduced.picture.shape, reduced.geometry) == ((200, 320, 3), whole.geometry)
+    assert reduced.heats().shape == (3, 200, 320)
+    np.testing.assert_array_equal(reduced.classes, whole.classes)
+    np.testing.assert_allclose(reduced.maps, whole.maps, atol=0.02 * np.abs(whole.maps).max())
+    boxes, expected = picture_boxes(reduced), picture_boxes(whole)
+    known = ~np.isnan(expected)
+    assert known.any()
+    assert np.abs(boxes[known] - expected[known]).max() <= 640 / 32  # a pixel of the network's input
+    # The box that is drawn is in parts of the whole image.
+    drawn = []
+    monkeypatch.setattr(outputs, "compose", lambda *arguments: drawn.append(arguments) or np.zeros((4, 4, 3), np.uint8))
+    outputs.write_figure(reduced, tmp_path / "a.png", colormap="inferno", opacity=0.5, box_share=0.2)
+    np.testing.assert_allclose(drawn[0][-1], boxes / [400, 640, 400, 640])

@@ -12,10 +12,12 @@ from toys import uint8_images
 
 from benchmarks.random_weights import randomised
 from camjax import LayerError, MethodError, make_explainer
+from camjax.core import layers as layers_module
 from camjax.core.adapters.nnx import NNXForward
 from camjax.core.casting import casts_to
-from camjax.core.layers import INPUT, layers
+from camjax.core.layers import INPUT, last_of_each_size, layers
 from camjax.core.pooled import verified
+from camjax.core.reach import reaching_among
 from camjax.images.preprocess import Preprocess
 from camjax.methods.method import ATTENTION, POOLED, RELUS
 from camjax.methods.registry import METHODS
@@ -88,6 +90,47 @@ def test_what_a_network_is_made_of_a_trial_shows(family):
         assert (casts, outputs.shape, outputs.dtype) == (False, (1, 5), np.float32)
         said, shape = casts_to(model, model.layer, dtype)
         assert (said, shape.shape, shape.dtype) == (casts, outputs.shape, outputs.dtype)
+
+
+VITS = {
+    "distilled": {"distilled": True},
+    "with registers": {"registers": 2, "position_of_class": False, "layer_scale": True},
+    "mean": {"pool": "avg"},
+    "class token and mean": {"pool": "token_and_avg"},
+}
+
+
+def vit(form):
+    config = dataclasses.replace(TINY["vit"], num_classes=5, depth=2, **VITS[form])
+    model = randomised(FAMILIES["vit"].outline(config))
+    return dataclasses.replace(model, preprocess=Preprocess(input_size=SIZES["vit"]))
+
+
+@pytest.mark.parametrize("name", [*QUICK, *VITS])
+def test_the_scores_depend_on_the_positions_of_the_default_layer(name):
+    """Which is why nobody has to ask at every start; so they do on the last layers of several sizes."""
+    model = vit(name) if name in VITS else tiny(name)
+    found, several = layers(model), last_of_each_size(model, 3)
+    wanted = [layer for layer in found if layer in {model.layer, *several}]
+    assert reaching_among(model, found, wanted) == {model.layer, *several}
+
+
+def test_a_network_of_camjaxs_is_not_tried_at_every_start(monkeypatch):
+    def tried(*_, **__):
+        raise AssertionError("tried")
+
+    for name in ("named_sources", "last_reaching", "reaching_among", "changes_outputs"):
+        monkeypatch.setattr(layers_module, name, tried)
+    for family in ("resnet", "vit"):
+        make_explainer(tiny(family), method="grad-cam", layer=tiny(family).layer)
+        assert make_explainer(tiny(family), method="grad-cam").layer == tiny(family).layer
+
+
+@pytest.mark.parametrize("layer", ["norm", "blocks.0", "blocks.0.norm2"])
+def test_a_named_layer_whose_class_token_alone_is_read_is_refused(layer):
+    words = f"do not depend on layer '{layer}' at any position on the image; they depend on layer='blocks.0.norm1'"
+    with pytest.raises(LayerError, match=words):
+        make_explainer(tiny("vit"), method="grad-cam", layer=layer)
 
 
 def test_pictures_of_which_nothing_is_left_at_the_layer():

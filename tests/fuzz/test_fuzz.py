@@ -11,9 +11,9 @@ from fuzz.mutators import mutations
 from fuzz.session import CORPUS, GROUPS
 
 TESTS = Path(__file__).parents[1]
-TARGETS = 16
+TARGETS = 19
 SECONDS = 1.5
-"""Of the processor's for each reader, about 25 in all beside what the imports take."""
+"""Of the processor's for each reader, about 30 in all beside what the imports take."""
 MUTATIONS = 200_000
 
 
@@ -30,7 +30,7 @@ def session(group, folder, *options):
 @pytest.mark.parametrize("group", GROUPS)
 def test_changed_files_are_read_or_refused(tmp_path, group):
     lines = session(group, tmp_path, "--seconds", SECONDS)
-    assert len(lines) >= TARGETS // len(GROUPS)
+    assert len(lines) >= 5
     for line in lines:
         assert line["inputs"] >= 20, line
         assert line["refused"] > 0, line

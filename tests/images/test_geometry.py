@@ -280,3 +280,19 @@ def test_wrong_arrays():
         to_input(geometry, np.zeros((6, 5, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\(5, 6\)"):
         to_picture(geometry, np.zeros((5, 6), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("size", [(1021, 1531), (1531, 1021), (1000, 1001)])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_input_of_a_reduced_image_is_that_of_the_whole(kind, size, factor):
+    # Noise of full contrast, blurred over 16 pixels; the reduced image has no more than 2.6 times the input's pixels.
+    noise = np.random.default_rng(0).integers(0, 256, (size[0] // 16 + 2, size[1] // 16 + 2, 3), np.uint8)
+    whole = np.asarray(Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC))
+    reduced = np.asarray(Image.fromarray(whole).reduce(factor))
+    geometry = Geometry(kind, size, (96, 128))
+    difference = np.abs(to_input(geometry, reduced).astype(int) - to_input(geometry, whole))
+    assert difference.max() <= 5  # 2 % of the range
+    assert difference.mean() < 1
+    with pytest.raises(ValueError, match="the geometry's"):
+        to_input(geometry, reduced[1:])

@@ -383,7 +383,6 @@ def test_maps_of_equimos_network_are_those_by_hand(pool):
         channels_first=False,
         preprocess=preprocess,
         tokens=TokenGrid(prefix=1 + REGISTERS, patch=(8, 8)),
-        layer="inner.blocks.0",
     )
     pixels = uint8_images(2, 16, 16)
     start = np.eye(OTHERS)[0] if pool == "token" else np.r_[np.zeros(1 + REGISTERS), np.full(4, 1 / 4)]

@@ -5,7 +5,7 @@ from typing import TypedDict, TypeVar
 
 import jax
 
-from camjax.core.model import LinearHead, Params, TokenGrid
+from camjax.core.model import Activation, LinearHead, Params, TokenGrid
 from camjax.core.names import named_array
 from camjax.images.preprocess import Preprocess
 
@@ -22,6 +22,7 @@ class About(TypedDict, total=False):
         layer: to explain by default.
         head: where the pooled linear head's kernel and bias are.
         tokens: how its tokens lie on the image.
+        activation: The function that turns its outputs into probabilities.
     """
 
     preprocess: Preprocess
@@ -30,6 +31,7 @@ class About(TypedDict, total=False):
     layer: str | None
     head: Callable[[Params], LinearHead] | None
     tokens: TokenGrid | None
+    activation: Activation | None
 
 
 def named(name: str, result: T) -> T:

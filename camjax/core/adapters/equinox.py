@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import inspect
+import re
 import types
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import equinox as eqx
 import jax
@@ -14,7 +15,9 @@ import numpy as np
 from jax import Array, lax
 
 from camjax.core.adapters.about import About, joined, named
-from camjax.core.layers import check_model
+from camjax.core.adapters.checks import check_model
+from camjax.core.axes import reading
+from camjax.core.layers import layers, views_of
 from camjax.core.model import Model, Params
 
 
@@ -27,22 +30,25 @@ class EquinoxForward:
         structure: of that.
         channels_first: whether it takes `(c, h, w)`.
         stateful: whether it takes and gives a state beside the image.
+        attention: Names of the arrays `(heads, tokens, tokens)`, which have no channels to come first.
     """
 
     static: tuple[Any, ...]
     structure: Any
     channels_first: bool
     stateful: bool
+    attention: frozenset[str] = frozenset()
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Pickled as the module that it is of: a structure holds marks of Equinox's that pickle makes others of."""
-        return _forward, (jax.tree.unflatten(self.structure, self.static), self.channels_first, self.stateful)
+        module = jax.tree.unflatten(self.structure, self.static)
+        return _forward, (module, self.channels_first, self.stateful, self.attention)
 
     def __call__(self, params: Params, images: Array | np.ndarray) -> Array:
         """The logits."""
         arrays, state = params if self.stateful else (params, None)
         module = eqx.combine(arrays, jax.tree.unflatten(self.structure, self.static))
-        module = _tagged(module, (), self.channels_first)
+        module = _tagged(module, (), _Naming(self.channels_first, self.attention))
 
         # Networks with dropout want a key; in inference mode nothing is drawn with it.
         key = {"key": jax.random.key(0)} if _needs_key(type(module)) else {}
@@ -76,7 +82,11 @@ def from_equinox(
 
     Raises:
         ValueError: a normalisation or dropout is in training mode, or the module gives something else than one array.
-        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
+        LayerError: none of its layers lies on the image and reaches the outputs, or the shape of the last that does, or
+            of `layer`, does not tell that its axes are rows and columns.
+
+    Warns:
+        UserWarning: the outputs look like probabilities already; see `camjax.Model.activation`.
     """
     for path, inner in _modules(module, ()):
         if getattr(inner, "inference", None) is False:
@@ -87,13 +97,32 @@ def from_equinox(
     arrays, rest = eqx.partition(module, eqx.is_array)
     forward = _forward(rest, channels_first, state is not None)
     model = Model(arrays if state is None else (arrays, state), forward, **about)
+    if channels_first and (attention := _attention(model)):
+        model = dataclasses.replace(model, forward=dataclasses.replace(forward, attention=attention))
     check_model(model)
     return model
 
 
-def _forward(rest: Any, channels_first: bool, stateful: bool) -> EquinoxForward:  # noqa: ANN401
+def _forward(
+    rest: Any,  # noqa: ANN401
+    channels_first: bool,
+    stateful: bool,
+    attention: frozenset[str] = frozenset(),
+) -> EquinoxForward:
     static, structure = jax.tree.flatten(rest)
-    return EquinoxForward(tuple(static), structure, channels_first, stateful)
+    return EquinoxForward(tuple(static), structure, channels_first, stateful, attention)
+
+
+def _attention(model: Model) -> frozenset[str]:
+    """Returns the names of the arrays whose first axis was moved to the end and is one of attention heads."""
+    found = layers(model)
+    moved = [name for name, value in found.items() if value.ndim == 4 and value.shape[1] == value.shape[2] > 1]
+    views = views_of(model, found) if moved else None
+    tokens = None if model.tokens is None else model.tokens.count(model.preprocess.input_size)
+    # An array of several is numbered behind its name, as `relu:1`.
+    return frozenset(
+        re.sub(r":\d+$", "", name) for name in moved if views and reading(views, name, tokens) == "attention"
+    )
 
 
 def _needs_key(kind: Any) -> bool:  # noqa: ANN401
@@ -117,14 +146,21 @@ def _children(node: Any) -> list[tuple[object, Any]]:  # noqa: ANN401
     return list(node.items()) if isinstance(node, dict) else []
 
 
-def _tagged(node: Any, path: tuple[object, ...], channels_first: bool) -> Any:  # noqa: ANN401
+class _Naming(NamedTuple):
+    """How arrays are named; see `EquinoxForward`."""
+
+    channels_first: bool
+    attention: frozenset[str]
+
+
+def _tagged(node: Any, path: tuple[object, ...], naming: _Naming) -> Any:  # noqa: ANN401
     """A copy of a module in which what each module gives is named by the module's path."""
-    children = {key: _tagged(child, (*path, key), channels_first) for key, child in _children(node)}
+    children = {key: _tagged(child, (*path, key), naming) for key, child in _children(node)}
     if isinstance(node, eqx.Module):
         if not children and not callable(node):
             return node
         kind = type(node)
-        copy = object.__new__(_tagged_class(kind, joined(path), channels_first) if path and callable(node) else kind)
+        copy = object.__new__(_tagged_class(kind, joined(path), naming) if path and callable(node) else kind)
         for name, child in children.items():
             object.__setattr__(copy, str(name), child)
         return copy
@@ -136,27 +172,27 @@ def _tagged(node: Any, path: tuple[object, ...], channels_first: bool) -> Any:  
 
 
 @functools.lru_cache(maxsize=4096)
-def _tagged_class(kind: Any, name: str, channels_first: bool) -> type[eqx.Module]:  # noqa: ANN401
+def _tagged_class(kind: Any, name: str, naming: _Naming) -> type[eqx.Module]:  # noqa: ANN401
     """The same class, whose calls give named arrays."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         result = kind.__call__(self, *args, **kwargs)
         if not isinstance(result, tuple):
-            return _named(name, result, channels_first)
+            return _named(name, result, naming)
         arrays = [item for item in result if isinstance(item, Array)]  # beside a state, as a rule
         names = [name] if len(arrays) == 1 else [f"{name}[{number}]" for number in range(len(arrays))]
         rest = iter(names)
-        return tuple(_named(next(rest), item, channels_first) if isinstance(item, Array) else item for item in result)
+        return tuple(_named(next(rest), item, naming) if isinstance(item, Array) else item for item in result)
 
     members = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return types.new_class(kind.__name__, (kind,), {}, lambda namespace: namespace.update(members))
 
 
-def _named(name: str, result: Any, channels_first: bool) -> Any:  # noqa: ANN401
+def _named(name: str, result: Any, naming: _Naming) -> Any:  # noqa: ANN401
     """A layer's result under its name, there with its channels last."""
     if not isinstance(result, Array):
         return named(name, result)
-    if channels_first and result.ndim == 3:
+    if naming.channels_first and result.ndim == 3 and name not in naming.attention:
         return jnp.moveaxis(named(name, _batch_first(jnp.moveaxis(result, 0, -1))), -1, 0)
     return named(name, _batch_first(result))
 

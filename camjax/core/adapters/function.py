@@ -3,7 +3,7 @@
 from typing import Unpack
 
 from camjax.core.adapters.about import About
-from camjax.core.layers import check_model
+from camjax.core.adapters.checks import check_model
 from camjax.core.model import Forward, Model, Params
 
 
@@ -16,8 +16,13 @@ def from_function(forward: Forward, params: Params, **about: Unpack[About]) -> M
         about: what the function does not say; see `camjax.Model`.
 
     Raises:
-        ValueError: it gives something else than one array with the batch first.
-        LayerError: none of its named arrays lies on the image, or the last one does not, as far as its shape tells.
+        ValueError: it gives something else than one array with the batch first, or outputs of an image that depend on
+            the others of its batch.
+        LayerError: none of its layers lies on the image and reaches the outputs, or the shape of the last that does, or
+            of `layer`, does not tell that its axes are rows and columns.
+
+    Warns:
+        UserWarning: the outputs look like probabilities already; see `camjax.Model.activation`.
     """
     model = Model(params, forward, **about)
     check_model(model)

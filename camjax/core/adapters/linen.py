@@ -10,7 +10,7 @@ from flax import errors, linen
 from jax import Array
 
 from camjax.core.adapters.about import About, joined, named
-from camjax.core.layers import check_model
+from camjax.core.adapters.checks import check_model
 from camjax.core.model import Model, Params
 
 
@@ -53,8 +53,12 @@ def from_linen(
 
     Raises:
         ValueError: a normalisation or dropout is in training mode, or the module gives something else than one array
-            with the batch first.
-        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
+            with the batch first, or outputs of an image that depend on the others of its batch.
+        LayerError: none of its layers lies on the image and reaches the outputs, or the shape of the last that does, or
+            of `layer`, does not tell that its axes are rows and columns.
+
+    Warns:
+        UserWarning: the outputs look like probabilities already; see `camjax.Model.activation`.
     """
     model = Model(variables, LinenForward(module, tuple((arguments or {}).items())), **about)
     try:

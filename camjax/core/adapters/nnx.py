@@ -14,8 +14,8 @@ from flax import nnx
 from jax import Array
 
 from camjax.core.adapters.about import About, joined, named
+from camjax.core.adapters.checks import check_model
 from camjax.core.comparable import Comparable
-from camjax.core.layers import check_model
 from camjax.core.model import Model, Params
 from camjax.core.program import Program
 
@@ -57,8 +57,13 @@ def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:
 
     Raises:
         ValueError: a normalisation or dropout is in training mode, the module changes itself when it is called, or it
-            gives something else than one array with the batch first.
-        LayerError: none of its layers lies on the image, or the last one does not, as far as its shape tells.
+            gives something else than one array with the batch first, or outputs of an image that depend on the others
+            of its batch.
+        LayerError: none of its layers lies on the image and reaches the outputs, or the shape of the last that does, or
+            of `layer`, does not tell that its axes are rows and columns.
+
+    Warns:
+        UserWarning: the outputs look like probabilities already; see `camjax.Model.activation`.
     """
     _check_evaluation(module)
     graph, params = split(tagged(module))

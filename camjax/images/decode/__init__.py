@@ -1,0 +1,1 @@
+"""Decoders of image files: which kinds there are, and how each becomes strips of 8-bit RGB."""
