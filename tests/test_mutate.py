@@ -2,6 +2,7 @@
 
 import textwrap
 
+import mutants
 import mutate
 import pytest
 
@@ -38,7 +39,7 @@ def total(rows):
 
 
 def changes(source):
-    return [(m.scope, m.before, m.after) for m in mutate.mutants_of("toy.py", source.encode())]
+    return [(m.scope, m.before, m.after) for m in mutants.mutants_of("toy.py", source.encode())]
 
 
 def test_each_mutant_is_one_change_of_the_code():
@@ -72,8 +73,8 @@ def test_each_mutant_is_one_change_of_the_code():
     ]
     found = changes(TOY)
     assert sorted(found) == sorted(expected)
-    for mutant in mutate.mutants_of("toy.py", TOY.encode()):
-        compile(mutate.mutated(TOY.encode(), mutant), "toy.py", "exec")
+    for mutant in mutants.mutants_of("toy.py", TOY.encode()):
+        compile(mutants.mutated(TOY.encode(), mutant), "toy.py", "exec")
 
 
 FILES = {
