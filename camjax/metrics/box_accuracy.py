@@ -80,8 +80,7 @@ def as_bytes(one: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
     A map that is constant but for rounding (`camjax.core.maps.is_flat`) is 0 everywhere.
     """
-    largest = np.abs(one).max()
-    one = one / (largest if largest > 0 else 1)
+    one = one / 2  # else the difference of huge extremes is infinite
     low, high = one.min(), one.max()
     if is_flat(low, high):
         return np.zeros(one.shape, np.uint8)

@@ -120,5 +120,9 @@ def test_a_grid_of_uniform_maps_is_chance(n, seed):
 def test_a_grid_needs_its_pictures_and_maps():
     with pytest.raises(ValueError, match="5 pictures are no collages of 2 x 2"):
         collages(np.zeros((5, 2, 2, 3), np.uint8), 2)
+    with pytest.raises(ValueError, match="6 pictures are no collages of 2 x 2"):
+        collages(np.zeros((6, 2, 2, 3), np.uint8), 2)
+    with pytest.raises(ValueError, match="4 pictures are no collages of 0 x 0"):
+        collages(np.zeros((4, 2, 2, 3), np.uint8), 0)
     with pytest.raises(ValueError, match="3 maps are not one for each picture of 2 x 2"):
         grid_pointing_game(jax.device_put(np.ones((1, 3, 4, 4))), 2)

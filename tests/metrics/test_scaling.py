@@ -84,6 +84,7 @@ def test_boxes_do_not_depend_on_the_maps_unit(factor):
         scaled = one * np.float32(factor)
         np.testing.assert_allclose(as_bytes(scaled).astype(int), as_bytes(one), atol=1)
         np.testing.assert_array_equal(boxes_of(scaled), boxes_of(one))
+    np.testing.assert_array_equal(as_bytes(np.asarray([[3e38, -3e38, 0]], np.float32)), [[255, 0, 127]])
 
 
 @pytest.mark.parametrize("value", [0.3, 7.3, 1.0, -2.1, 1e-20, 1e20, 0.0])
