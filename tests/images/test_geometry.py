@@ -11,7 +11,7 @@ from toys import uint8_images
 
 from camjax.errors import PictureError
 from camjax.images import geometry as geometry_module
-from camjax.images.geometry import KINDS, Geometry, boxes_to_picture, seen_box, to_input, to_picture
+from camjax.images.geometry import KINDS, Geometry, boxes_to_picture, seen_box, shown_part, to_input, to_picture
 
 SIZES = [(300, 451), (451, 300), (333, 333), (97, 640), (1000, 61), (224, 224), (31, 57)]
 
@@ -216,6 +216,16 @@ def test_a_squashed_map_comes_back_by_pillows_bicubic():
     one = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
     expected = np.asarray(Image.fromarray(one).resize((33, 20), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(to_picture(Geometry("squash", (20, 33), (7, 9)), one), expected)
+
+
+def test_the_part_that_shows_the_picture():
+    """All of it for what is cropped or squashed; between the bars of what is padded, at least one pixel."""
+    assert shown_part(Geometry("pad", (16, 32), (64, 64))) == np.s_[16:48, 0:64]
+    assert shown_part(Geometry("pad", (32, 16), (64, 64))) == np.s_[0:64, 16:48]
+    assert shown_part(Geometry("pad", (20, 30), (30, 60))) == np.s_[0:30, 7:53]
+    assert shown_part(Geometry("pad", (1, 900), (9, 9))) == np.s_[4:5, 0:9]
+    for kind in ("crop", "squash"):
+        assert shown_part(Geometry(kind, (32, 16), (8, 9))) == np.s_[0:8, 0:9]
 
 
 def test_boxes_end_at_the_nearest_pixels():
