@@ -20,6 +20,7 @@ from camjax.checkpoints.config_fields import WITHOUT_EFFECT
 from camjax.checkpoints.image_processor import MODEL_PROCESSORS, PROCESSORS, read_image_processor
 from camjax.errors import CheckpointError
 from camjax.explain.pipeline import prepare
+from camjax.images.decode.image import DecodedImage
 from camjax.images.preprocess import normalize_images
 
 PIL = {
@@ -70,7 +71,9 @@ def image(size):
 
 
 def ours(preprocess, picture):
-    pixels = prepare("a", picture, preprocess, "crop", preprocess.input_size).pixels
+    pixels = prepare(
+        "a", DecodedImage(picture, picture.shape[:2], None, ()), preprocess, "crop", preprocess.input_size
+    ).pixels
     return np.asarray(normalize_images(pixels, preprocess))
 
 

@@ -14,6 +14,7 @@ from timm.models._hub import save_config_for_hf
 from camjax.checkpoints.hub_config import read_hub_config
 from camjax.errors import CheckpointError
 from camjax.explain.pipeline import prepare
+from camjax.images.decode.image import DecodedImage
 from camjax.images.preprocess import normalize_images
 from camjax.models.registry import ARCHITECTURES, find_architecture
 
@@ -45,7 +46,9 @@ def test_inputs_are_made_as_timm_makes_them(changes, turned):
     details = {**BASE, **changes}
     transform = create_transform(**resolve_data_config(pretrained_cfg=details))
     preprocess = read_hub_config(config(details=details), None).preprocess
-    prepared = prepare("a", picture, preprocess, "crop", preprocess.input_size)
+    prepared = prepare(
+        "a", DecodedImage(picture, picture.shape[:2], None, ()), preprocess, "crop", preprocess.input_size
+    )
     ours = np.asarray(normalize_images(prepared.pixels, preprocess))
     np.testing.assert_allclose(ours, transform(Image.fromarray(picture)).permute(1, 2, 0), atol=1e-5)
 
