@@ -41,8 +41,6 @@ app.command()(with_options(convert))
 def main() -> None:
     """The entry point: bad input is one line on standard error, and exit status 2."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    # Pillow's, by its words, for to import its class takes time; such a picture is refused with an error.
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         app()
     except CamjaxError as error:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from camjax.core.maps import is_flat
 from camjax.evaluate.contestants import Contestant
 from camjax.evaluate.judge import Judge
 from camjax.evaluate.randomised import Randomised
@@ -59,7 +60,11 @@ def max_sensitivity(asked: Asked, judge: Judge) -> Float[np.ndarray, "b k"]:
 
 
 def with_shuffled_parameters(asked: Asked, randomised: Randomised) -> Float[np.ndarray, "b k"]:
-    """How alike maps stay; 1 of a baseline, which knows no network, NaN of a map whose pixels are all equal."""
+    """Returns how similar maps stay when the parameters are shuffled.
+
+    It is 1 for a baseline, which knows no network, and NaN for a map that is constant but for rounding, or not finite.
+    """
     one, pixels, maps, classes, _ = asked
     alike = np.ones(maps.shape[:2]) if one.explainer is None else np.asarray(randomised(one.explainer, pixels, classes))
-    return np.where(maps.max((-2, -1)) > maps.min((-2, -1)), alike, np.nan)
+    low, high = maps.min((-2, -1)), maps.max((-2, -1))
+    return np.where(is_flat(low, high) | ~np.isfinite(high / 2 - low / 2), np.nan, alike)

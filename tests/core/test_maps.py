@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from batch_material import write_pictures
-from references import relative_error
+from compare import relative_error
 from toys import toy_model, uint8_images
 
 from camjax import make_explainer, normalize_maps, upsample

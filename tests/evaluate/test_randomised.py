@@ -65,3 +65,7 @@ def test_maps_of_known_parameters():
     random, _, uniform = (with_shuffled_parameters(asked(who), randomised) for who in baselines)
     np.testing.assert_array_equal(random[0], 1)
     assert np.isnan(uniform).all()
+    random_maps = asked(baselines[0])
+    rounding = random_maps._replace(maps=np.float32(0.3) + np.float32(3e-8) * (random_maps.maps > 0.5))
+    assert len(np.unique(rounding.maps)) == 2
+    assert np.isnan(with_shuffled_parameters(rounding, randomised)).all()
