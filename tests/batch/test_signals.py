@@ -114,7 +114,7 @@ def stop_reading(process):
     ("leave", "moment", "pause"),
     [
         (close_reader, "16 ", "0.2"),
-        (close_reader, "ready", "0.2"),
+        slow(close_reader, "ready", "0.2"),
         (stop_reading, "16 ", "0.2"),
         slow(stop_reading, "ready", "0.2"),
         slow(close_reader, "4 ", "60"),

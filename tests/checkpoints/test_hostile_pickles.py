@@ -221,10 +221,12 @@ for path in sys.argv[1:]:
 def test_small_files_that_would_take_long(tmp_path):
     """Below 5 s of the processor's and 1 GB; memory that is refused would show as another error's name."""
     paths = []
-    for case, instructions in SLOW.items():
+    for number, (case, instructions) in enumerate(SLOW.items()):
         code = b"\x80\x02" + instructions + b"."
-        paths.append(write_zip(tmp_path / f"{case}.zip.pth", code))
-        paths.append(write_legacy(tmp_path / f"{case}.legacy.pth", code, storages=()))
+        if number % 2:  # both formats are read by one interpreter, whose limit this is
+            paths.append(write_zip(tmp_path / f"{case}.zip.pth", code))
+        else:
+            paths.append(write_legacy(tmp_path / f"{case}.legacy.pth", code, storages=()))
     run = subprocess.run([sys.executable, "-c", CHILD, *map(str, paths)], capture_output=True, text=True, timeout=240)
     lines = run.stdout.splitlines()
     assert [line.partition(" ")[2].partition(": ")[0] for line in lines] == [str(path) for path in paths], run.stderr

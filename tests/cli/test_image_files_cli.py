@@ -159,6 +159,12 @@ def camjax(folder, *arguments):
     return forked.run([COMMAND, *arguments], cwd=folder, env=environment)
 
 
+@pytest.fixture
+def toy(monkeypatch):
+    """Lets a command that runs in this process explain a tiny network."""
+    return lambda command: monkeypatch.setattr(f"camjax.cli.{command}.load_for_command", lambda *_: toy_model())
+
+
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory):
     """All files explained at once: the folder, what was said, the logits and the JSON entry of each."""
@@ -207,7 +213,7 @@ def test_ranges_that_are_not_the_types_own_are_said_once_a_kind_and_are_in_the_j
     assert "value_range" not in entries["ramp-8.png"]
 
 
-def test_a_folder_of_every_kind_is_explained_and_the_rest_is_counted(tmp_path):
+def test_a_folder_of_every_kind_is_explained_and_the_rest_is_counted(run, toy, tmp_path):
     image = Image.fromarray(CORNERS)
     kinds = {
         **{"a.jpg": "JPEG", "b.JPEG": "JPEG", "c.jfif": "JPEG", "d.jpe": "JPEG", "e.avif": "AVIF", "f.jp2": "JPEG2000"},
@@ -224,14 +230,16 @@ def test_a_folder_of_every_kind_is_explained_and_the_rest_is_counted(tmp_path):
     (folder / "README").write_text("no image")
     os.mkfifo(folder / "pipe.jpg")
     said = "3 files that are not images: 1 without a usual ending, 1 .txt, 1 named pipe, socket or device"
-    done = camjax(tmp_path, "explain", "in", "--out", "figures", *QUICK)
-    assert done.returncode == 0, done.stderr
+    toy("explain")
+    status, _, err = run("explain", "in", "--out", "figures", *QUICK)
+    assert status == 0, err
     assert len(list((tmp_path / "figures").iterdir())) == len(kinds) + 2
-    assert sorted(said.split(": ")[1].split(", ")) == sorted(_left_out(done.stderr))
-    done = camjax(tmp_path, "batch", "in", "--out", "out.zarr", *QUICK)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(kinds) + 2} explained, 0 unreadable" in done.stdout
-    assert sorted(said.split(": ")[1].split(", ")) == sorted(_left_out(done.stdout))
+    assert sorted(said.split(": ")[1].split(", ")) == sorted(_left_out(err))
+    toy("batch")
+    status, out, err = run("batch", "in", "--out", "out.zarr", "--workers", 0, *QUICK)
+    assert status == 0, err
+    assert f"{len(kinds) + 2} explained, 0 unreadable" in out
+    assert sorted(said.split(": ")[1].split(", ")) == sorted(_left_out(out))
 
 
 def _left_out(text):
@@ -239,16 +247,17 @@ def _left_out(text):
     return line.partition("3 files that are not images: ")[2].split(", ")
 
 
-def test_a_photograph_of_a_phone(tmp_path):
+def test_a_photograph_of_a_phone(run, toy, tmp_path):
+    toy("explain")
     photograph = Image.new("L", (12_000, 9_000), 90)
     photograph.save(tmp_path / "phone.jpg", quality=30)
-    done = camjax(tmp_path, "explain", "phone.jpg", *QUICK)
-    assert done.returncode == 0, done.stderr
+    status, _, err = run("explain", "phone.jpg", *QUICK)
+    assert status == 0, err
     Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
-    refused = camjax(tmp_path, "explain", "large.png", *QUICK)
-    assert refused.returncode == 2
-    assert "20000 x 20000 pixels are more than the limit of 128 megapixels" in refused.stderr
-    assert "--max-pixels 400000000" in refused.stderr
+    status, _, err = run("explain", "large.png", *QUICK)
+    assert status == 2
+    assert "20000 x 20000 pixels are more than the limit of 128 megapixels" in err
+    assert "--max-pixels 400000000" in err
 
 
 COMMANDS = {
@@ -262,8 +271,8 @@ COMMANDS = {
 
 @pytest.mark.filterwarnings("default::UserWarning")  # as in a process of one's own, where they are printed
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_that_reads_images_takes_a_limit_and_a_window(run, tmp_path, monkeypatch, command):
-    monkeypatch.setattr(f"camjax.cli.{command}.load_for_command", lambda *_: toy_model())
+def test_every_command_that_reads_images_takes_a_limit_and_a_window(run, toy, tmp_path, command):
+    toy(command)
     (tmp_path / "x12.png").write_bytes(FILES["ramp"]["x12.png"])
     status, _, err = run(*COMMANDS[command], "-k", 1, "--max-pixels", 3000)
     assert "64 x 48 pixels are more than the limit of 3000 pixels" in err
@@ -285,8 +294,8 @@ def test_every_command_that_reads_images_takes_a_limit_and_a_window(run, tmp_pat
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_evaluate_counts_what_it_leaves_out(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("camjax.cli.evaluate.load_for_command", lambda *_: toy_model())
+def test_evaluate_counts_what_it_leaves_out(run, toy, tmp_path):
+    toy("evaluate")
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "x12.jp2").write_bytes(FILES["ramp"]["x14.jp2"])
@@ -298,12 +307,13 @@ def test_evaluate_counts_what_it_leaves_out(run, tmp_path, monkeypatch):
     assert "16-bit image without values above 16383" in err
 
 
-def test_files_of_other_kinds_and_pipes_are_one_line(tmp_path):
+def test_files_of_other_kinds_and_pipes_are_one_line(run, toy, tmp_path):
+    toy("explain")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "lfs.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     for name, words in (("pipe.jpg", "is a named pipe, not a regular file; name a file"), ("lfs.jpg", "git lfs pull")):
-        done = camjax(tmp_path, "explain", name, *QUICK)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"camjax: {name}: ")
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        status, _, err = run("explain", name, *QUICK)
+        assert status == 2
+        assert err.startswith(f"camjax: {name}: ")
+        assert words in err
+        assert len(err.splitlines()) == 1

@@ -65,8 +65,18 @@ def test_parameters_do_not_hide_it(params):
     assert adapted(params, normalise=by_image).layer is None
 
 
-@pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])
-@pytest.mark.parametrize(("name", "spec"), [("mix", ()), ("mix", (None, "model")), ("head", ("model",))])
+AUTO, EXPLICIT = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
+
+
+@pytest.mark.parametrize(
+    ("axes", "name", "spec"),
+    [
+        (AUTO, "mix", ()),
+        (AUTO, "mix", (None, "model")),
+        (EXPLICIT, "mix", (None, "model")),
+        (EXPLICIT, "head", ("model",)),
+    ],
+)
 def test_parameters_on_several_devices(axes, name, spec):
     mesh = jax.make_mesh((2,), ("model",), devices=jax.devices()[:2], axis_types=(axes,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
@@ -123,9 +133,8 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("activation", [None, "softmax"])
-def test_outputs_that_are_probabilities_already_are_warned_of(end, activation):
+@pytest.mark.parametrize(("activation", "end"), [*((None, end) for end in ENDS), ("softmax", "softmax")])
+def test_outputs_that_are_probabilities_already_are_warned_of(activation, end):
     function, head = ENDS[end]
     words = "outputs of model look like probabilities, not logits; pass activation='none' if they are"
     with pytest.warns(UserWarning, match=words):

@@ -320,11 +320,11 @@ def test_a_sharded_batch_stays_sharded(way, axes):
     mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(axes,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     pictures = uint8_images(4, 16, 24)
-    for options in ({}, {"method": "grad-cam", "layer": first}):
-        explain = camjax.make_explainer(model, top_k=2, **options)
-        result = explain(jax.device_put(pictures, rows))
-        assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
-        np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-4, atol=1e-4)
+    options = {} if axes is jax.sharding.AxisType.Auto else {"method": "grad-cam", "layer": first}
+    explain = camjax.make_explainer(model, top_k=2, **options)
+    result = explain(jax.device_put(pictures, rows))
+    assert all(leaf.sharding.is_equivalent_to(rows, leaf.ndim) for leaf in result)
+    np.testing.assert_allclose(result.maps, explain(pictures).maps, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])

@@ -262,8 +262,8 @@ def test_all_classes_share_score_cams_passes(classes):
     assert rounds(text) == [CHANNELS // 2]
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
+def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not():
+    k = 3
     asked = functools.partial(compiled, model=convolutional(), layer="middle", classes=np.arange(k), room=3)
     assert rounds(asked(Poly())) == [CHANNELS // 3]
     assert rounds(asked(Group(groups=CHANNELS))) == [CHANNELS // (3 // k)]
@@ -271,9 +271,8 @@ def test_masks_of_a_class_take_passes_of_its_own_and_poly_cams_do_not(k):
 
 
 @pytest.mark.parametrize(("method", "count"), [(Integrated(steps=4), 4), (SmoothGradient(steepest, samples=7), 7)])
-@pytest.mark.parametrize("k", [1, 3])
-def test_all_classes_share_the_passes_of_a_path(method, count, k):
-    text = compiled(method, convolutional(), "input", classes=np.arange(k))
+def test_all_classes_share_the_passes_of_a_path(method, count):
+    text = compiled(method, convolutional(), "input", classes=np.arange(3))
     assert convolutions(text) == (9, 6)  # three convolutions of the clean picture; forward and backward in the loop
     assert [each for each in rounds(text) if each != 5] == [count]  # five are those of the random numbers
 
@@ -284,10 +283,9 @@ def test_full_grad_goes_back_once_for_each_class():
     assert rounds(text) == [3]
 
 
-@pytest.mark.parametrize("k", [1, 3])
-def test_lift_cam_goes_through_what_comes_after_the_layer_three_times(k):
+def test_lift_cam_goes_through_what_comes_after_the_layer_three_times():
     # The picture as it is, the layer that is zero, and back for all classes.
-    assert convolutions(compiled(Lift(), convolutional(), "middle", classes=np.arange(k))) == (5, 0)
+    assert convolutions(compiled(Lift(), convolutional(), "middle", classes=np.arange(3))) == (5, 0)
 
 
 @pytest.mark.parametrize("target", ["logit", "probability"])
