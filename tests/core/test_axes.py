@@ -114,6 +114,7 @@ def views(base, tall=None, wide=None, size=(32, 32), before=()):
         ((1, 6, 2, 16), None, None, (16, 24), (), "transposed"),
         ((1, 1, 6, 16), None, None, (16, 24), (), "unclear"),
         ((1, 4, 24, 3), None, None, (16, 24), (), "unclear"),
+        ((1, 8, 10, 3), None, None, (16, 24), (), "unclear"),  # a stride of 4 leaves at most four rows
         ((1, 1, 24, 3), None, None, (16, 24), (), "map"),  # pooled over all rows
         ((1, 1, 8, 8), None, None, (32, 32), (), "channels first"),
         ((1, 64, 64, 2), None, None, (32, 32), (), "unclear"),  # larger than the image
