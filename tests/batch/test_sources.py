@@ -167,7 +167,7 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: _made(folder / "a.tar.gz", b"none"), "gunzip -k SHARD.tar.gz"),
         (lambda folder: _made(folder / "a::b.tar", b"none"), "may not have '::' in it"),
         (lambda folder: _made(folder / "folder.txt"), "is a folder, but named as a list is"),
-        (lambda folder: _made(folder / "gone.txt", b"gone.tar\n"), r"gone\.tar: there is no such shard"),
+        (lambda folder: folder / "gone.tar", "there is no such file or folder"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**60)), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**62, kind=b"x")), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=-1024)), "damaged tar shard"),
@@ -178,7 +178,7 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: "simplecache::file://a.txt", "is a chain of URLs"),
         (lambda folder: f"file://{_made(folder / 'empty')}", "there is no picture in it"),
         (lambda folder: f"file://{folder}/gone.txt", "there is no such list"),
-        (lambda folder: f"file://{folder}/gone.tar", "there is no such shard"),
+        (lambda folder: f"file://{folder}/gone.tar", "there is no such file"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, make, words):
@@ -245,6 +245,38 @@ def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
     words = ["no file has a NUL in its name", *["the protocol 'nowhere'"] * 2, "no file has a NUL in its name"]
     for entry, word in zip(list_entries([tmp_path / "a.txt"]), words, strict=True):
         with pytest.raises(PictureError, match=word):
+            read_entry_image(entry)
+
+
+def test_a_bad_shard_in_a_list_is_an_unreadable_picture(tmp_path):
+    """What the user names is refused instead; see `test_sources_that_cannot_be_used`."""
+    shard = write_shard(tmp_path / "cut.tar", {f"{number}.png": png(number) for number in range(9)})
+    with open(shard, "r+b") as file:
+        os.truncate(file.fileno(), 9000)
+    (tmp_path / "noise.tar").write_bytes(b"no tar" * 999)
+    (tmp_path / "folder.tar").mkdir()
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "one.png").write_bytes(png(1))
+    bad = {
+        "gone.tar": "there is no such file",
+        "noise.tar": "is a damaged tar shard",
+        "folder.tar": "is a folder",
+        "pipe.tar": "named pipe",
+        "a::b.tar": "may not have '::' in it",
+        "gone.tar.gz": "is compressed, so that its pictures cannot be read one by one",
+        "GONE.TGZ": "is compressed",
+        "one.zip": "is compressed",
+        "http://[broken/x.tar": "x.tar: ",
+        "file:///nowhere/x.tar": "there is no such file",
+        "cut.tar": "cannot be read to its end",
+    }
+    (tmp_path / "list.txt").write_text("\n".join(["one.png", *bad, "one.png"]))
+    first, *entries, last = list_entries([tmp_path / "list.txt"])
+    assert first == last == Entry(f"{tmp_path}/one.png")
+    assert [entry.path for entry in entries[len(bad) - 1 : -1]] == [f"tar://{n}.png::{shard}" for n in range(4)]
+    for (name, words), entry in zip(bad.items(), [*entries[: len(bad) - 1], entries[-1]], strict=True):
+        assert entry == Entry(name if "://" in name else f"{tmp_path}/{name}")
+        with pytest.raises(PictureError, match=words):
             read_entry_image(entry)
 
 
