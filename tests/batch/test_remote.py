@@ -303,18 +303,21 @@ def test_which_failures_last(error, lasts):
 def test_one_bad_row_does_not_stop_a_run(tmp_path, server, waits):
     (tmp_path / "a.png").write_bytes(png(1))
     rows = ["a.png", f"{server.url}/403/a.png", f"file://{tmp_path}", "data://x", f"{server.url}/b.png"]
+    rows += ["gone.tar", "gone.zip"]
     rows.append(f"bytes://{tmp_path}/a.png")  # which is what a store writes for other names, and no list may
     (tmp_path / "list.txt").write_text("\n".join(rows))
     options = {"top_k": 2, "batch_size": 8, "workers": 0}
     summary = explain_to_store(MODEL, [str(tmp_path / "list.txt")], tmp_path / "o.zarr", **options)
-    assert (summary.explained, summary.unreadable) == (2, 4)
+    assert (summary.explained, summary.unreadable) == (2, 6)
     assert summary.reasons == {
         "the server refuses it with status 403": 1,
         "is a folder, not a picture": 1,
         "camjax does not open the protocol 'data'": 1,
         "camjax does not open the protocol 'bytes'": 1,
+        "there is no such file": 1,
+        "is compressed, so that its pictures cannot be read one by one": 1,
     }
-    assert arrays(tmp_path / "o.zarr")["status"].tolist() == [1, 2, 2, 2, 1, 2]
+    assert arrays(tmp_path / "o.zarr")["status"].tolist() == [1, 2, 2, 2, 1, 2, 2, 2]
     assert sorted(server.asked) == ["/403/a.png", "/b.png"]  # one request each
     again = explain_to_store(MODEL, [str(tmp_path / "list.txt")], tmp_path / "o.zarr", resume=True, **options)
     assert (again.done, waits) == (0, [])
