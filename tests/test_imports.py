@@ -56,10 +56,6 @@ def test_imports_run_one_way(path):
             assert LEVEL[inner[0]] <= LEVEL[part], f"{part} imports {name}, which stands above it"
 
 
-BOUNDED = {"numcodecs"}
-"""What only other packages import, named because some of its versions are not safe."""
-
-
 def declared(requirements):
     return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
 
@@ -86,8 +82,7 @@ def test_what_is_imported_is_what_pyproject_asks_for():
     for package, extra in DECODERS.items():
         assert package.replace("_", "-") in declared(project["optional-dependencies"][extra])
     batch = declared(project["optional-dependencies"]["batch"])
-    assert batch >= BOUNDED
-    assert needs["batch"] - needs["core"] == batch - BOUNDED
+    assert needs["batch"] - needs["core"] == batch
 
 
 def module_name(path):

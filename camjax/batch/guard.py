@@ -1,13 +1,16 @@
 """Storage of a Zarr store that reads only regular files, and bounds the size of every chunk.
 
-A chunk is read and decompressed only if it has no more bytes than its array's metadata allow. So a device, an endless
-file, or a small file that decompresses to terabytes is an error and never a long wait or a full memory.
+A chunk is read and decompressed only if it has no more bytes than its array's metadata allow, and texts are decoded
+only if there are as many as the chunk has elements. So a device, an endless file, or a small file that decompresses to
+terabytes is an error and never a long wait or a full memory.
 """
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
+import numcodecs
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore
@@ -21,9 +24,14 @@ DOCUMENT = "zarr.json"
 
 HEAD = 32
 """Number of bytes at the start of a chunk that contain its Zstandard header."""
+BytesLike = bytes | bytearray | memoryview
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SLACK = 2**16
 """Bytes that compression may add to a small chunk; to a large one it adds at most a 128th."""
+CHECKSUM = 4
+"""Number of bytes of the CRC-32C behind the Zstandard frame."""
+COUNT = 4
+"""Number of bytes at the start of decompressed texts that contain how many there are (`numcodecs.VLenUTF8`)."""
 
 
 class DamagedChunkError(ValueError):
@@ -36,9 +44,11 @@ class _Guard:
     Attributes:
         limits: Largest decompressed size of a chunk in bytes, by array name; None while a store is being created, when
             it contains nothing yet.
+        elements: Number of elements of a chunk, by the names of the arrays of texts.
     """
 
     limits: Mapping[str, int] | None = None
+    elements: Mapping[str, int] = MappingProxyType({})
 
     def largest(self, key: str) -> int:
         """Returns the largest number of bytes that may be read for a key."""
@@ -51,26 +61,29 @@ class _Guard:
         """Returns the largest number of bytes that the chunk of a key may decompress to."""
         return 2**63 if self.limits is None else self.limits.get(key.partition("/")[0], 0)
 
-    def check(self, key: str, size: int, head: bytes) -> None:
-        """Checks the size of a chunk, compressed and decompressed.
+    def check(self, key: str, data: BytesLike) -> None:
+        """Checks the size of a chunk, compressed and decompressed, and the number of its texts.
 
         Args:
             key: The chunk's key, such as `maps/c/0/0/0/0`.
-            size: The chunk's compressed size in bytes.
-            head: The first `HEAD` bytes of the chunk, or all of a shorter one.
+            data: The chunk's compressed bytes.
 
         Raises:
-            DamagedChunkError: The chunk is too large, or its header claims that it is or is missing.
+            DamagedChunkError: The chunk is too large, its header claims that it is or is missing, or it claims
+                another number of texts than the chunk has elements.
         """
-        if size > self.largest(key):
+        if len(data) > self.largest(key):
             raise DamagedChunkError(f"{key} has more than {self.largest(key):,} bytes")
         if self.limits is None or key.rpartition("/")[2] == DOCUMENT:
             return
-        claimed = decompressed_size(head)
+        claimed = decompressed_size(bytes(data[:HEAD]))
         if claimed is None or claimed > self.decompressed(key):
             raise DamagedChunkError(
                 f"{key} claims to decompress to {claimed} bytes, more than {self.decompressed(key):,}"
             )
+        elements = self.elements.get(key.partition("/")[0])
+        if elements is not None and (count := text_count(data[:-CHECKSUM])) != elements:
+            raise DamagedChunkError(f"{key} claims to have {count} texts in place of {elements:,}")
 
 
 class GuardedLocalStore(_Guard, LocalStore):
@@ -90,7 +103,7 @@ class GuardedLocalStore(_Guard, LocalStore):
             return None
         except (IrregularFileError, LargeFileError) as error:
             raise DamagedChunkError(f"{key}: {error.strerror}") from error
-        self.check(key, len(data), data[:HEAD])
+        self.check(key, data)
         return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
 
@@ -104,7 +117,7 @@ class GuardedRemoteStore(_Guard, FsspecStore):
         limit = None if self.limits is None else RangeByteRequest(0, self.largest(key) + 1)
         found = await super().get(key, prototype or default_buffer_prototype(), limit)
         if found is not None:
-            self.check(key, len(found), found[:HEAD].to_bytes())
+            self.check(key, found.as_buffer_like())
         return found
 
 
@@ -139,3 +152,19 @@ def decompressed_size(data: bytes) -> int | None:
     if not width or len(data) < start + width:
         return None
     return int.from_bytes(data[start : start + width], "little") + (256 if width == 2 else 0)
+
+
+def text_count(frame: BytesLike) -> int | None:
+    """Returns the number of texts that compressed texts declare, or None if the frame is damaged.
+
+    Zarr's `vlen-utf8` allocates that many objects before it looks at the texts, so 26 bytes can claim 2**32 of them.
+    The frame is decompressed here and once more by Zarr; chunks of texts are small.
+
+    Args:
+        frame: A Zstandard frame whose declared size has been checked.
+    """
+    try:
+        texts = numcodecs.Zstd().decode(frame)
+    except (RuntimeError, ValueError):  # as numcodecs calls a damaged frame
+        return None
+    return int.from_bytes(texts[:COUNT], "little") if len(texts) >= COUNT else None

@@ -53,7 +53,7 @@ def open_store(out: str, *, mode: Literal["r", "r+"] = "r") -> Group:
         storage = guarded(out, read_only=mode == "r")
         group: Group = zarr.open_group(storage, mode=mode, zarr_format=3, use_consolidated=bool(arrays))
         if sizes is not None:
-            storage.limits = sizes.limits
+            storage.limits, storage.elements = sizes.limits, sizes.elements
             for name in LAYOUTS:
                 group[name]  # Zarr interprets the metadata here, so that its errors are raised here
         return group

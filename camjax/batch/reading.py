@@ -5,6 +5,7 @@ import time
 
 from camjax.batch.entries import ROW_SCHEME, SHARD_SCHEME, Entry, SourceError, beside, is_url
 from camjax.batch.remote import LARGEST_FILE, fetch, fetch_part, lasting_reason, refusal
+from camjax.batch.sources import is_shard, shard_problem
 from camjax.errors import PictureError
 from camjax.images.decode.image import DecodedImage, ReadOptions, decode_image, read_image
 
@@ -30,10 +31,12 @@ def read_entry_image(entry: Entry, options: ReadOptions | None = None) -> Decode
     if entry.offset < 0:
         if "\0" in entry.path:
             raise PictureError(f"{entry.path!r}: no file has a NUL in its name; mend the list")
+        if is_url(entry.path) and (reason := refusal(entry.path)):
+            raise PictureError(f"{entry.path}: {reason}")
+        if is_shard(entry.path):
+            raise PictureError(shard_problem(entry.path))
         if not is_url(entry.path):
             return read_image(entry.path, options)
-        if reason := refusal(entry.path):
-            raise PictureError(f"{entry.path}: {reason}")
     data = _fetched(entry)
     if isinstance(data, str):
         return read_entry_image(Entry(data), options)

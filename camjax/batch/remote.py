@@ -29,6 +29,7 @@ PIECE = 2**20
 
 PASSING_STATUSES = frozenset({408, 425, 429})
 """HTTP statuses below 500 that ask for another attempt."""
+MISSING_STATUSES = frozenset({404, 410})
 _REASONS: dict[type[Exception], str] = {
     FileNotFoundError: "there is no such file; check the path",
     PermissionError: "you may not read it; change its permissions",
@@ -173,6 +174,9 @@ def lasting_reason(error: BaseException) -> str | None:
     Returns:
         The reason as the end of a sentence that begins with the file's name.
     """
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    if cause is not None and not isinstance(cause, LookupError) and _status(cause) not in MISSING_STATUSES:
+        return lasting_reason(cause)  # fsspec calls a web server's file missing whatever went wrong
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return reason

@@ -78,10 +78,12 @@ class Sizes(NamedTuple):
     Attributes:
         pictures: The number of pictures in the store.
         limits: The largest decompressed size of a chunk in bytes, by array name.
+        elements: The number of elements of a chunk, by the names of the arrays of texts.
     """
 
     pictures: int
     limits: dict[str, int]
+    elements: dict[str, int]
 
 
 def shown(value: object) -> str:
@@ -141,14 +143,14 @@ def check_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> 
         arrays: The metadata documents of the arrays by name; arrays that camjax does not write are ignored.
 
     Returns:
-        The number of pictures and the limits of chunk sizes.
+        The number of pictures, and what is known of the chunks' sizes.
 
     Raises:
         StoreError: An array or an attribute is not as camjax writes it; the message names the first.
     """
     sizes: dict[str, int] = {"side": len(SIDES)}
     chunks: set[int] = set()
-    limits = {}
+    limits, elements = {}, {}
     for name, layout in LAYOUTS.items():
         shape, chunk = _read_array(name, layout, arrays.get(name))
         for dimension, size in zip(layout.dimensions, shape, strict=True):
@@ -162,12 +164,14 @@ def check_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> 
             whole[0] = chunk[0]
         if chunk != whole or len(chunks) > 1:
             raise StoreError(f"array {name} has chunks of {shown(chunk)}, which camjax does not write")
-        text = layout.data_type == TEXT
-        limits[name] = LARGEST_TEXTS if text else math.prod(chunk) * np.dtype(layout.data_type).itemsize
+        if layout.data_type == TEXT:
+            limits[name], elements[name] = LARGEST_TEXTS, math.prod(chunk)
+        else:
+            limits[name] = math.prod(chunk) * np.dtype(layout.data_type).itemsize
     if limits["maps"] > LARGEST_CHUNK:
         raise StoreError(f"its chunks of maps have {limits['maps']:,} bytes, more than {LARGEST_CHUNK:,}")
     _check_attributes(attributes, sizes, *chunks)
-    return Sizes(sizes["picture"], limits)
+    return Sizes(sizes["picture"], limits, elements)
 
 
 _LARGEST = {"picture": MOST_PICTURES, "class": MOST_CLASSES, "rank": MOST_CLASSES, "y": MOST_SIDE, "x": MOST_SIDE}

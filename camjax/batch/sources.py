@@ -30,6 +30,10 @@ _DAMAGE = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionEr
 _WANTED = PICTURE_SUFFIXES | {SHARD_SUFFIX}
 
 
+class UnusableShardError(SourceError):
+    """A shard that will never be readable as it is: it is missing, damaged, compressed or not accepted."""
+
+
 def list_entries(
     sources: Iterable[str | os.PathLike[str]], column: str | None = None, skipped: SkippedFiles | None = None
 ) -> Iterator[Entry]:
@@ -47,12 +51,13 @@ def list_entries(
             nothing.
 
     Yields:
-        One entry for each picture; also for a URL in a list that is not accepted, which fails when it is read.
+        One entry for each picture; also for a URL or a shard in a list that cannot be used, which fails when it is
+        read. Of a damaged shard in a list, the pictures before the damage come first.
 
     Raises:
         PictureError: a folder holds no picture, or something that is named is not there.
         SourceError: a source is a URL that is not accepted, or a shard or a list is damaged or of a kind that cannot
-            be read in parts.
+            be read in parts, or the connection to one is lost.
     """
     skipped = SkippedFiles() if skipped is None else skipped
     skipped.clear()
@@ -68,13 +73,7 @@ def list_entries(
 
 def _entries(source: str, column: str | None, skipped: SkippedFiles) -> Iterator[Entry]:
     if os.path.splitext(source)[1].lower() in LIST_SUFFIXES:
-        for named in read_list(source, column):
-            if isinstance(named, Entry):
-                yield named
-            elif is_url(named) and refusal(named):
-                yield Entry(named)
-            else:
-                yield from _expanded(named, skipped)
+        yield from _listed(source, column, skipped)
     elif is_url(source):
         yield from _remote(source, skipped)
     elif os.path.isdir(source):
@@ -87,6 +86,20 @@ def _entries(source: str, column: str | None, skipped: SkippedFiles) -> Iterator
         raise PictureError(f"{source}: there is no such file or folder; check the path")
     else:
         yield from _expanded(source, skipped)
+
+
+def _listed(source: str, column: str | None, skipped: SkippedFiles) -> Iterator[Entry]:
+    """Yields what a list names; a row that will never be readable is one entry, so that no row stops a run."""
+    for named in read_list(source, column):
+        if isinstance(named, Entry):
+            yield named
+        elif is_url(named) and refusal(named):
+            yield Entry(named)
+        else:
+            try:
+                yield from _expanded(named, skipped)
+            except UnusableShardError:
+                yield Entry(named)
 
 
 def _remote(source: str, skipped: SkippedFiles) -> Iterator[Entry]:
@@ -135,7 +148,7 @@ def _files_below(system: fsspec.AbstractFileSystem, folder: str, skipped: Skippe
 def _expanded(path: str, skipped: SkippedFiles) -> Iterator[Entry]:
     """A picture's file, or what is in a shard."""
     if path.lower().endswith(PACKED_SUFFIXES):
-        raise SourceError(f"{path}: is compressed, so that its pictures cannot be read one by one; {UNPACK}")
+        raise UnusableShardError(f"{path}: is compressed, so that its pictures cannot be read one by one; {UNPACK}")
     if path.lower().endswith(SHARD_SUFFIX):
         yield from _in_shard(path, skipped)
     else:
@@ -144,7 +157,7 @@ def _expanded(path: str, skipped: SkippedFiles) -> Iterator[Entry]:
 
 def _in_shard(shard: str, skipped: SkippedFiles) -> Iterator[Entry]:
     if "::" in shard:
-        raise SourceError(f"{shard}: the path of a shard may not have '::' in it; rename it")
+        raise UnusableShardError(f"{shard}: the path of a shard may not have '::' in it; rename it")
     before = -1
     with _named(shard), opened(shard) as file, _archive(file) as archive:
         for member in archive:
@@ -179,20 +192,38 @@ def _named(shard: str) -> Iterator[None]:
     """What is wrong with a shard, in one line that names it."""
     try:
         yield
-    except SourceError:
+    except SourceError as error:
+        if isinstance(error.__cause__, ValueError):  # a malformed URL
+            raise UnusableShardError(str(error)) from error
         raise
-    except FileNotFoundError as error:
-        raise SourceError(f"{shard}: there is no such shard; check the path") from error
-    except PermissionError as error:
-        raise SourceError(f"{shard}: you may not read it; change its permissions") from error
-    except (IrregularFileError, IsADirectoryError) as error:
-        raise SourceError(f"{shard}: {lasting_reason(error)}") from error
     except Exception as error:  # a header may claim any number, and each reader and file system has its own errors
-        if not is_url(shard) or isinstance(error, _DAMAGE):
-            text = f"{shard}: is a damaged tar shard ({_words(error)})"
-            raise SourceError(f"{text}; make it again, or leave it out") from error
-        reason = lasting_reason(error) or f"cannot be reached ({_words(error)}); go on with --resume when it can"
-        raise SourceError(f"{shard}: {reason}") from error
+        reason = lasting_reason(error)
+        access = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | IrregularFileError)
+        if not access and (not is_url(shard) or isinstance(error, _DAMAGE)):
+            reason = f"is a damaged tar shard ({_words(error)}); make it again, or leave it out"
+        if reason:
+            raise UnusableShardError(f"{shard}: {reason}") from error
+        raise SourceError(f"{shard}: cannot be reached ({_words(error)}); go on with --resume when it can") from error
+
+
+def is_shard(path: str) -> bool:
+    """Returns whether a path or URL names a shard by its ending, also one that is compressed."""
+    return path.lower().endswith((SHARD_SUFFIX, *PACKED_SUFFIXES))
+
+
+def shard_problem(path: str) -> str:
+    """Returns why a shard that stands for a single picture cannot be used, as a line that begins with its path.
+
+    Only the shard's first header is read.
+
+    Raises:
+        SourceError: The shard cannot be reached, perhaps for a while.
+    """
+    try:
+        next(_expanded(path, SkippedFiles()), None)
+    except UnusableShardError as error:
+        return str(error)
+    return f"{path}: is a tar shard that cannot be read to its end, or stands for a picture; make it or the list again"
 
 
 def _words(error: Exception) -> str:

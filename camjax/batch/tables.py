@@ -1,21 +1,30 @@
 """Pictures in Parquet files: a column of paths, or of the pictures themselves, as Hugging Face's datasets have them.
 
-A picture in such a file goes by its row: `parquet://ROW/COLUMN::FILE`. Listing reads no picture; reading holds one row
-group in memory in each process, the next pictures being in the same one.
+A picture in such a file goes by its row: `parquet://ROW/COLUMN::FILE`. Listing reads no picture. Reading goes through a
+row group from row to row, and holds a page of it and a few rows in memory in each process; `camjax.batch.pages` bounds
+both, whatever the file claims.
 """
 
 import bisect
 import contextlib
 import functools
 import itertools
+import threading
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from camjax.batch import remote
 from camjax.batch.entries import ROW_SCHEME, Entry, SourceError, is_url
+from camjax.batch.pages import rows_at_once
 from camjax.errors import PictureError, printable
+
+LARGEST_ROWS = remote.LARGEST_FILE + 2**20
+"""Largest size in bytes of a row, whose picture is as large as any file may be."""
+BUFFER = 2**20
+"""Number of bytes of a column that are read from the file at once."""
 
 
 def read_table(source: str, name: str) -> Iterator[str | Entry]:
@@ -33,7 +42,7 @@ def read_table(source: str, name: str) -> Iterator[str | Entry]:
     """
     if "::" in name or "::" in source:
         raise SourceError(f"{source}: neither its path nor its column may have '::' in it; rename it")
-    with opened(source) as table:
+    with opened(source) as (file, table):
         kind = table.schema_arrow.field(name).type
         if not _is_text(kind):
             if not _is_picture(kind):
@@ -41,10 +50,12 @@ def read_table(source: str, name: str) -> Iterator[str | Entry]:
             yield from (_place(source, name, row) for row in range(table.metadata.num_rows))
             return
         row = 0
-        for batch in table.iter_batches(columns=[name]):
-            for path in batch.column(0).to_pylist():
-                yield _place(source, name, row) if path is None else path
-                row += 1
+        for group in range(table.metadata.num_row_groups):
+            for batch in _batches(file, table, group, name):
+                for value in batch:  # one after the other, since many may share one long text
+                    path = value.as_py()
+                    yield _place(source, name, row) if path is None else path
+                    row += 1
 
 
 def column_names(source: str) -> list[str]:
@@ -53,7 +64,7 @@ def column_names(source: str) -> list[str]:
     Raises:
         SourceError: the file is damaged.
     """
-    with opened(source) as table:
+    with opened(source) as (_, table):
         return list(table.schema_arrow.names)
 
 
@@ -69,7 +80,12 @@ def read_row(entry: Entry) -> bytes | str:
     try:
         starts = _group_starts(source)
         group = bisect.bisect_right(starts, entry.offset) - 1
-        value = _column(source, name, group)[entry.offset - starts[group]].as_py()
+        with _READING:
+            try:
+                value = _cursor(source, name, group).value(entry.offset - starts[group]).as_py()
+            except BaseException:
+                _cursor.cache_clear()  # its reader cannot go on
+                raise
     except (FileNotFoundError, PermissionError, SourceError):
         raise
     except (pa.ArrowException, IndexError, KeyError, ValueError) as error:
@@ -85,8 +101,8 @@ def read_row(entry: Entry) -> bytes | str:
 
 
 @contextlib.contextmanager
-def opened(source: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; what is wrong with it is one line.
+def opened(source: str) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
+    """A Parquet file, as bytes and as a table; what is wrong with it is one line.
 
     Raises:
         SourceError: it is damaged.
@@ -94,10 +110,10 @@ def opened(source: str) -> Iterator[pq.ParquetFile]:
     """
     try:
         with remote.opened(source) as file:
-            yield pq.ParquetFile(file)
+            yield file, pq.ParquetFile(file, buffer_size=BUFFER)
     except SourceError:
         raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError is Arrow's word for damaged pages
+    except (pa.ArrowException, OSError, ValueError) as error:  # OSError is Arrow's word for damaged pages
         if isinstance(error, OSError) and error.errno is not None:  # the system's errors have a number
             raise
         raise SourceError(f"{source}: is a damaged Parquet file ({_reason(error)})") from error
@@ -112,10 +128,66 @@ def _group_starts(source: str) -> list[int]:
     return list(itertools.accumulate(counts[:-1], initial=0))
 
 
-@functools.lru_cache(1)
-def _column(source: str, name: str, group: int) -> pa.ChunkedArray:
-    with remote.opened(source) as file:
-        return pq.ParquetFile(file).read_row_group(group, columns=[name]).column(0)
+class _Cursor:
+    """A row group of a column that is read from its start to its end, and from the start again for an earlier row.
+
+    Pictures are read in their order, so that every page is decompressed once.
+
+    Args:
+        source: The file, or its URL.
+        name: The column.
+        group: Index of the row group.
+    """
+
+    _start: int
+    _batch: pa.Array
+    _batches: Iterator[pa.Array]
+
+    def __init__(self, source: str, name: str, group: int) -> None:
+        self._source, self._name, self._group = source, name, group
+        self._begin()
+
+    def value(self, row: int) -> pa.Scalar:
+        """Returns the value of a row, by its number in the row group.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        if row < self._start:
+            self._begin()
+        while row >= self._start + len(self._batch):
+            self._start += len(self._batch)
+            batch = next(self._batches, None)
+            if batch is None:
+                raise IndexError(f"row {row} of row group {self._group} is missing")
+            self._batch = batch
+        return self._batch[row - self._start]
+
+    def _begin(self) -> None:
+        self._batches = self._read()
+        self._start, self._batch = 0, pa.nulls(0)
+
+    def _read(self) -> Iterator[pa.Array]:
+        with remote.opened(self._source) as file:
+            table = pq.ParquetFile(file, buffer_size=BUFFER)
+            yield from _batches(file, table, self._group, self._name)
+
+
+_cursor = functools.lru_cache(1)(_Cursor)
+_READING = threading.Lock()
+
+
+def _batches(file: BinaryIO, table: pq.ParquetFile, group: int, name: str) -> Iterator[pa.Array]:
+    """Yields the values of a column of a row group, as many at once as fit into memory.
+
+    Raises:
+        ValueError: A page is too large for what it is made of, or a value for a picture or path.
+    """
+    size = rows_at_once(file, table, group, name)
+    for batch in table.iter_batches(size, row_groups=[group], columns=[name], use_threads=False):
+        if batch.nbytes > LARGEST_ROWS:
+            raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes, more than {LARGEST_ROWS:,}")
+        yield batch.column(0)
 
 
 def _place(source: str, name: str, row: int) -> Entry:

@@ -132,9 +132,20 @@ def _num_classes(fields: Fields, details: Fields, arguments: Mapping[str, Any]) 
 
 
 def _labels(fields: Fields, details: Fields) -> tuple[str, ...]:
-    """Returns the labels, spelled out where short names have descriptions."""
+    """Returns the labels, spelled out where short names have descriptions.
+
+    Raises:
+        CheckpointError: The descriptions are neither a table by name nor a list of one for each name.
+    """
     names, old, descriptions = (
         fields.get(key) or details.get(key) for key in ("label_names", "labels", "label_descriptions")
     )
     short = read_labels(in_order(names or old or []))
-    return read_labels([(descriptions or {}).get(name, name) for name in short])
+    if not descriptions:
+        return short
+    if isinstance(descriptions, Mapping):
+        return read_labels([descriptions.get(name, name) for name in short])
+    spelled = read_labels(in_order(descriptions))
+    if short and len(spelled) != len(short):
+        raise CheckpointError(f"it has {len(short)} label_names, but {len(spelled)} label_descriptions")
+    return spelled

@@ -257,6 +257,8 @@ def _print_wrong(report: "Report", console: Console) -> None:
         say(console, f"left out: {line}", style="yellow")
     for line in report.found.skipped:
         say(console, f"ground truth: {line}")
+    for line in report.found.warnings:
+        say(console, f"ground truth: {line}", style="yellow")
     problems: Sequence[str] = report.found.problems
     for line in problems[:MANY]:
         say(console, f"ground truth: {line}", style="yellow")

@@ -32,6 +32,11 @@ class Match(NamedTuple):
     whole: bool
     shared: int
 
+    @property
+    def by_file_name(self) -> bool:
+        """Whether name and path are in folders, of different names."""
+        return not self.whole and not self.shared
+
 
 class AmbiguousNameError(LookupError):
     """A name fits several of the evaluated images equally well."""
@@ -46,7 +51,9 @@ class ImageIndex:
         Args:
             paths: Paths or URLs of the evaluated images, in their order.
         """
+        self._paths = paths
         self._parts = [_parts(path) for path in paths]
+        self._folders = {parts[-2] for parts in self._parts if len(parts) > 1}
         self._by_ending: dict[str, list[int]] = {}
         for image, parts in enumerate(self._parts):
             for last in _last_components(parts):
@@ -66,7 +73,8 @@ class ImageIndex:
                 that `a.png` and `a` find `a.jpg`.
 
         Returns:
-            The match, or None where no evaluated image has that file name, or several have and none its folder.
+            The match, or None where no evaluated image has that file name, several have and none its folder, or one
+            has and others are in a folder of the name's: the name is that of an image beside those.
 
         Raises:
             AmbiguousNameError: the paths of several images end with the name.
@@ -78,7 +86,8 @@ class ImageIndex:
             for folders in range(min(len(parts), _DEPTH) - 1, -1, -1):
                 images = self._by_ending.get(_ending(parts, folders, last), ())
                 if len(images) == 1:
-                    return _match(images[0], self._parts[images[0]], parts)
+                    match = _match(images[0], self._parts[images[0]], parts)
+                    return None if match.by_file_name and parts[-2] in self._folders else match
                 if images and folders + 1 == len(parts):
                     raise AmbiguousNameError(
                         f"{len(images)} of the evaluated images are called {quoted(name)}; give more of the path"
@@ -86,6 +95,10 @@ class ImageIndex:
                 if images:
                     return None  # its folder is none of theirs
         return None
+
+    def path(self, image: int) -> str:
+        """Returns the path of an image by its index in the list of evaluated images."""
+        return self._paths[image]
 
     def suggestion(self, name: str) -> str:
         """Returns `"; did you mean NAME?"` for the file name closest to one that is not there, or nothing."""
@@ -124,6 +137,22 @@ def conflicting_names(matches: dict[str, Match]) -> tuple[dict[str, int], list[s
             undecided.append(first)
         others += [name for name in names if _rank(matches[name]) != best]
     return accepted, others, undecided
+
+
+def without_doubtful(matches: dict[str, Match]) -> tuple[list[str], list[str]]:
+    """Decides whether names whose folder is not the image's stand for it.
+
+    Where a name of the same file agrees with its image on a folder, the file has the images' folders, and a name with
+    another one is of another image. Where none does, the folders were renamed, or the file is of another data set.
+
+    Args:
+        matches: Names of one file with the image that each stands for, each image once.
+
+    Returns:
+        The names that are of other images, and the names that can only be believed by their file names.
+    """
+    doubtful = [name for name, match in matches.items() if match.by_file_name]
+    return (doubtful, []) if any(match.shared for match in matches.values()) else ([], doubtful)
 
 
 def quoted(text: object, limit: int = 80) -> str:

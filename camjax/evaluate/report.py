@@ -127,7 +127,12 @@ def summary(report: Report) -> dict[str, Any]:
         "settings": found.settings,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "pictures": {"evaluated": report.evaluated, "unreadable": len(report.unreadable), "errors": report.unreadable},
-        "ground truth": {"wrong": len(found.problems), "problems": found.problems, "skipped": found.skipped},
+        "ground truth": {
+            "wrong": len(found.problems),
+            "problems": found.problems,
+            "skipped": found.skipped,
+            "warnings": found.warnings,
+        },
         "collages": len(found.collages),
         "metrics": {name: _in_words(report, name) for name in report.metrics},
         **{

@@ -78,6 +78,7 @@ class Found(NamedTuple):
         problems: of the ground truth, a line each.
         labels: the classes' names.
         skipped: One line for each file of ground truth that also describes images that are not evaluated.
+        warnings: One line for each file of ground truth whose images are found by their file names only.
     """
 
     settings: Line
@@ -88,6 +89,7 @@ class Found(NamedTuple):
     problems: list[str]
     labels: tuple[str, ...]
     skipped: list[str]
+    warnings: list[str]
 
 
 def evaluate(
@@ -155,7 +157,7 @@ def evaluate(
         met = [rows.collages[key] for key in work.run_collages(entries, share, rows)] if GRID in groups else []
         problems = [*truths.problems, *(problem for line in lines for problem in line["problems"])]
         candidates = [(one.method, one.layer) for one in judged]
-        return Found(kept, groups, candidates, lines, met, problems, labels, truths.skipped)
+        return Found(kept, groups, candidates, lines, met, problems, labels, truths.skipped, truths.warnings)
 
 
 def _held(out: Path, share: Share) -> AbstractContextManager[None]:

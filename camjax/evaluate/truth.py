@@ -8,7 +8,14 @@ from pathlib import Path
 
 from camjax.errors import printable
 from camjax.evaluate.annotations import read_boxes
-from camjax.evaluate.image_index import AmbiguousNameError, ImageIndex, Match, conflicting_names, quoted
+from camjax.evaluate.image_index import (
+    AmbiguousNameError,
+    ImageIndex,
+    Match,
+    conflicting_names,
+    quoted,
+    without_doubtful,
+)
 from camjax.evaluate.truth_files import (
     MAX_CLAIMS,
     MAX_LABEL,
@@ -67,12 +74,14 @@ class Truths:
         problems: One line for each cause of ground truth that cannot be true.
         located: Whether boxes or masks were given.
         skipped: One line for each file that also describes images that are not evaluated.
+        warnings: One line for each file that names other folders than those of the evaluated images.
     """
 
     of: dict[int, Truth]
     problems: list[str]
     located: bool
     skipped: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_truths(
@@ -115,7 +124,7 @@ def read_truths(
         hint = "" if problems else index.suggestion(reader.example)
         first = (problems or reader.skipped or ["there is none in the files"])[0]
         raise TruthError(f"no ground truth fits the images and classes; {first}{hint}")
-    return Truths(found, problems, boxes is not None or masks is not None, reader.skipped)
+    return Truths(found, problems, boxes is not None or masks is not None, reader.skipped, reader.warnings)
 
 
 class _Problems:
@@ -152,6 +161,7 @@ class _Assigner:
         found: Ground truth by the image's index.
         problems: Entries that cannot be true.
         skipped: One line for each file with entries of images that are not evaluated.
+        warnings: One line for each file whose images are found by their file names only.
         example: Name of an image in a file that has no evaluated one.
     """
 
@@ -161,6 +171,7 @@ class _Assigner:
         self.found: dict[int, Truth] = {}
         self.problems = _Problems()
         self.skipped: list[str] = []
+        self.warnings: list[str] = []
         self.example = ""
 
     def assign(
@@ -182,7 +193,7 @@ class _Assigner:
         first: dict[str, str] = {}
         for claim in kept:
             first.setdefault(claim.image, claim.where)
-        images, others = self._resolve(first)
+        images, others = self._resolve(file, first)
         for claim in kept:
             if claim.image in others:
                 selection.skip(claim.image)
@@ -225,17 +236,19 @@ class _Assigner:
         if not files:
             raise TruthError(f"{folder}: there is no mask in this folder (a .png named as its image is)")
         selection = Selection(self._index)
-        images, others = self._resolve({name: os.fspath(files[name]) for name in files if selection.keeps(name)})
+        where = {name: os.fspath(files[name]) for name in files if selection.keeps(name)}
+        images, others = self._resolve(folder, where)
         for name in others:
             selection.skip(name)
         for name, image in images.items():
             self.found.setdefault(image, Truth()).mask = files[name]
         self._summarise(folder, selection, "mask", "masks")
 
-    def _resolve(self, where: dict[str, str]) -> tuple[dict[str, int], frozenset[str]]:
+    def _resolve(self, file: str | os.PathLike[str], where: dict[str, str]) -> tuple[dict[str, int], frozenset[str]]:
         """The images that names of one file stand for, and the names of others; problems are noted.
 
         Args:
+            file: The file's name, for warnings.
             where: Names of images, each with the first entry that has it.
         """
         matches: dict[str, Match] = {}
@@ -252,7 +265,14 @@ class _Assigner:
             self.problems.add(
                 where[one], f"{quoted(one)} and {quoted(other)} fit the same image; give more of the path"
             )
-        return images, frozenset(others)
+        wrong, doubtful = without_doubtful({name: matches[name] for name in images})
+        if doubtful:
+            names = "1 name matches" if len(doubtful) == 1 else f"{len(doubtful):,} names match"
+            example = f"{quoted(doubtful[0])} → {quoted(self._index.path(images[doubtful[0]]))}"
+            self.warnings.append(f"{file}: {names} by file name only, for instance {example}; check that they fit")
+        for name in wrong:
+            del images[name]
+        return images, frozenset([*others, *wrong])
 
     def _summarise(self, file: str | os.PathLike[str], selection: Selection, one: str, several: str) -> None:
         if selection.skipped:

@@ -10,7 +10,8 @@ from typing import Any
 
 from camjax.errors import LabelError as LabelError
 from camjax.errors import printable
-from camjax.images.label_files import read_label_file, without_synset_ids
+from camjax.images.label_files import read_label_file
+from camjax.images.label_tables import without_synset_ids
 
 IMAGENET = "imagenet"
 """Stands for ImageNet's names wherever a list of labels is asked for."""

@@ -198,7 +198,6 @@ def from_timm(config: ConvNeXtConfig, arguments: Mapping[str, Any]) -> ConvNeXtC
         conv_bias=True,
         conv_mlp=arguments.get("conv_mlp") is True,  # 1x1 convolutions instead of linear layers: the same numbers
         head_norm_first=False,
-        head_init_scale=arguments.get("head_init_scale"),  # of the first weights
         use_grn=config.response,
         ls_init_value=None if config.response else arguments.get("ls_init_value", 1e-6),
     )

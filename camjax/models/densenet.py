@@ -184,9 +184,7 @@ FAMILY = Family(
         "torchvision-dotted": Layout(functools.partial(table, dot="."), "classifier.weight"),
     },
     check=check_config,
-    from_timm=timm_arguments(
-        act_layer="relu", norm_layer="batchnorm2d", aa_layer=None, stem_type="", bn_size=4, memory_efficient=False
-    ),
+    from_timm=timm_arguments(act_layer="relu", norm_layer="batchnorm2d", aa_layer=None, stem_type="", bn_size=4),
 )
 
 _preset = functools.partial(Architecture, family=FAMILY, preprocess=Preprocess(interpolation="bicubic"))

@@ -16,9 +16,18 @@ from camjax.models.layers import Undrawn
 from camjax.models.layout import Layout
 from camjax.models.network import Network
 
+_TRAINED_WITH = ("drop_rate", "drop_path_rate", "drop_block_rate", "drop_connect_rate")
+_INERT = {
+    *("num_classes", "strict_img_size", "dynamic_img_size"),  # the outputs have their own check, the sizes theirs
+    *("weight_init", "fix_init", "zero_init_last", "head_init_scale"),  # of the first weights
+    *("memory_efficient", "grad_checkpointing"),
+}
+
 
 def timm_arguments(**usual: Any) -> Callable[[Any, Mapping[str, Any]], Any]:  # noqa: ANN401
     """A `Family.from_timm` that takes a network made with timm's usual arguments, and refuses any other.
+
+    Arguments that only matter in training are accepted with every value.
 
     Args:
         **usual: arguments that say nothing new with that value, beside those of every network.
@@ -27,7 +36,7 @@ def timm_arguments(**usual: Any) -> Callable[[Any, Mapping[str, Any]], Any]:  # 
 
     def from_timm(config: Any, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401
         for name, value in arguments.items():
-            inert = name == "num_classes" or str(name).endswith(("drop_rate", "drop_path_rate", "drop_block_rate"))
+            inert = name in _INERT or str(name).endswith(_TRAINED_WITH)
             if not inert and (name not in usual or usual[name] != value):
                 raise CheckpointError(f"the network was made with {name}={value!r}, which camjax's does not have")
         return config

@@ -167,7 +167,7 @@ FAMILY = Family(
         "torchvision": Layout(torchvision_table, "fc.weight"),
     },
     check=check_config,
-    from_timm=timm_arguments(act_layer="relu", norm_layer="batchnorm", output_stride=32, zero_init_last=True),
+    from_timm=timm_arguments(act_layer="relu", norm_layer="batchnorm", output_stride=32),
 )
 
 

@@ -71,9 +71,6 @@ def from_timm(config: SwinConfig, arguments: Mapping[str, Any]) -> SwinConfig:
         qkv_bias=True,
         always_partition=False,
         img_size=arguments.get("img_size"),  # which may change the windows, see below
-        # These two say which sizes timm takes, and not what it computes.
-        strict_img_size=arguments.get("strict_img_size"),
-        dynamic_img_size=arguments.get("dynamic_img_size"),
     )
     size, read_config = arguments.get("img_size"), read(config, arguments)
     return read_config if size is None else _at_size(read_config, size)

@@ -8,7 +8,7 @@ from typing import Any
 from camjax.errors import CheckpointError
 from camjax.images.preprocess import Preprocess
 from camjax.models.configs import within
-from camjax.models.family import Architecture, Family
+from camjax.models.family import Architecture, Family, timm_arguments
 from camjax.models.vit_layouts import LAYOUTS
 from camjax.models.vit_network import ViT, ViTConfig
 
@@ -53,27 +53,25 @@ def from_timm(config: ViTConfig, arguments: Mapping[str, Any]) -> ViTConfig:
         if len(sides) != 2 or not all(type(side) is int and side >= config.patch for side in sides):
             raise ValueError(f"img_size {side!r} is not two sides of {config.patch} pixels or more")
         config = at_size(config, (sides[0], sides[1]))
-    inert = {"num_classes", "img_size", "dynamic_img_size", "strict_img_size", "weight_init", "fix_init"}
-    ours = {
-        "in_chans": 3,
-        "patch_size": config.patch,
-        "embed_dim": config.width,
-        "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": config.mlp_ratio,
-        "reg_tokens": config.registers,
-        "no_embed_class": not config.position_of_class,
-        "class_token": True,
-        "global_pool": config.pool,
-        "qkv_bias": True,
-        "pre_norm": False,
-        "final_norm": True,
-    }
-    for name, value in arguments.items():
-        scale = name == "init_values" and (value is not None) == config.layer_scale
-        known = scale or name in inert or name.endswith("drop_rate") or (name in ours and ours[name] == value)
-        if not known:
-            raise CheckpointError(f"the network was made with {name}={value!r}, which camjax's does not have")
+    scaled = "init_values" in arguments and (arguments["init_values"] is not None) == config.layer_scale
+    read = timm_arguments(
+        img_size=side,
+        patch_size=config.patch,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        mlp_ratio=config.mlp_ratio,
+        reg_tokens=config.registers,
+        no_embed_class=not config.position_of_class,
+        class_token=True,
+        global_pool=config.pool,
+        qkv_bias=True,
+        pre_norm=False,
+        final_norm=True,
+        act_layer="gelu",
+        **({"init_values": arguments["init_values"]} if scaled else {}),  # of the first weights
+    )
+    config = read(config, arguments)
     check_config(config)
     return config
 

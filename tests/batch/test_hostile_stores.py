@@ -21,13 +21,13 @@ from toys import toy_model
 
 from camjax.batch import check_store, explain_to_store, read_entry, show
 from camjax.batch.guard import decompressed_size
-from camjax.batch.store import StoreError
+from camjax.batch.store import StoreError, open_store, read_rows
 from camjax.cli.check import run_check
 from camjax.cli.terminal import BAR, class_table
 from camjax.errors import CamjaxError
 
 MODEL = toy_model()
-ROUNDS = 60
+ROUNDS = 36
 """Edited documents; each is looked at in three ways."""
 PICTURES = 4
 
@@ -90,7 +90,7 @@ def look_at(store):
     return said
 
 
-@pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(20 * ROUNDS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(30 * ROUNDS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("consolidated", [True, False], ids=["consolidated", "apart"])
 def test_edited_metadata(out, consolidated, rounds, untyped):
     """One to three places of a document are deleted or replaced; the three of them agree on what can be used."""
@@ -321,6 +321,33 @@ def test_a_chunk_that_unpacks_to_far_more_is_damaged(out, name, capsys):
     finally:
         tracemalloc.stop()
     assert f"{name}: rows 0 to 3 are damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
+@pytest.mark.parametrize("name", ["path", "error", "label"])
+def test_a_chunk_that_claims_another_number_of_texts_is_damaged(out, bucket, name, remote):
+    """The decoder of texts allocates as many objects as the first four bytes say; here 512 MB of pointers."""
+    chunk = out / name / "c" / "0"
+    chunk.parent.mkdir(parents=True, exist_ok=True)
+    elements = open_store(str(out))[name].chunks[0]
+
+    def read(count):
+        texts = np.uint32(count).tobytes() + (np.uint32(2).tobytes() + "é".encode()) * elements
+        chunk.write_bytes(_with_checksum(numcodecs.Zstd().encode(texts)))
+        if not remote:
+            return read_rows(open_store(str(out)), name, slice(None))
+        copy = f"memory://{out.parent.name}-{count}.zarr"
+        bucket.put(str(out), copy, recursive=True)
+        return read_rows(open_store(copy), name, slice(None))
+
+    tracemalloc.start()
+    try:
+        assert read(2**26) is None
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert read(elements + 1) is None
+    assert set(read(elements)) == {"é"}
 
 
 @pytest.mark.parametrize(

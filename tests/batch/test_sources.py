@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from batch_material import png, write_shard
 
-from camjax.batch import reading
+from camjax.batch import pages, reading
 from camjax.batch.entries import Entry, SourceError
 from camjax.batch.reading import read_entry_image
 from camjax.batch.sources import list_entries
+from camjax.batch.tables import read_row
 from camjax.errors import CamjaxError, PictureError
 from camjax.images.pictures import read_picture
 
@@ -119,7 +120,7 @@ def test_a_list_on_a_web_server(tmp_path, folder):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         found = list(list_entries([f"{base}/list.txt"]))
         assert [entry.path for entry in found] == [f"{base}/in/{name}.png" for name in ("a", "b", "none")]
@@ -166,7 +167,7 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: _made(folder / "a.tar.gz", b"none"), "gunzip -k SHARD.tar.gz"),
         (lambda folder: _made(folder / "a::b.tar", b"none"), "may not have '::' in it"),
         (lambda folder: _made(folder / "folder.txt"), "is a folder, but named as a list is"),
-        (lambda folder: _made(folder / "gone.txt", b"gone.tar\n"), r"gone\.tar: there is no such shard"),
+        (lambda folder: folder / "gone.tar", "there is no such file or folder"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**60)), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=2**62, kind=b"x")), "damaged tar shard"),
         (lambda folder: _made(folder / "a.tar", _tar("1.png", size=-1024)), "damaged tar shard"),
@@ -177,7 +178,7 @@ def test_a_lost_connection_is_tried_again_and_says_nothing_of_the_picture(monkey
         (lambda folder: "simplecache::file://a.txt", "is a chain of URLs"),
         (lambda folder: f"file://{_made(folder / 'empty')}", "there is no picture in it"),
         (lambda folder: f"file://{folder}/gone.txt", "there is no such list"),
-        (lambda folder: f"file://{folder}/gone.tar", "there is no such shard"),
+        (lambda folder: f"file://{folder}/gone.tar", "there is no such file"),
     ],
 )
 def test_sources_that_cannot_be_used(tmp_path, make, words):
@@ -247,6 +248,38 @@ def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
             read_entry_image(entry)
 
 
+def test_a_bad_shard_in_a_list_is_an_unreadable_picture(tmp_path):
+    """What the user names is refused instead; see `test_sources_that_cannot_be_used`."""
+    shard = write_shard(tmp_path / "cut.tar", {f"{number}.png": png(number) for number in range(9)})
+    with open(shard, "r+b") as file:
+        os.truncate(file.fileno(), 9000)
+    (tmp_path / "noise.tar").write_bytes(b"no tar" * 999)
+    (tmp_path / "folder.tar").mkdir()
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "one.png").write_bytes(png(1))
+    bad = {
+        "gone.tar": "there is no such file",
+        "noise.tar": "is a damaged tar shard",
+        "folder.tar": "is a folder",
+        "pipe.tar": "named pipe",
+        "a::b.tar": "may not have '::' in it",
+        "gone.tar.gz": "is compressed, so that its pictures cannot be read one by one",
+        "GONE.TGZ": "is compressed",
+        "one.zip": "is compressed",
+        "http://[broken/x.tar": "x.tar: ",
+        "file:///nowhere/x.tar": "there is no such file",
+        "cut.tar": "cannot be read to its end",
+    }
+    (tmp_path / "list.txt").write_text("\n".join(["one.png", *bad, "one.png"]))
+    first, *entries, last = list_entries([tmp_path / "list.txt"])
+    assert first == last == Entry(f"{tmp_path}/one.png")
+    assert [entry.path for entry in entries[len(bad) - 1 : -1]] == [f"tar://{n}.png::{shard}" for n in range(4)]
+    for (name, words), entry in zip(bad.items(), [*entries[: len(bad) - 1], entries[-1]], strict=True):
+        assert entry == Entry(name if "://" in name else f"{tmp_path}/{name}")
+        with pytest.raises(PictureError, match=words):
+            read_entry_image(entry)
+
+
 def pictures_in(column, target, **options):
     pq.write_table(pa.table({"label": pa.array(range(len(column))), "image": column}), target, **options)
     return target
@@ -311,6 +344,108 @@ def test_a_column_can_be_chosen(tmp_path):
     assert [entry.path for entry in list_entries([tmp_path / "a.csv"], "file")] == [f"{tmp_path}/c.png"]
     with pytest.raises(SourceError, match="has no column 'url' among path, file; choose one with --column"):
         list(list_entries([tmp_path / "a.csv"], "url"))
+
+
+POOLS = []
+"""Memory pools of Arrow's that tests have used, which what they have read must not outlive."""
+
+
+@pytest.fixture
+def arrow_peak():
+    """The largest number of bytes that Arrow has allocated since the test began."""
+    usual = pa.default_memory_pool()
+    POOLS.append(pa.proxy_memory_pool(usual))
+    pa.set_memory_pool(POOLS[-1])
+    yield POOLS[-1].max_memory
+    pa.set_memory_pool(usual)
+
+
+def repeated(value, rows, target):
+    """One value by a dictionary, for as many rows: a file of some hundred bytes."""
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
+    return pictures_in(column, target, compression="zstd", dictionary_pagesize_limit=2**28, store_schema=False)
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_value_that_many_rows_share_is_never_expanded(tmp_path, kind, arrow_peak):
+    value = "a" * 2**20
+    target = repeated(value if kind is str else value.encode(), 1000, tmp_path / "a.parquet")
+    assert target.stat().st_size < 4000
+    if kind is str:
+        with pytest.raises(SourceError, match=r"entry 0 has 1,048,576 characters, and a path at most 32,768"):
+            paths(target)
+    else:
+        entry = list(list_entries([target]))[70]
+        assert read_row(entry) == value.encode()
+    assert arrow_peak() < 2**28  # all of them have 2**30
+
+
+def test_a_page_that_claims_far_more_than_it_is_made_of_is_refused(tmp_path, monkeypatch):
+    texts = repeated("a" * 2**20, 10, tmp_path / "texts.parquet")
+    data = repeated(b"a" * 2**20, 10, tmp_path / "data.parquet")
+    monkeypatch.setattr(pages, "LARGEST_PAGE", 2**20)
+    words = r"\.parquet: is .*damaged.* \(a page of \d+ bytes claims to decompress to 1,048,580\)"
+    with pytest.raises(SourceError, match=words):
+        paths(texts)
+    with pytest.raises(PictureError, match=words):
+        read_entry_image(next(list_entries([data])))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "none", "use_dictionary": False, "data_page_size": 100},
+        {"compression": "zstd", "data_page_version": "2.0", "data_page_size": 100, "write_page_checksum": True},
+        {"compression": "snappy", "write_statistics": False, "write_page_index": True, "write_batch_size": 9},
+        {"compression": "gzip", "use_dictionary": False, "data_page_size": 200},
+    ],
+)
+def test_headers_of_pages_are_read_as_arrow_writes_them(tmp_path, options):
+    rows = [{"bytes": bytes([number]) * number, "path": "é" * number} for number in range(200)]
+    target = pictures_in(pa.array(rows), tmp_path / "a.parquet", **{"write_batch_size": 20, **options})
+    group = pq.read_metadata(target).row_group(0)
+    with open(target, "rb") as file:
+        for number in range(group.num_columns):
+            chunk = group.column(number)
+            headers = list(pages.page_headers(file, chunk))
+            lengths = sum(length for length, _ in headers)
+            assert len(headers) > 1
+            assert lengths + sum(fields[pages.UNCOMPRESSED] for _, fields in headers) == chunk.total_uncompressed_size
+            assert lengths + sum(fields[pages.COMPRESSED] for _, fields in headers) == chunk.total_compressed_size
+
+
+def test_values_that_begin_as_those_before_count_with_all_pages(tmp_path):
+    """The encoding DELTA_BYTE_ARRAY repeats a beginning, which may be as long as all pages together."""
+    values = pa.array([bytes([number]) * 2**16 for number in range(64)])
+    rows = {}
+    for encoding in ("PLAIN", "DELTA_BYTE_ARRAY"):
+        options = {"use_dictionary": False, "column_encoding": {"image": encoding, "label": "PLAIN"}}
+        options |= {"write_batch_size": 8, "data_page_size": 1}
+        target = pictures_in(values, tmp_path / "a.parquet", **options)
+        with open(target, "rb") as file:
+            rows[encoding] = pages.rows_at_once(file, pq.ParquetFile(file), 0, "image")
+    assert (rows["PLAIN"], rows["DELTA_BYTE_ARRAY"]) == (127, 15)
+
+
+def test_rows_are_read_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "BATCH_BYTES", 1)
+    target = pictures_in(pa.array([b"%d" % row for row in range(9)]), tmp_path / "a.parquet", row_group_size=5)
+    entries = list(list_entries([target]))
+    for row in (0, 1, 3, 3, 2, 8, 4, 5):
+        assert read_row(entries[row]) == b"%d" % row
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"\xff" * 20, b"\x19" * 2000, b"\x15\x02\x00", b"\x15\x02\x15\x01\x15\x04\x00"]
+)
+def test_a_damaged_header_of_a_page_is_a_line(tmp_path, header):
+    target = pictures_in(pa.array([b"x" * 2000]), tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    start = pq.read_metadata(target).row_group(0).column(1).data_page_offset
+    data = bytearray(target.read_bytes())
+    data[start : start + max(8, len(header))] = header.ljust(8, b"\xff")
+    target.write_bytes(data)
+    with pytest.raises(PictureError, match=r"a\.parquet: is damaged \(the header of a page is damaged\)"):
+        read_entry_image(next(list_entries([target])))
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.binary()])

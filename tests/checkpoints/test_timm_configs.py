@@ -64,6 +64,36 @@ def test_what_timm_writes_is_read_without_a_word(tmp_path, name):
     assert found.num_classes == 1000
 
 
+@pytest.mark.parametrize("name", TIMMS.values())
+def test_arguments_of_training_change_nothing(name):
+    """Each of them that timm's network takes, and in no family another one."""
+    arguments = {"drop_rate": 0.1, "drop_path_rate": 0.1, "attn_drop_rate": 0.1, "proj_drop_rate": 0.1}
+    arguments |= {"zero_init_last": False, "weight_init": "skip", "fix_init": True, "head_init_scale": 0.1}
+    arguments |= {"memory_efficient": True, "drop_block_rate": 0.1, "drop_connect_rate": 0.1, "num_classes": 7}
+    arguments |= {"strict_img_size": False, "dynamic_img_size": True}
+    found = read_hub_config(config(name, model_args=arguments), None)
+    assert (found.architecture, found.num_classes) == (ARCHITECTURES[name], 7)
+    for other in ("rate", "qk_norm", "init"):
+        with pytest.raises(CheckpointError, match=f"{name}: the network was made with {other}=True"):
+            read_hub_config(config(name, model_args={other: True}), None)
+
+
+def test_the_scale_of_vits_layers_is_theirs():
+    """Its first value is of training; whether there is one is not."""
+    for name, value, accepted in [
+        ("vit_tiny_patch16_224", None, True),
+        ("vit_tiny_patch16_224", 1e-5, False),
+        ("deit3_small_patch16_224", 1e-5, True),
+        ("deit3_small_patch16_224", None, False),
+    ]:
+        described = config(name, model_args={"init_values": value})
+        if accepted:
+            assert read_hub_config(described, None).architecture == ARCHITECTURES[name]
+        else:
+            with pytest.raises(CheckpointError, match=f"was made with init_values={value}"):
+                read_hub_config(described, None)
+
+
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if timm.is_model(name)])
 def test_every_record_of_timms_is_read_without_a_word(name):
     record = timm.models.get_pretrained_cfg(name, allow_unregistered=False)

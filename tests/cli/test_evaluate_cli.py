@@ -31,8 +31,8 @@ def rows(folder):
 
 def test_a_report_and_going_on_with_it(run, tmp_path):
     (tmp_path / "boxes.csv").write_text(
-        "path,class,left,top,right,bottom\n000.png,class 1,2,2,20,15\n001.png,class 2,1,1,9,9\n"
-        "002.png,class 3,0,0,99,99\nlost.png,class 1,0,0,9,9\n"
+        "path,class,left,top,right,bottom\ntrain/000.png,class 1,2,2,20,15\ntrain/001.png,class 2,1,1,9,9\n"
+        "train/002.png,class 3,0,0,99,99\nlost.png,class 1,0,0,9,9\n"
     )
     arguments = (
         "evaluate",
@@ -51,6 +51,8 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     assert "6 pictures, 1 unreadable → report: metrics.csv, summary.json, curves.png" in out
     assert "005.png" in err
     assert "boxes.csv: skipped 1 entry of images that are not evaluated, such as 'lost.png'" in err
+    warning = "boxes.csv: 3 names match by file name only, for instance 'train/000.png' → "
+    assert warning in err
     assert "reaches outside the picture" in err
     assert "1 line of ground truth cannot be true" in err
     found = rows(tmp_path / "report")
@@ -68,6 +70,7 @@ def test_a_report_and_going_on_with_it(run, tmp_path):
     assert summary["pictures"]["evaluated"] == 6
     assert summary["ground truth"]["wrong"] == 1
     assert len(summary["ground truth"]["skipped"]) == 1
+    assert warning in summary["ground truth"]["warnings"][0]
     assert len(summary["metrics"]["insertion"]["pairs"]) == 10
     for name, words in (("max-box-acc", "MaxBoxAcc: uniform"), ("max-box-acc-v2", "MaxBoxAccV2: uniform")):
         value = next(each["value"] for each in summary[name] if each["method"] == "uniform")

@@ -87,6 +87,21 @@ def test_names_of_other_images_are_no_conflict():
     assert undecided == [["a/4.jpg", "b/4.jpg"]]
 
 
+def test_a_name_beside_other_evaluated_images_is_none_of_another_folder():
+    index = ImageIndex(["/d/cat/1.jpg", "/d/dog/2.jpg", "3.jpg"])
+    assert index.find("dog/1.jpg") is index.find("x/dog/1.png") is index.find("cat/2.jpg") is None
+    for name, image, doubtful in [
+        ("bird/1.jpg", 0, True),
+        ("bird/1", 0, True),
+        ("cat/1.jpg", 0, False),
+        ("/else/cat/1.jpg", 0, False),
+        ("1.jpg", 0, False),
+        ("dog/3.jpg", 2, False),
+    ]:
+        match = index.find(name)
+        assert (match.image, match.by_file_name) == (image, doubtful), name
+
+
 def test_time_is_proportional_to_the_names():
     """Also where all images have one name, in folders of their own."""
     paths = [f"set/{number}/image.png" for number in range(20_000)]

@@ -91,6 +91,30 @@ def test_one_image_by_two_names_is_a_problem(tmp_path):
     assert found.problems == [f"{tmp_path / 'labels.csv'} line 2: {words}"]
 
 
+@pytest.mark.parametrize(
+    ("names", "classes", "warned"),
+    [
+        (
+            ["train/a.jpg", "train/b.jpg"],
+            {0: [0], 1: [1]},
+            "2 names match by file name only, for instance 'train",
+        ),
+        (["dog/a.jpg"], {0: [0]}, "1 name matches by file name only, for instance 'dog/a.jpg' → '/d/val/a.jpg'; check"),
+        (["val/a.jpg", "train/b.jpg"], {0: [0]}, None),
+        (["a.jpg", "train/b.jpg"], {0: [0], 1: [1]}, "1 name matches by file name only, for instance 'train/b.jpg'"),
+        (["a.jpg", "b.jpg"], {0: [0], 1: [1]}, None),
+    ],
+)
+def test_names_of_other_folders_are_of_other_images_or_warned_of(tmp_path, names, classes, warned):
+    rows = "\n".join(f"{name},{number}" for number, name in enumerate(names))
+    (tmp_path / "labels.csv").write_text(f"path,class\n{rows}\n")
+    found = read_truths(["/d/val/a.jpg", "/d/val/b.jpg"], LABELS, label_file=str(tmp_path / "labels.csv"))
+    assert {image: truth.classes for image, truth in found.of.items()} == classes
+    assert len(found.warnings) == (warned is not None)
+    assert warned is None or f"labels.csv: {warned}" in found.warnings[0]
+    assert len(found.skipped) == 2 - len(classes) - (len(names) == 1)
+
+
 def test_entries_of_a_folder_that_is_not_evaluated_are_skipped(tmp_path):
     """A file of the whole data set, of which one class's folder is evaluated."""
     (tmp_path / "labels.csv").write_text("path,class\ndog/a.jpg,dog\ncat/a.jpg,cat\n")

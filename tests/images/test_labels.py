@@ -8,7 +8,8 @@ import pytest
 from timm.data import ImageNetInfo
 from torchvision.models import ResNet50_Weights
 
-from camjax.images.label_files import LARGEST, parse_labels
+from camjax.images.label_files import LARGEST
+from camjax.images.label_tables import parse_labels
 from camjax.images.labels import (
     LabelError,
     find_classes,
@@ -143,15 +144,57 @@ ORDERED = {
     "colon_name_first.txt": "cat: 0\nowl: 2\ndog: 1\n",
     "crlf.txt": "cat\r\ndog\r\nowl\r\n",
     "synset.txt": "n02121620 cat\nn02084071 dog\nn01621127 owl\n",
+    "label2id.json": '{"label2id": {"owl": 2, "cat": 0, "dog": 1}, "n": 3}',
+    "names.json": '{"names": ["cat", "dog", "owl"]}',
+    "clsidx_to_labels.txt": "{0: 'cat',\n 2: 'owl',\n 1: \"dog\"}",
+    "class_to_idx.txt": "{'cat': 0, 'dog': 1, 'owl': 2,}",
+    "list_of_python.txt": "['cat', \"dog\", 'owl']\n",
+    "float_index.csv": "0.0,cat\n2.0,owl\n1.0,dog\n",
+    "pandas.tsv": "\tlabel\n0\tcat\n1\tdog\n2\towl\n",
+    "dots.txt": "0. cat\n1. dog\n2. owl\n",
+    "brackets.txt": "0) cat\n1) dog\n2) owl\n",
+    "more_brackets.txt": "[1] dog\n[0]: cat\n[2] owl\n",
+    "dashes.txt": "0 - cat\n2 - owl\n1 - dog\n",
+    "bars.txt": "0|cat\n2|owl\n1|dog\n",
+    "equals.txt": "cat = 0\nowl = 2\ndog = 1\n",
+    "yolo.yaml": "names:\n  0: cat\n  1: dog\n  2: owl\n",
+    "one_column.csv": 'label\ncat\n"dog"\nowl\n',
+    "headed.txt": "Class_Name\ncat\ndog\nowl\n",
+    "all_quoted.txt": '"cat"\n"dog"\n"owl"\n',
 }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-@pytest.mark.parametrize("name", ORDERED)
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        *((name, "utf-8") for name in ORDERED),
+        *((name, code) for name in ("id2label.json", "header.csv") for code in ("utf-8-sig", "utf-16", "utf-32")),
+    ],
+)
 def test_lists_as_people_have_them(tmp_path, name, encoding):
     path = tmp_path / name
     path.write_bytes(ORDERED[name].encode(encoding))
     assert read_labels(path) == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "labels"),
+    [
+        ("a.csv", '0,cat\n1,"big\r\ndog"\n2,"a ""c"""', ("cat", "big dog", 'a "c"')),
+        ("a.txt", "{0: 'tench, Tinca tinca', 1: 'jack-o\\'-lantern', 2: \"a\\\\b\"}", None),
+        ("a.csv", 'label\n"Paris, Texas"\nRome\n"the ""best"""', ("Paris, Texas", "Rome", 'the "best"')),
+        ("a.txt", '"best" in show\n"cat"', ('"best" in show', '"cat"')),
+        ("a.txt", "0\n1\n2\n", ("0", "1", "2")),
+        ("a.json", '{"0": "0", "1": "1"}', ("0", "1")),
+        ("a.json", '{"id2label": {"1": 1, "0": 0}}', ("0", "1")),
+        ("a.csv", "0,0\n1,1", ("0", "1")),
+        ("a.txt", "name", ("name",)),
+        ("a.json", '{"labels": 1, "names": 0}', ("names", "labels")),
+    ],
+)
+def test_files_with_one_meaning_are_read(tmp_path, name, text, labels):
+    (tmp_path / name).write_bytes(text.encode())
+    assert read_labels(tmp_path / name) == (labels or ("tench, Tinca tinca", "jack-o'-lantern", "a\\b"))
 
 
 @pytest.mark.parametrize(
@@ -168,6 +211,10 @@ def test_lists_as_people_have_them(tmp_path, name, encoding):
         ("1: Paris, France\n0: Texas: Paris", ("Texas: Paris", "Paris, France")),
         ("0 Paris, Texas\n1 Rome", ("Paris, Texas", "Rome")),
         ("0,cat", ("cat",)),
+        ("100 m\n10,000 m", ("100 m", "10,000 m")),
+        ("2 door car\n4 door van\nbus", ("2 door car", "4 door van", "bus")),
+        ("grade 0\ngrade 1\nhealthy", ("grade 0", "grade 1", "healthy")),
+        ("{odd}\n{even}", ("{odd}", "{even}")),
     ],
 )
 def test_names_that_contain_numbers_and_separators(text, labels):
@@ -177,7 +224,24 @@ def test_names_that_contain_numbers_and_separators(text, labels):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.txt", "0\n1\n2", "every line is a number"),
+        ("a.txt", "1\n2\n3", "every line is a number"),
+        (
+            "a.csv",
+            "0,cat\n1,dog\nowl",
+            "2 of 3 lines are a number and a name divided by ',', but line 3, 'owl', is not",
+        ),
+        ("a.csv", "0,cat\n1,dog\nowl,2", "2 of 3 lines are a number and a name divided by ',', but line 3, 'owl,2'"),
+        ("a.csv", "-1,none\n0,cat\n1,dog", "but line 1, '-1,none', is not"),
+        ("a.csv", "0,cat\nowl", "1 of 2 lines are"),
+        ("a.txt", "7. cat\n3. dog\nowl", "2 of 3 lines are a number and a name divided by '.'"),
+        ("a.txt", "0 cat\n1 dog\nowl", "2 of 3 lines are a number and a name divided by ' ', but line 3"),
+        ("a.txt", "cat 1\nthe owl\ndog 3\nfox 4", "3 of 4 lines are a number and a name divided by ' ', but line 2"),
+        ("a.yaml", "nc: 2\nnames: ['cat', 'dog']", "looks like YAML"),
+        ("a.yaml", "- cat\n- dog", "looks like YAML"),
+        ("a.txt", '{"0": "cat"}\n{"1": "dog"}', "looks like JSON objects"),
+        ("a.txt", "{0: 'cat', 1: exit()}", "looks like JSON objects or Python dictionaries"),
+        ("a.txt", "{0: 'cat', 0: 'dog'}", "the same key twice"),
+        ("a.json", '{"label2id": {"cat": 0, "dog": 2}}', "are from 0 to 2"),
         ("a.txt", "3\n1\n7", "every line is a number"),
         ("a.csv", "0,1\n1,0", "both columns are numbers"),
         ("a.txt", "0 5\n1 6", "both columns are numbers"),
@@ -213,6 +277,14 @@ def test_what_can_be_read_in_two_ways_or_not_at_all_is_refused(tmp_path, name, t
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+def test_lines_of_white_space_take_no_time(tmp_path):
+    path = tmp_path / "a.txt"
+    for line in ("a" + " " * 2**19 + "b", "a : " * 2**17 + "b", "0" + " " * 2**19 + "-", "{0:" + " " * 2**19 + "x}"):
+        path.write_text(f"{line}\n{line}\n")
+        with pytest.raises(LabelError, match="is not a label of 1 to 4096 letters"):
+            read_labels(path)
 
 
 def test_files_that_are_no_lists(tmp_path):
