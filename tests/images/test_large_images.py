@@ -19,7 +19,7 @@ from camjax.choices import MAX_PIXELS
 from camjax.errors import PictureError
 from camjax.images.decode import image as files
 from camjax.images.decode.image import BUDGET, ReadOptions, decode_image, read_size
-from camjax.images.decode.pillow_limit import without_pillows_limit
+from camjax.images.decode.pixel_limits import without_pillows_limit
 from camjax.images.pictures import read_picture
 
 LIMIT_MB = 1200

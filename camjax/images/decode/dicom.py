@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from camjax.errors import PictureError, printable
+from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.ranges import Extent, Note, Samples, ValueRange
 from camjax.images.decode.strips import WideSource, row_ranges
 
@@ -36,16 +37,20 @@ _TAGS = [
 ]
 
 
-def open_dicom(file: BufferedReader | BytesIO, name: str, window: tuple[float, float] | None = None) -> "DicomSource":
+def open_dicom(
+    file: BufferedReader | BytesIO, name: str, *, max_pixels: int, window: tuple[float, float] | None = None
+) -> "DicomSource":
     """Opens a DICOM file by its header.
 
     Args:
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
+        max_pixels: Larger images are refused before their pixels are looked at; at least 1.
         window: The values, after the modality LUT, that become 0 and 255; None takes the file's window.
 
     Raises:
-        PictureError: The file holds no image, or is compressed in a way that cannot be decoded here.
+        PictureError: The file holds no image, one larger than the limit, or one compressed in a way that cannot be
+            decoded here.
     """
     import pydicom
     from pydicom.filereader import read_dataset
@@ -60,6 +65,7 @@ def open_dicom(file: BufferedReader | BytesIO, name: str, window: tuple[float, f
     if "Rows" not in dataset or "Columns" not in dataset:
         raise PictureError(f"{name}: is a DICOM file without an image, such as a report; name another file")
     source = DicomSource(file, name, dataset, window)
+    check_pixels(source.size, name, max_pixels)
     if syntax.is_encapsulated:
         _check_frame(file, source, syntax)
     return source

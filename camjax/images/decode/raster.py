@@ -7,7 +7,6 @@ are white, and the transparent colour of PNGs with fewer or more than 8 bits.
 
 import importlib
 import re
-import struct
 from collections.abc import Callable, Iterator
 from io import BufferedReader, BytesIO
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 from jaxtyping import Num
 from PIL import Image
 
+from camjax.images.decode.pixel_limits import check_pixels
+from camjax.images.decode.png_header import read_png_header
 from camjax.images.decode.ranges import Note, Samples, samples_of
 from camjax.images.decode.strips import RGB_BYTES, Source, Strip, WideSource, row_ranges
 from camjax.images.decode.tiff_header import TiffHeader
@@ -25,9 +26,6 @@ BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 17, "AVIF": 9, "HEIF": 8}
 
 DARK = 63
 """Of 255: colours of 16 bits that are no brighter have at most 14 bits in use, or are a very dark image's."""
-
-PNG_CHUNKS = 10_000
-"""Chunks of a PNG before its pixels that are looked at."""
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -45,13 +43,14 @@ _PLUGINS = {
 
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION = 0x0112
-_METADATA_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
 def open_raster(
     file: BufferedReader | BytesIO,
     name: str,
     kind: str,
+    *,
+    max_pixels: int,
     window: tuple[float, float] | None = None,
     deeper: Callable[[], WideSource] | None = None,
 ) -> Source:
@@ -61,13 +60,18 @@ def open_raster(
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
         kind: A key of `camjax.images.decode.kinds.SUFFIXES`.
+        max_pixels: Larger images are refused before anything but their header is read; at least 1.
         window: The values of wide-range grey images that become 0 and 255; None chooses by the image.
         deeper: Opens the same file so that all 16 bits of its colours are read, of which Pillow gives 8; None where
             nothing does.
+
+    Raises:
+        PictureError: The header says that the image is larger than the limit.
     """
     file.seek(0)
     module, plugin = _PLUGINS[kind]
     image: Any = getattr(importlib.import_module(module), plugin)(file)
+    check_pixels((image.height, image.width), name, max_pixels)
     facts = _Facts(file, kind, image)
     if image.mode in _WIDE_MODES or facts.signed_bytes:
         return _WideRaster(image, name, facts, window)
@@ -104,14 +108,13 @@ class _Facts:
         file.seek(position)
 
     def _other(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        self.orientation = _orientation(image)  # 1 for HEIC, which comes turned
+        self.orientation = _orientation(lambda: image)  # 1 for HEIC, which comes turned
 
     def _png(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        chunks = dict(_png_chunks(file))
-        bits = chunks[b"IHDR"][8] if len(chunks.get(b"IHDR", b"")) == 13 else 8
-        if chunks.keys() & _METADATA_CHUNKS:  # without any, Pillow would decode all to look behind the pixels
-            self.orientation = _orientation(image)
-        significant = max(chunks.get(b"sBIT") or b"\0")
+        header = read_png_header(file)
+        bits, significant = header.bits, header.significant
+        if header.metadata:
+            self.orientation = _orientation(header.metadata_image)
         self.sixteen = bits == 16 and significant != 16
         if image.mode in _WIDE_MODES:
             self.samples = samples_of("u", 16, significant, transparent=image.info.get("transparency"))
@@ -145,7 +148,7 @@ class _Facts:
             )
 
     def _jpeg2000(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        self.orientation = _orientation(image)
+        self.orientation = _orientation(lambda: image)
         file.seek(0)
         head = file.read(2**20)
         start = head.find(b"\xff\x4f\xff\x51")
@@ -272,24 +275,10 @@ def _over_white(part: Image.Image) -> Strip:
     return np.asarray(part.convert("RGB"))
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(opened: Callable[[], Image.Image]) -> int:
     """Returns how EXIF or XMP data say the image is turned; damaged data say nothing, while the pixels are whole."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = opened().getexif().get(_ORIENTATION, 1)
     except Exception:
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
-
-
-def _png_chunks(file: BufferedReader | BytesIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the names and first bytes of a PNG's chunks, without those of pixels."""
-    file.seek(8)
-    for _ in range(PNG_CHUNKS):
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, name = struct.unpack(">I4s", head)
-        start = file.tell()
-        if name != b"IDAT":
-            yield name, file.read(min(length, 16))
-        file.seek(start + length + 4)

@@ -18,6 +18,7 @@ from PIL import TiffImagePlugin
 from camjax.errors import PictureError
 from camjax.images.decode.codecs import EXTRA, has_codecs
 from camjax.images.decode.kinds import CAMERA_RAW, foreign
+from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.ranges import Note, samples_of
 from camjax.images.decode.raster import open_raster
 from camjax.images.decode.strips import STRIP_PIXELS, Source, WideSource
@@ -35,26 +36,30 @@ _PREMULTIPLIED, _OPACITY = 1, 2
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it writes on standard error for odd files
 
 
-def open_tiff(file: BufferedReader | BytesIO, name: str, window: tuple[float, float] | None = None) -> Source:
+def open_tiff(
+    file: BufferedReader | BytesIO, name: str, *, max_pixels: int, window: tuple[float, float] | None = None
+) -> Source:
     """Opens a TIFF file by its header, for Pillow where that reads it rightly, else for tifffile.
 
     Args:
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
+        max_pixels: Larger images are refused before anything but their header is read; at least 1.
         window: The values of wide-range grey images that become 0 and 255; None chooses by the image.
 
     Raises:
-        PictureError: The file is a camera's raw one, or needs an extra that is not installed.
+        PictureError: The file is a camera's raw one, larger than the limit, or needs an extra that is not installed.
         TiffError: The header is damaged.
     """
     header = TiffHeader(file)
     if header.is_camera_raw:
         raise foreign(name, *CAMERA_RAW)
+    check_pixels(header.size, name, max_pixels)
     sixteen_bit_colours = set(header.bits) == {16} and set(header.formats) == {1} and not header.planar
     if not header.is_wide or len(header.bits) == 1 or sixteen_bit_colours:
         deeper = (lambda: TiffSource(file, name, header)) if has_codecs() and _problem(header) is None else None
         try:
-            return open_raster(file, name, "TIFF", window, deeper)
+            return open_raster(file, name, "TIFF", max_pixels=max_pixels, window=window, deeper=deeper)
         except SyntaxError:  # Pillow does not know these values
             pass
     if problem := _problem(header):
