@@ -19,7 +19,7 @@ from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.png_header import read_png_header
 from camjax.images.decode.ranges import Note, Samples, samples_of
 from camjax.images.decode.strips import RGB_BYTES, Source, Strip, WideSource, row_ranges
-from camjax.images.decode.tiff_header import TiffHeader
+from camjax.images.decode.tiff_header import TAG_COPIES, TiffHeader
 
 BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 17, "AVIF": 9, "HEIF": 8}
 """What decoding holds at its peak, measured; 4 for other kinds and two of the largest compressed strip for TIFF."""
@@ -90,6 +90,7 @@ class _Facts:
         size: `(height, width)` as Pillow gives the image.
         levels: How often JPEG 2000 can be halved.
         segment_bytes: Of the largest compressed strip or tile of a TIFF, which libtiff decodes at once.
+        tag_bytes: Of the copies of a TIFF's tags that decoding holds.
         png_scale: What a value of PNG's tRNS chunk is multiplied with; None where it needs no care.
     """
 
@@ -98,7 +99,7 @@ class _Facts:
         self.samples: Samples | None = None
         self.signed_bytes = self.sixteen = False
         self.size = image.height, image.width
-        self.levels = self.segment_bytes = 0
+        self.levels = self.segment_bytes = self.tag_bytes = 0
         self.png_scale: float | None = None
         position = file.tell()
         self.orientation = 1
@@ -127,6 +128,7 @@ class _Facts:
         header = TiffHeader(file)
         height, width = header.size
         self.size = (width, height) if header.orientation >= 5 else header.size  # Pillow turns TIFFs as it loads them
+        self.tag_bytes = TAG_COPIES * header.tag_bytes
         rows, columns = header.segment_size
         if header.compression != 1:
             self.segment_bytes = rows * columns * sum(header.bits) // 8
@@ -178,7 +180,8 @@ class PillowSource(Source):
         native = self._native_factor(factor)
         if native > 1:
             return BYTES_PER_PIXEL.get(kind, 4) * pixels // native**2
-        return max(BYTES_PER_PIXEL.get(kind, 4) * pixels, 4 * pixels + self._facts.segment_bytes)
+        segment_bytes, tag_bytes = self._facts.segment_bytes, self._facts.tag_bytes
+        return max(BYTES_PER_PIXEL.get(kind, 4) * pixels, 4 * pixels + segment_bytes) + tag_bytes
 
     def reduce(self, factor: int) -> int:
         """Lets JPEG and JPEG 2000 decode a smaller image."""
