@@ -59,6 +59,7 @@ def written(kind, side):
         ),
         "tiff-16-colours": lambda: by_tifffile(np.stack([grey16] * 3, -1), photometric="rgb"),
         "jpeg": lambda: by_pillow(rgb, "JPEG", quality=60),
+        "jpeg-progressive": lambda: by_pillow(rgb, "JPEG", quality=60, progressive=True),
         "avif": lambda: by_pillow(rgb, "AVIF", speed=10, quality=30),
         "jp2": lambda: by_pillow(rgb, "JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[40]),
         "heic": lambda: pillow_heif.from_pillow(Image.fromarray(rgb)).save(stream, quality=30),
@@ -69,7 +70,7 @@ def written(kind, side):
 
 KINDS = (
     *("png-rgba", "png-16", "webp", "webp-lossless", "tiff-16", "tiff-float", "tiff-float-lzw", "tiff-double"),
-    *("tiff-16-planes", "tiff-16-colours", "jpeg", "avif", "jp2", "heic", "dicom"),
+    *("tiff-16-planes", "tiff-16-colours", "jpeg", "jpeg-progressive", "avif", "jp2", "heic", "dicom"),
 )
 
 
@@ -103,6 +104,19 @@ def test_decoding_holds_no_more_than_its_budget(kind, monkeypatch):
     image, whole = grown(lambda: decode_image(io.BytesIO(data), "x", ReadOptions(options.max_pixels)))
     assert image.pixels.shape == (side, side, 3)
     assert whole <= BUDGET * options.max_pixels
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells a process's peak anew")
+@pytest.mark.parametrize(("mode", "held"), [("CMYK", 12), ("RGB", 10)])
+def test_the_coefficients_of_progressive_jpegs_are_counted(mode, held):
+    side, stream = 1536, io.BytesIO()
+    Image.new(mode, (side, side)).save(stream, "JPEG", progressive=True, subsampling=0)
+    least = held * side**2 // BUDGET
+    with pytest.raises(PictureError, match=rf"decoding its 1536 x 1536 pixels .* --max-pixels {least} "):
+        decode_image(stream, "x", ReadOptions(least - 1))
+    image, grew = grown(lambda: decode_image(stream, "x", ReadOptions(least)))
+    assert image.pixels.shape == (side, side, 3)
+    assert grew <= held * side**2 + 2**21
 
 
 def test_webp_is_refused_where_nothing_decodes_it_within_the_budget(monkeypatch):

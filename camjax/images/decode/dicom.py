@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from camjax.errors import PictureError, printable
+from camjax.images.decode.jpeg_header import read_jpeg_header
 from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.ranges import Extent, Note, Samples, ValueRange
 from camjax.images.decode.strips import WideSource, row_ranges
@@ -79,6 +80,11 @@ class DicomSource(WideSource):
         name: Its name in messages.
         dataset: Of the file, without its pixels.
         window: The values that become 0 and 255; None takes the file's window.
+
+    Attributes:
+        channels: The number of channels of a pixel.
+        coefficient_bytes: Bytes that the decoder of a JPEG frame of several scans holds beside the pixels.
+        frames: The number of frames in the file.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class DicomSource(WideSource):
         super().__init__(name, size, Samples("DICOM", (whole,), whole, kind == "MONOCHROME1"), window)
         self._file, self._dataset, self._array = file, dataset, None
         self._kind, self._pixel_bytes = kind, max(allocated // 8, 1) * self.channels
+        self.coefficient_bytes = 0
         self.frames = int(dataset.get("NumberOfFrames") or 1)
         if self.frames > 1:
             text = f"DICOM image of {self.frames} frames: only the first is shown ({name})"
@@ -105,7 +112,7 @@ class DicomSource(WideSource):
 
     def bytes_needed(self, factor: int) -> int:
         """Returns about how many bytes decoding holds: the frame as it is coded, decoded, and once more by pydicom."""
-        return 3 * self._pixel_bytes * self.size[0] * self.size[1]
+        return 3 * self._pixel_bytes * self.size[0] * self.size[1] + self.coefficient_bytes
 
     def values(self) -> Iterator[Num[np.ndarray, "rows width ..."]]:
         """Yields the values row by row: grey after the modality LUT and, where it is no window, the VOI function."""
@@ -205,7 +212,7 @@ def _check_frame(file: BufferedReader | BytesIO, source: DicomSource, syntax: An
 
     Args:
         file: The file, at its pixels.
-        source: Of the same file.
+        source: Of the same file, which is told what its decoder has to hold.
         syntax: The transfer syntax.
     """
     from pydicom.encaps import get_frame
@@ -226,19 +233,17 @@ def _check_frame(file: BufferedReader | BytesIO, source: DicomSource, syntax: An
     if syntax == _RLE:
         if len(frame) > RLE_BYTES:
             raise PictureError(f"{source.name}: its run-length encoded frame is too large; gdcmconv --raw IN OUT")
-    elif _codestream_size(frame) != source.size:
+    elif _codestream_size(frame, source) != source.size:
         raise ValueError(f"its frame, compressed as {what}, is not of the image's size")
 
 
-def _codestream_size(frame: bytes) -> tuple[int, int] | None:
+def _codestream_size(frame: bytes, source: DicomSource) -> tuple[int, int] | None:
     """Height and width in the header of a JPEG, JPEG-LS or JPEG 2000 frame; None where there is no such header."""
     if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:
         right, bottom, left, top = struct.unpack(">4I", frame[8:24])
         return bottom - top, right - left
-    position = 2
-    while frame[:2] == b"\xff\xd8" and frame[position : position + 1] == b"\xff" and len(frame) >= position + 9:
-        marker, length, _, height, width = struct.unpack(">BHBHH", frame[position + 1 : position + 9])
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return height, width
-        position += 2 + length
-    return None
+    if frame[:2] != b"\xff\xd8":
+        return None
+    header = read_jpeg_header(BytesIO(frame))
+    source.coefficient_bytes = header.coefficient_bytes
+    return header.size

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Num
 from PIL import Image
 
+from camjax.images.decode.jpeg_header import read_jpeg_header
 from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.png_header import read_png_header
 from camjax.images.decode.ranges import Note, Samples, samples_of
@@ -22,7 +23,7 @@ from camjax.images.decode.strips import RGB_BYTES, Source, Strip, WideSource, ro
 from camjax.images.decode.tiff_header import TAG_COPIES, TiffHeader
 
 BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 17, "AVIF": 9, "HEIF": 8}
-"""What decoding holds at its peak, measured; 4 for other kinds and two of the largest compressed strip for TIFF."""
+"""What decoding holds at its peak, measured; 4 for other kinds, besides what `_Facts` says of JPEG and TIFF."""
 
 DARK = 63
 """Of 255: colours of 16 bits that are no brighter have at most 14 bits in use, or are a very dark image's."""
@@ -69,10 +70,14 @@ def open_raster(
         PictureError: The header says that the image is larger than the limit.
     """
     file.seek(0)
+    # Before Pillow's own reader of JPEG, which makes an object of each segment.
+    coefficient_bytes = read_jpeg_header(file).coefficient_bytes if kind == "JPEG" else 0
+    file.seek(0)
     module, plugin = _PLUGINS[kind]
     image: Any = getattr(importlib.import_module(module), plugin)(file)
     check_pixels((image.height, image.width), name, max_pixels)
     facts = _Facts(file, kind, image)
+    facts.extra_bytes += coefficient_bytes
     if image.mode in _WIDE_MODES or facts.signed_bytes:
         return _WideRaster(image, name, facts, window)
     return _Raster(image, name, facts, deeper)
@@ -90,7 +95,8 @@ class _Facts:
         size: `(height, width)` as Pillow gives the image.
         levels: How often JPEG 2000 can be halved.
         segment_bytes: Of the largest compressed strip or tile of a TIFF, which libtiff decodes at once.
-        tag_bytes: Of the copies of a TIFF's tags that decoding holds.
+        extra_bytes: What decoding holds beside the pixels: the coefficients of a JPEG of several scans, and the
+            copies of a TIFF's tags.
         png_scale: What a value of PNG's tRNS chunk is multiplied with; None where it needs no care.
     """
 
@@ -99,7 +105,7 @@ class _Facts:
         self.samples: Samples | None = None
         self.signed_bytes = self.sixteen = False
         self.size = image.height, image.width
-        self.levels = self.segment_bytes = self.tag_bytes = 0
+        self.levels = self.segment_bytes = self.extra_bytes = 0
         self.png_scale: float | None = None
         position = file.tell()
         self.orientation = 1
@@ -128,7 +134,7 @@ class _Facts:
         header = TiffHeader(file)
         height, width = header.size
         self.size = (width, height) if header.orientation >= 5 else header.size  # Pillow turns TIFFs as it loads them
-        self.tag_bytes = TAG_COPIES * header.tag_bytes
+        self.extra_bytes = TAG_COPIES * header.tag_bytes
         rows, columns = header.segment_size
         if header.compression != 1:
             self.segment_bytes = rows * columns * sum(header.bits) // 8
@@ -177,11 +183,9 @@ class PillowSource(Source):
     def bytes_needed(self, factor: int) -> int:
         """Returns about how many bytes decoding holds at its peak, beside the result."""
         pixels, kind = self.size[0] * self.size[1], self._facts.kind
-        native = self._native_factor(factor)
-        if native > 1:
-            return BYTES_PER_PIXEL.get(kind, 4) * pixels // native**2
-        segment_bytes, tag_bytes = self._facts.segment_bytes, self._facts.tag_bytes
-        return max(BYTES_PER_PIXEL.get(kind, 4) * pixels, 4 * pixels + segment_bytes) + tag_bytes
+        native, segment_bytes = self._native_factor(factor), self._facts.segment_bytes
+        decoded = BYTES_PER_PIXEL.get(kind, 4) * pixels // native**2
+        return max(decoded, 4 * pixels + segment_bytes if segment_bytes else 0) + self._facts.extra_bytes
 
     def reduce(self, factor: int) -> int:
         """Lets JPEG and JPEG 2000 decode a smaller image."""
