@@ -12,7 +12,7 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from image_files import dicom_bytes
+from image_files import dicom_bytes, tiff_bytes
 from PIL import Image
 
 from camjax.choices import MAX_PIXELS
@@ -89,10 +89,11 @@ def test_decoding_holds_no_more_than_its_budget(kind, monkeypatch):
     """As for 89 megapixels, on 3: what is held beside the file itself grows with the number of pixels."""
     side = 1792
     data = written(kind, side)
+    small = data if kind == "avif" else written(kind, 160)  # AVIF's threads are there once, as many as tiles need
     monkeypatch.setattr(files, "REDUCED_ABOVE", 2**20)
     monkeypatch.setattr(files, "LEAST_SIDE", 128)
     options = ReadOptions(max_pixels=int(1.2 * side**2), least_side=128)
-    decode_image(io.BytesIO(data), "x", options)  # what is loaded once
+    decode_image(io.BytesIO(small), "x")  # what is loaded once
     image, reduced = grown(lambda: decode_image(io.BytesIO(data), "x", options))
     assert image.pixels.shape == (side // 2, side // 2, 3)
     assert image.size == (side, side)
@@ -187,14 +188,14 @@ def test_only_large_images_with_long_sides_are_reduced():
 
 def test_the_limit_is_128_megapixels_and_can_be_raised(tmp_path):
     assert MAX_PIXELS == 128_000_000
-    path = tmp_path / "a.png"
-    Image.new("1", (16_000, 8_001)).save(path)
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_bytes(bytes(16), 16_000, 8_001, 1))
     with pytest.raises(PictureError, match="16000 x 8001 pixels are more than the limit of 128 megapixels") as caught:
         read_size(path)
     assert "may be a decompression bomb" in str(caught.value)
     assert "--max-pixels 128016000 (max_pixels in Python)" in str(caught.value)
     assert read_size(path, max_pixels=128_016_000) == (8_001, 16_000)
-    Image.new("1", (16_000, 8_000)).save(path)
+    path.write_bytes(tiff_bytes(bytes(16), 16_000, 8_000, 1))
     assert read_size(path) == (8_000, 16_000)
     with pytest.raises(ValueError, match="max_pixels must be at least 1, got 0"):
         ReadOptions(max_pixels=0)
