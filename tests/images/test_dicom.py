@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from camjax.errors import PictureError
 from camjax.images.decode import dicom as module
+from camjax.images.decode import dicom_header
 from camjax.images.decode.image import ReadOptions, decode_image
 
 RAMP8 = ramp(255, np.uint8)
@@ -144,6 +145,81 @@ def test_the_first_frame_is_read_and_said():
     image = read(dicom_bytes(np.stack([RAMP8, 255 - RAMP8, RAMP8])))
     np.testing.assert_array_equal(grey(image), RAMP8)
     assert [note.text for note in image.notes] == ["DICOM image of 3 frames: only the first is shown (x.dcm)"]
+
+
+def items(**elements):
+    """A sequence of one item."""
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+RESCALED = {"PixelValueTransformationSequence": items(RescaleSlope=1, RescaleIntercept=-1024)}
+SOFT_TISSUE = {"FrameVOILUTSequence": items(WindowCenter=40, WindowWidth=400)}
+LUNG = {"FrameVOILUTSequence": items(WindowCenter=-600, WindowWidth=1600, VOILUTFunction="LINEAR_EXACT")}
+
+
+def test_rescaling_and_window_of_an_enhanced_file_are_those_of_its_first_frame():
+    frames, bits = np.stack([SLICE, SLICE // 2]), {"BitsStored": 12, "HighBit": 11}
+    plain = read(dicom_bytes(SLICE, **HOUNSFIELD, WindowCenter=40, WindowWidth=400))
+    shared = {"SharedFunctionalGroupsSequence": items(**RESCALED, **SOFT_TISSUE)}
+    image = read(dicom_bytes(frames, **bits, **shared))
+    np.testing.assert_array_equal(image.pixels, plain.pixels)
+    assert image.value_range == plain.value_range == (-160, 239, "DICOM", "file")
+    mixed = {
+        "SharedFunctionalGroupsSequence": items(**RESCALED),
+        "PerFrameFunctionalGroupsSequence": [*items(**LUNG), *items(**SOFT_TISSUE)],
+    }
+    of_frame = read(dicom_bytes(frames, **bits, **mixed, WindowCenter=0, WindowWidth=1, VOILUTFunction="SIGMOID"))
+    assert of_frame.value_range == (-1400, 200, "DICOM", "file")
+    per_frame = {"PerFrameFunctionalGroupsSequence": [*items(**SOFT_TISSUE), *items(**LUNG)]}
+    over_shared = read(dicom_bytes(frames, **bits, **{**shared, **per_frame}))
+    np.testing.assert_array_equal(over_shared.pixels, plain.pixels)
+    empty = read(dicom_bytes(frames, **bits, SharedFunctionalGroupsSequence=[], PerFrameFunctionalGroupsSequence=[]))
+    assert empty.value_range.chosen_by == "image"
+    by_table = {"FrameVOILUTSequence": items(VOILUTSequence=[voi_table(np.arange(512) // 2, 0, 8)])}
+    table = read(dicom_bytes(np.stack([ramp(2000)] * 2), SharedFunctionalGroupsSequence=items(**by_table)))
+    assert np.abs(grey(table) - np.clip(ramp(2000), 0, 511) // 2).max() <= 0.51
+
+
+@pytest.mark.parametrize("padding", [-2000, 2**16 - 2000])  # some writers keep it as an unsigned number
+def test_padding_is_no_end_of_the_range(padding):
+    padded = np.where(SLICE < 400, -2000, SLICE).astype(np.int16)
+    data = dicom_bytes(padded, PixelPaddingValue=-2000, RescaleSlope=2, RescaleIntercept=-10)
+    sign = data.index(b"\x28\0\x20\x01") + 4
+    kind = b"SS" if padding < 0 else b"US"
+    image = read(data[:sign] + kind + data[sign + 2 :])
+    least = SLICE[SLICE >= 400].min()
+    assert image.value_range == (2 * least - 10, 3990, "DICOM", "image")
+    assert (grey(image)[padded == -2000] == 0).all()
+    assert read(dicom_bytes(padded)).value_range == (-2000, 2000, "DICOM", "image")
+
+
+def test_padding_may_be_a_range_or_everything():
+    values = ramp(2000)
+    for ends in ((1500, 60_000), (60_000, 1500)):
+        image = read(dicom_bytes(values, PixelPaddingValue=ends[0], PixelPaddingRangeLimit=ends[1]))
+        assert image.value_range == (0, values[values < 1500].max(), "DICOM", "image")
+    assert read(dicom_bytes(values, PixelPaddingValue=0)).value_range.low == values[values > 0].min()
+    everything = read(dicom_bytes(np.full_like(values, 7), PixelPaddingValue=7))
+    assert everything.value_range == (7, 7, "DICOM", "image")
+
+
+def test_headers_have_an_end(monkeypatch):
+    most = 300
+    monkeypatch.setattr(dicom_header, "MOST_READS", most)
+    groups = [Dataset() for _ in range(most + 1)]
+    assert read(dicom_bytes(RAMP8, PerFrameFunctionalGroupsSequence=groups[: most - 100])).size == RAMP8.shape
+    for keyword in ("PerFrameFunctionalGroupsSequence", "VOILUTSequence", "ModalityLUTSequence"):
+        with pytest.raises(PictureError, match="its header has more than 300 elements"):
+            read(dicom_bytes(RAMP8, **{keyword: groups}))
+    data = dicom_bytes(RAMP8, ReferencedImageSequence=[])
+    tag = b"\x08\0\x40\x11SQ\0\0"
+    start = data.index(tag)
+    sequence = tag + b"\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\0\0\0\0" * most + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    with pytest.raises(PictureError, match="its header has more than 300 elements"):
+        read(data[:start] + sequence + data[start + len(tag) + 4 :])
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])

@@ -9,13 +9,12 @@ import sys
 import numpy as np
 import pillow_heif
 import pytest
-from image_files import dicom_bytes
-from PIL import Image
-from toys import uint8_images
+from image_files import dicom_bytes, png_bytes
+from PIL import Image, ImageFile
 
 from camjax.errors import LabelError, PictureError
-from camjax.images.decode import kinds
-from camjax.images.decode.image import decode_image, open_image, read_image, read_size
+from camjax.images.decode import kinds, raster
+from camjax.images.decode.image import ReadOptions, decode_image, open_image, read_image, read_size
 from camjax.images.decode.kinds import EXTRAS, SUFFIXES, SkippedFiles, identify, image_suffixes
 from camjax.images.pictures import find_pictures
 
@@ -169,20 +168,48 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, monkeypatch):
     assert skipped.line() == "3 files that are not images: 3 named pipe, socket or device"
 
 
+XMP = (b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')
+
+
+def behind_the_pixels(png, name):
+    """The same PNG with that chunk moved behind its pixels."""
+    start = png.index(name) - 4
+    end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+    return png[:start] + png[end:-12] + png[start:end] + png[-12:]
+
+
 def test_the_size_is_read_by_the_header_alone(tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = Image.fromarray(uint8_images(1, 20, 30)[0])
-    for kind in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000"):
-        options = {} if kind == "JPEG2000" else {"exif": exif}
-        image.save(tmp_path / "x", kind, **options)
+    exif = exif.tobytes()
+    image = Image.fromarray(PHOTO)
+    files = {kind: saved(kind, image, exif=exif) for kind in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")}
+    files |= {"HEIF": heic(image, exif=exif), "MPO": saved("MPO", image, exif=exif)}
+    files |= {"JPEG2000": saved("JPEG2000", image), "PNG text": png_bytes(PHOTO, 8, 2, (b"tEXt", b"a\0b"))}
+    files |= {"PNG XMP": png_bytes(PHOTO, 8, 2, XMP)}
+    files["PNG XMP behind"] = behind_the_pixels(files["PNG XMP"], b"iTXt")
+    files["PNG EXIF behind"] = behind_the_pixels(files["PNG"], b"eXIf")
+    loaded, load = [], ImageFile.ImageFile.load
+    for kind, data in files.items():
+        (tmp_path / "x").write_bytes(data)
         expected = read_image(tmp_path / "x").size
-        assert expected == ((20, 30) if kind == "JPEG2000" else (30, 20))
+        assert expected == ((24, 40) if kind in ("JPEG2000", "PNG text") else (40, 24)), kind
         with monkeypatch.context() as patch:
-            patch.setattr(Image.Image, "load", None)
+            patch.setattr(ImageFile.ImageFile, "load", lambda self: (loaded.append(self.size), load(self))[1])
             assert read_size(tmp_path / "x") == expected
-    with pytest.raises(PictureError, match="more than the limit of 599 pixels"):
-        read_size(tmp_path / "x", max_pixels=599)
+            refused = pytest.raises(PictureError, match="more than the limit of 959 pixels")
+            with refused:
+                read_size(tmp_path / "x", max_pixels=959)
+            with refused, open_image(io.BytesIO(data), "x", max_pixels=959):
+                pass
+        assert set(loaded) <= {(1, 1)}, kind  # of a PNG's metadata, put into an image of one pixel
+
+
+def test_the_size_is_checked_before_metadata_are_read(monkeypatch):
+    monkeypatch.setattr(raster, "_orientation", None)
+    for data in (saved("PNG", exif=b"x"), saved("JPEG"), saved("WEBP"), saved("JPEG2000"), heic()):
+        with pytest.raises(PictureError, match="more than the limit of 959 pixels"):
+            decode_image(io.BytesIO(data), "x", ReadOptions(959))
 
 
 def test_the_values_in_a_file_are_there_before_any_conversion(tmp_path):

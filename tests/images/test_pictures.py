@@ -14,6 +14,7 @@ from toys import uint8_images
 
 from camjax.choices import MAX_PIXELS
 from camjax.errors import ImageWarning, PictureError
+from camjax.images.decode.image import decode_image
 from camjax.images.figures import figure, save_figure
 from camjax.images.pictures import find_pictures, read_picture
 
@@ -189,20 +190,18 @@ def test_pictures_that_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
-def test_truncated_at_any_point_is_one_error(tmp_path, kind):
+def test_truncated_at_any_point_is_one_error(kind):
     whole = io.BytesIO()
     Image.fromarray(uint8_images(1, 24, 40)[0]).save(whole, kind)
     data = whole.getvalue()
-    path = tmp_path / "cut"
     failures = []
-    for length in {*range(1, 64), *range(64, len(data) - 4, max(len(data) // 40, 1))}:
-        path.write_bytes(data[:length])
+    for length in {*range(1, 64), *range(64, len(data) - 4, max(len(data) // 20, 1))}:
         try:
-            picture = read_picture(path)
+            image = decode_image(io.BytesIO(data[:length]), "cut")
         except PictureError as error:
             failures.append(str(error))
         else:
-            assert picture.shape == (24, 40, 3)
+            assert image.size == (24, 40)
     assert len(failures) > 60
     assert not any("\n" in text for text in failures)
 

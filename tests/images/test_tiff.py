@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 import tracemalloc
 import zlib
 
@@ -181,6 +182,12 @@ def test_the_preview_of_a_camera_raw_file_is_not_taken_for_the_image():
     assert read(tiff_bytes(bytes(16), 4, 4, 8, t254=1)).size == (4, 4)  # with nothing behind it, it is the image
 
 
+def with_values(tag, kind, count, values=bytes(16)):
+    """A TIFF file of which one tag claims so many values of that type, where its pixels are."""
+    data = tiff_bytes(values, 4, 4, 8, **{f"t{tag}": 8})
+    return data.replace(struct.pack("<HHI", tag, 4, 1), struct.pack("<HHI", tag, kind, count))
+
+
 def many_tags():
     tags = {f"t{number}": 0 for number in range(40_000, 42_000)}
     return tiff_bytes(bytes(16), 4, 4, 8, **tags)
@@ -194,12 +201,13 @@ def many_tags():
         (many_tags(), "it has 20.. tags"),
         (tiff_bytes(bytes(16), 4, 4, 16, t277=2**20), "it has 1048576 channels"),
         (tiff_bytes(bytes(16), 0, 4, 16), "it has no size"),
-        (
-            tiff_bytes(bytes(16), 4, 4, 8).replace(
-                b"\x03\x01\x04\x00\x01\x00\x00\x00", b"\x03\x01\x04\x00\x00\x00\x00\x10"
-            ),
-            "MB",
-        ),
+        (with_values(270, 7, 2**28 + 1), "its tags claim 257 MB"),
+        (with_values(258, 3, 2**20 + 1), "its tag 258 has 1048577 numbers"),
+        (with_values(273, 1, 2**28), "its tag 273 has 268435456 numbers"),
+        (with_values(50_838, 4, 2**24), "its tag 50838 has 16777216 numbers"),
+        (tiff_bytes(bytes(16), 4, 4, 0), "its values have 0 to 0 bits"),
+        (tiff_bytes(bytes(16), 4, 4, 129, t339=6), "its values have 129 to 129 bits"),
+        (tiff_bytes(bytes(16), 4, 4, 50), "its values of 50 bits are of no known type"),
         (tiff_bytes(bytes(16), 60_000, 60_000, 10), "more than the limit of 128 megapixels"),
         (tiff_bytes(bytes(16), 1, 120_000_000, 10, t278=1), "more than 131,072 strips"),
         (tiff_bytes(bytes(99), 11_000, 11_000, 64, t339=3, t259=5), "decoding its 11000 x 11000 pixels would need"),
@@ -213,6 +221,28 @@ def test_headers_of_no_real_file_are_refused_before_anything_is_allocated(data, 
     tracemalloc.stop()
     assert peak < 2**24
     assert "\n" not in str(caught.value)
+
+
+def test_no_more_values_of_a_tag_are_read_than_are_needed():
+    file = io.BytesIO(with_values(258, 3, 2**20, b"\x08\0" * 2**20))
+    tracemalloc.start()
+    header = TiffHeader(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert header.bits == (8,)
+    assert peak < 2**16
+
+
+def test_tags_count_among_what_decoding_holds():
+    image = Image.new("L", (64, 64))
+    stream = io.BytesIO()
+    image.save(stream, "TIFF", tiffinfo={37724: bytes(2**14)})
+    with pytest.raises(PictureError, match=r"decoding its 64 x 64 pixels would need 0 MB, .* --max-pixels 8192 "):
+        read(stream.getvalue(), max_pixels=64**2)
+    assert read(stream.getvalue(), max_pixels=8192).size == (64, 64)
+    deep = written(np.zeros((64, 64), np.float16), extratags=[(37724, 7, 2**14, bytes(2**14), True)])
+    with pytest.raises(PictureError, match="decoding its 64 x 64 pixels would need 0 MB"):
+        read(deep, max_pixels=64**2)
 
 
 @pytest.mark.parametrize("compression", [8, 5, 32773, 50000])

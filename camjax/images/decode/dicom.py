@@ -1,7 +1,7 @@
 """DICOM images through pydicom: modality LUT, VOI window or LUT, and MONOCHROME1 inverted, as viewers show them.
 
-pydicom inflates deflated files without a bound and lets plugins allocate by what a compressed frame claims of itself.
-So such files are refused, and a frame's own size is compared before it is decoded.
+pydicom lets plugins allocate by what a compressed frame claims of itself, so that a frame's own size is compared before
+it is decoded.
 """
 
 import math
@@ -14,52 +14,38 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from camjax.errors import PictureError, printable
+from camjax.images.decode.dicom_header import first_item, read_dicom_header
+from camjax.images.decode.jpeg_header import read_jpeg_header
+from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.ranges import Extent, Note, Samples, ValueRange
 from camjax.images.decode.strips import WideSource, row_ranges
 
 RLE_BYTES = 2**24
 """Of a run-length encoded frame, at most: decoding makes it up to 64 times as large before its size is checked."""
 
-_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+_RLE = "1.2.840.10008.1.2.5"
 _PIXELS_HEADER = 12
 """Bytes of a compressed element before its frames: tag, type and an undefined length."""
 
-_COLOURS = ("Red", "Green", "Blue")
-_TAGS = [
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
-    *("SamplesPerPixel", "PlanarConfiguration", "Rows", "Columns", "NumberOfFrames"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
-    *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
-]
 
-
-def open_dicom(file: BufferedReader | BytesIO, name: str, window: tuple[float, float] | None = None) -> "DicomSource":
+def open_dicom(
+    file: BufferedReader | BytesIO, name: str, *, max_pixels: int, window: tuple[float, float] | None = None
+) -> "DicomSource":
     """Opens a DICOM file by its header.
 
     Args:
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
+        max_pixels: Larger images are refused before their pixels are looked at; at least 1.
         window: The values, after the modality LUT, that become 0 and 255; None takes the file's window.
 
     Raises:
-        PictureError: The file holds no image, or is compressed in a way that cannot be decoded here.
+        PictureError: The file holds no image, one larger than the limit, or one compressed in a way that cannot be
+            decoded here.
     """
-    import pydicom
-    from pydicom.filereader import read_dataset
-
-    file.seek(132)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    syntax = pydicom.uid.UID(str(meta.get("TransferSyntaxUID", "")))
-    if syntax == _DEFLATED:
-        raise PictureError(f"{name}: is a deflated DICOM file, which is not read; write it again: dcmconv +te IN OUT")
-    file.seek(0)
-    dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-    if "Rows" not in dataset or "Columns" not in dataset:
-        raise PictureError(f"{name}: is a DICOM file without an image, such as a report; name another file")
+    dataset, syntax = read_dicom_header(file, name)
     source = DicomSource(file, name, dataset, window)
+    check_pixels(source.size, name, max_pixels)
     if syntax.is_encapsulated:
         _check_frame(file, source, syntax)
     return source
@@ -73,6 +59,11 @@ class DicomSource(WideSource):
         name: Its name in messages.
         dataset: Of the file, without its pixels.
         window: The values that become 0 and 255; None takes the file's window.
+
+    Attributes:
+        channels: The number of channels of a pixel.
+        coefficient_bytes: Bytes that the decoder of a JPEG frame of several scans holds beside the pixels.
+        frames: The number of frames in the file.
     """
 
     def __init__(
@@ -92,6 +83,7 @@ class DicomSource(WideSource):
         super().__init__(name, size, Samples("DICOM", (whole,), whole, kind == "MONOCHROME1"), window)
         self._file, self._dataset, self._array = file, dataset, None
         self._kind, self._pixel_bytes = kind, max(allocated // 8, 1) * self.channels
+        self.coefficient_bytes = 0
         self.frames = int(dataset.get("NumberOfFrames") or 1)
         if self.frames > 1:
             text = f"DICOM image of {self.frames} frames: only the first is shown ({name})"
@@ -99,10 +91,22 @@ class DicomSource(WideSource):
 
     def bytes_needed(self, factor: int) -> int:
         """Returns about how many bytes decoding holds: the frame as it is coded, decoded, and once more by pydicom."""
-        return 3 * self._pixel_bytes * self.size[0] * self.size[1]
+        return 3 * self._pixel_bytes * self.size[0] * self.size[1] + self.coefficient_bytes
 
     def values(self) -> Iterator[Num[np.ndarray, "rows width ..."]]:
         """Yields the values row by row: grey after the modality LUT and, where it is no window, the VOI function."""
+        from pydicom import pixels
+
+        for strip in self._stored():
+            if self._kind == "PALETTE COLOR":
+                yield pixels.apply_color_lut(strip, self._dataset)
+            elif self._is_grey:
+                yield self._after_voi(pixels.apply_modality_lut(strip, self._dataset))
+            else:
+                yield strip
+
+    def _stored(self) -> Iterator[Num[np.ndarray, "rows width ..."]]:
+        """Yields the values as they are stored, row by row."""
         from pydicom import pixels
 
         if self._array is None:
@@ -112,13 +116,7 @@ class DicomSource(WideSource):
         if array.shape[:2] != self.size:
             raise ValueError(f"its first frame is {array.shape}")
         for top, bottom in row_ranges(self.size):
-            strip = array[top:bottom]
-            if self._kind == "PALETTE COLOR":
-                yield pixels.apply_color_lut(strip, self._dataset)
-            elif self._is_grey:
-                yield self._after_voi(pixels.apply_modality_lut(strip, self._dataset))
-            else:
-                yield strip
+            yield array[top:bottom]
 
     def _range(self) -> ValueRange:
         """The window that was given or is in the file, else of colours their type, and of grey its own values."""
@@ -143,12 +141,27 @@ class DicomSource(WideSource):
             # PS3.3 C.11.2.1.2: the linear function takes whole numbers, so that its width counts both ends.
             middle, half = (centre - 0.5, (width - 1) / 2) if function == "LINEAR" else (centre, width / 2)
             return ValueRange(middle - half, middle + max(half, 1e-6), "DICOM", "file")
-        extent = Extent()
-        for values in self.values():
-            extent.add(values)
+        extent = self._extent()
         if extent.low >= 0 and extent.high <= whole and (whole <= 255 or (extent.low, extent.high) == (0, whole)):
             return ValueRange(0.0, whole, "DICOM", "type")
         return ValueRange(extent.low, extent.high, "DICOM", "image")
+
+    def _extent(self) -> Extent:
+        """The smallest and largest value after the modality LUT, without the padding around the image."""
+        from pydicom import pixels
+
+        extent, whole = Extent(), Extent()
+        padding = [self._dataset.get(key) for key in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+        bounds = [number for number in padding if isinstance(number, int)]
+        for stored in self._stored():
+            values = pixels.apply_modality_lut(stored, self._dataset)
+            whole.add(values)
+            if bounds and stored.dtype.kind in "iu":
+                # Some writers keep the negative padding of signed values as an unsigned number.
+                low, high = sorted(np.asarray(bounds, np.int64).astype(stored.dtype)[[0, -1]])
+                values = values[(stored < low) | (stored > high)]
+            extent.add(values)
+        return extent if extent.low <= extent.high else whole
 
     def _after_voi(self, values: Num[np.ndarray, "rows width"]) -> Num[np.ndarray, "rows width"]:
         """Applies a VOI LUT or a sigmoid function; windows are left to the mapping of the range."""
@@ -164,11 +177,11 @@ class DicomSource(WideSource):
 
     def _table(self) -> tuple[Any, int, int] | None:
         """The VOI LUT's entries, the first value that it maps, and the bits of its entries."""
-        sequence = self._dataset.get("VOILUTSequence")
-        if not sequence:
+        table = first_item(self._dataset, "VOILUTSequence")
+        if table is None:
             return None
-        count, first, bits = (int(number) for number in sequence[0].LUTDescriptor)
-        data = sequence[0].LUTData
+        count, first, bits = (int(number) for number in table.LUTDescriptor)
+        data = table.LUTData
         order = "<" if self._dataset.original_encoding[1] else ">"
         entries = np.frombuffer(data, f"{order}u2") if isinstance(data, bytes) else np.asarray(data)
         if not 8 <= bits <= 16 or entries.ndim != 1 or len(entries) < (count or 2**16):
@@ -199,7 +212,7 @@ def _check_frame(file: BufferedReader | BytesIO, source: DicomSource, syntax: An
 
     Args:
         file: The file, at its pixels.
-        source: Of the same file.
+        source: Of the same file, which is told what its decoder has to hold.
         syntax: The transfer syntax.
     """
     from pydicom.encaps import get_frame
@@ -220,19 +233,17 @@ def _check_frame(file: BufferedReader | BytesIO, source: DicomSource, syntax: An
     if syntax == _RLE:
         if len(frame) > RLE_BYTES:
             raise PictureError(f"{source.name}: its run-length encoded frame is too large; gdcmconv --raw IN OUT")
-    elif _codestream_size(frame) != source.size:
+    elif _codestream_size(frame, source) != source.size:
         raise ValueError(f"its frame, compressed as {what}, is not of the image's size")
 
 
-def _codestream_size(frame: bytes) -> tuple[int, int] | None:
+def _codestream_size(frame: bytes, source: DicomSource) -> tuple[int, int] | None:
     """Height and width in the header of a JPEG, JPEG-LS or JPEG 2000 frame; None where there is no such header."""
     if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:
         right, bottom, left, top = struct.unpack(">4I", frame[8:24])
         return bottom - top, right - left
-    position = 2
-    while frame[:2] == b"\xff\xd8" and frame[position : position + 1] == b"\xff" and len(frame) >= position + 9:
-        marker, length, _, height, width = struct.unpack(">BHBHH", frame[position + 1 : position + 9])
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return height, width
-        position += 2 + length
-    return None
+    if frame[:2] != b"\xff\xd8":
+        return None
+    header = read_jpeg_header(BytesIO(frame))
+    source.coefficient_bytes = header.coefficient_bytes
+    return header.size

@@ -22,7 +22,7 @@ from camjax.files import IrregularFileError, open_regular
 from camjax.images.decode.codecs import EXTRA, PngSource, WebpSource, has_codecs
 from camjax.images.decode.dicom import open_dicom
 from camjax.images.decode.kinds import HEAD_BYTES, identify
-from camjax.images.decode.pillow_limit import without_pillows_limit
+from camjax.images.decode.pixel_limits import BOMB_ADVICE, without_pillows_limit
 from camjax.images.decode.ranges import Note, ValueRange, check_window
 from camjax.images.decode.raster import PillowSource, open_raster
 from camjax.images.decode.strips import RGB_BYTES, Source, assemble
@@ -39,8 +39,6 @@ LEAST_SIDE = 2048
 
 _WHOLE_FILE_KINDS = frozenset({"WEBP", "AVIF", "HEIF"})
 """Kinds whose decoders read the whole file into memory."""
-
-_BOMB = "it may be a decompression bomb; make it smaller first"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +195,7 @@ def _one_error(name: str) -> Iterator[None]:
             text = f"is damaged or of a variant that is not read ({reason}); save it again, for instance as PNG"
             raise PictureError(f"{name}: {text}") from error
         if isinstance(error, Image.DecompressionBombError):
-            raise PictureError(f"{name}: is larger than Pillow decodes ({reason}); {_BOMB}") from error
+            raise PictureError(f"{name}: is larger than Pillow decodes ({reason}); {BOMB_ADVICE}") from error
         raise PictureError(f"{name}: is a damaged picture ({reason}); save or download it again") from error
 
 
@@ -209,25 +207,20 @@ def _open(file: BufferedReader | BytesIO, name: str, options: ReadOptions) -> So
         raise PictureError(f"{name}: is empty; save or download it again")
     kind = identify(head, name)
     if kind in _WHOLE_FILE_KINDS and (length := file.seek(0, os.SEEK_END)) > BUDGET * options.max_pixels // 2:
-        raise PictureError(f"{name}: is {length // 10**6} MB, too large for a file of kind {kind}; {_BOMB}")
-    source = _source(file, kind, name, options)
-    height, width = source.size
-    if height * width > options.max_pixels:
-        raise PictureError(
-            f"{name}: {width} x {height} pixels are more than the limit of {_in_words(options.max_pixels)}; {_BOMB}, "
-            f"or read it with --max-pixels {height * width} (max_pixels in Python)"
-        )
-    return source
+        raise PictureError(f"{name}: is {length // 10**6} MB, too large for a file of kind {kind}; {BOMB_ADVICE}")
+    return _source(file, kind, name, options)
 
 
 def _source(file: BufferedReader | BytesIO, kind: str, name: str, options: ReadOptions) -> Source:
+    max_pixels, window = options.max_pixels, options.window
     if kind == "TIFF":
-        return open_tiff(file, name, options.window)
+        return open_tiff(file, name, max_pixels=max_pixels, window=window)
     if kind == "DICOM":
-        return open_dicom(file, name, options.window)
+        return open_dicom(file, name, max_pixels=max_pixels, window=window)
+    deeper = None
     if kind == "PNG" and has_codecs():
-        return open_raster(file, name, kind, options.window, lambda: PngSource(file, open_raster(file, name, kind)))
-    source = open_raster(file, name, kind, options.window)
+        deeper = lambda: PngSource(file, open_raster(file, name, kind, max_pixels=max_pixels))  # noqa: E731
+    source = open_raster(file, name, kind, max_pixels=max_pixels, window=window, deeper=deeper)
     if kind == "WEBP" and has_codecs() and source.bytes_needed(1) > BUDGET * options.max_pixels:
         return WebpSource(file, source)
     return source
@@ -250,12 +243,8 @@ def _too_much(source: Source, name: str, needed: int) -> str:
     hint = "" if has_codecs() else f"; {EXTRA} may need less"
     return (
         f"{name}: decoding its {width} x {height} pixels would need {needed // 10**6} MB, more than images within the "
-        f"limit may{hint}; {_BOMB}, or read it with --max-pixels {-(-needed // BUDGET)} (max_pixels in Python)"
+        f"limit may{hint}; {BOMB_ADVICE}, or read it with --max-pixels {-(-needed // BUDGET)} (max_pixels in Python)"
     )
-
-
-def _in_words(pixels: int) -> str:
-    return f"{pixels / 10**6:.4g} megapixels" if pixels >= 10**6 else f"{pixels} pixels"
 
 
 def forbidden(path: str | os.PathLike[str]) -> PictureError:

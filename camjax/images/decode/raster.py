@@ -7,7 +7,6 @@ are white, and the transparent colour of PNGs with fewer or more than 8 bits.
 
 import importlib
 import re
-import struct
 from collections.abc import Callable, Iterator
 from io import BufferedReader, BytesIO
 from typing import Any
@@ -16,18 +15,18 @@ import numpy as np
 from jaxtyping import Num
 from PIL import Image
 
+from camjax.images.decode.jpeg_header import read_jpeg_header
+from camjax.images.decode.pixel_limits import check_pixels
+from camjax.images.decode.png_header import read_png_header
 from camjax.images.decode.ranges import Note, Samples, samples_of
 from camjax.images.decode.strips import RGB_BYTES, Source, Strip, WideSource, row_ranges
-from camjax.images.decode.tiff_header import TiffHeader
+from camjax.images.decode.tiff_header import TAG_COPIES, TiffHeader
 
 BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 17, "AVIF": 9, "HEIF": 8}
-"""What decoding holds at its peak, measured; 4 for other kinds and two of the largest compressed strip for TIFF."""
+"""What decoding holds at its peak, measured; 4 for other kinds, besides what `_Facts` says of JPEG and TIFF."""
 
 DARK = 63
 """Of 255: colours of 16 bits that are no brighter have at most 14 bits in use, or are a very dark image's."""
-
-PNG_CHUNKS = 10_000
-"""Chunks of a PNG before its pixels that are looked at."""
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -45,13 +44,14 @@ _PLUGINS = {
 
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION = 0x0112
-_METADATA_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
 def open_raster(
     file: BufferedReader | BytesIO,
     name: str,
     kind: str,
+    *,
+    max_pixels: int,
     window: tuple[float, float] | None = None,
     deeper: Callable[[], WideSource] | None = None,
 ) -> Source:
@@ -61,14 +61,23 @@ def open_raster(
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
         kind: A key of `camjax.images.decode.kinds.SUFFIXES`.
+        max_pixels: Larger images are refused before anything but their header is read; at least 1.
         window: The values of wide-range grey images that become 0 and 255; None chooses by the image.
         deeper: Opens the same file so that all 16 bits of its colours are read, of which Pillow gives 8; None where
             nothing does.
+
+    Raises:
+        PictureError: The header says that the image is larger than the limit.
     """
+    file.seek(0)
+    # Before Pillow's own reader of JPEG, which makes an object of each segment.
+    coefficient_bytes = read_jpeg_header(file).coefficient_bytes if kind == "JPEG" else 0
     file.seek(0)
     module, plugin = _PLUGINS[kind]
     image: Any = getattr(importlib.import_module(module), plugin)(file)
+    check_pixels((image.height, image.width), name, max_pixels)
     facts = _Facts(file, kind, image)
+    facts.extra_bytes += coefficient_bytes
     if image.mode in _WIDE_MODES or facts.signed_bytes:
         return _WideRaster(image, name, facts, window)
     return _Raster(image, name, facts, deeper)
@@ -86,6 +95,8 @@ class _Facts:
         size: `(height, width)` as Pillow gives the image.
         levels: How often JPEG 2000 can be halved.
         segment_bytes: Of the largest compressed strip or tile of a TIFF, which libtiff decodes at once.
+        extra_bytes: What decoding holds beside the pixels: the coefficients of a JPEG of several scans, and the
+            copies of a TIFF's tags.
         png_scale: What a value of PNG's tRNS chunk is multiplied with; None where it needs no care.
     """
 
@@ -94,7 +105,7 @@ class _Facts:
         self.samples: Samples | None = None
         self.signed_bytes = self.sixteen = False
         self.size = image.height, image.width
-        self.levels = self.segment_bytes = 0
+        self.levels = self.segment_bytes = self.extra_bytes = 0
         self.png_scale: float | None = None
         position = file.tell()
         self.orientation = 1
@@ -104,14 +115,13 @@ class _Facts:
         file.seek(position)
 
     def _other(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        self.orientation = _orientation(image)  # 1 for HEIC, which comes turned
+        self.orientation = _orientation(lambda: image)  # 1 for HEIC, which comes turned
 
     def _png(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        chunks = dict(_png_chunks(file))
-        bits = chunks[b"IHDR"][8] if len(chunks.get(b"IHDR", b"")) == 13 else 8
-        if chunks.keys() & _METADATA_CHUNKS:  # without any, Pillow would decode all to look behind the pixels
-            self.orientation = _orientation(image)
-        significant = max(chunks.get(b"sBIT") or b"\0")
+        header = read_png_header(file)
+        bits, significant = header.bits, header.significant
+        if header.metadata:
+            self.orientation = _orientation(header.metadata_image)
         self.sixteen = bits == 16 and significant != 16
         if image.mode in _WIDE_MODES:
             self.samples = samples_of("u", 16, significant, transparent=image.info.get("transparency"))
@@ -124,6 +134,7 @@ class _Facts:
         header = TiffHeader(file)
         height, width = header.size
         self.size = (width, height) if header.orientation >= 5 else header.size  # Pillow turns TIFFs as it loads them
+        self.extra_bytes = TAG_COPIES * header.tag_bytes
         rows, columns = header.segment_size
         if header.compression != 1:
             self.segment_bytes = rows * columns * sum(header.bits) // 8
@@ -145,7 +156,7 @@ class _Facts:
             )
 
     def _jpeg2000(self, file: BufferedReader | BytesIO, image: Image.Image) -> None:
-        self.orientation = _orientation(image)
+        self.orientation = _orientation(lambda: image)
         file.seek(0)
         head = file.read(2**20)
         start = head.find(b"\xff\x4f\xff\x51")
@@ -172,10 +183,9 @@ class PillowSource(Source):
     def bytes_needed(self, factor: int) -> int:
         """Returns about how many bytes decoding holds at its peak, beside the result."""
         pixels, kind = self.size[0] * self.size[1], self._facts.kind
-        native = self._native_factor(factor)
-        if native > 1:
-            return BYTES_PER_PIXEL.get(kind, 4) * pixels // native**2
-        return max(BYTES_PER_PIXEL.get(kind, 4) * pixels, 4 * pixels + self._facts.segment_bytes)
+        native, segment_bytes = self._native_factor(factor), self._facts.segment_bytes
+        decoded = BYTES_PER_PIXEL.get(kind, 4) * pixels // native**2
+        return max(decoded, 4 * pixels + segment_bytes if segment_bytes else 0) + self._facts.extra_bytes
 
     def reduce(self, factor: int) -> int:
         """Lets JPEG and JPEG 2000 decode a smaller image."""
@@ -272,24 +282,10 @@ def _over_white(part: Image.Image) -> Strip:
     return np.asarray(part.convert("RGB"))
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(opened: Callable[[], Image.Image]) -> int:
     """Returns how EXIF or XMP data say the image is turned; damaged data say nothing, while the pixels are whole."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = opened().getexif().get(_ORIENTATION, 1)
     except Exception:
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
-
-
-def _png_chunks(file: BufferedReader | BytesIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the names and first bytes of a PNG's chunks, without those of pixels."""
-    file.seek(8)
-    for _ in range(PNG_CHUNKS):
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, name = struct.unpack(">I4s", head)
-        start = file.tell()
-        if name != b"IDAT":
-            yield name, file.read(min(length, 16))
-        file.seek(start + length + 4)

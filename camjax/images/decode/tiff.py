@@ -18,10 +18,11 @@ from PIL import TiffImagePlugin
 from camjax.errors import PictureError
 from camjax.images.decode.codecs import EXTRA, has_codecs
 from camjax.images.decode.kinds import CAMERA_RAW, foreign
+from camjax.images.decode.pixel_limits import check_pixels
 from camjax.images.decode.ranges import Note, samples_of
 from camjax.images.decode.raster import open_raster
 from camjax.images.decode.strips import STRIP_PIXELS, Source, WideSource
-from camjax.images.decode.tiff_header import TiffHeader
+from camjax.images.decode.tiff_header import TAG_COPIES, TiffHeader
 
 COMPRESSIONS = frozenset({1, 5, 8, 32946, 32773, 50000})
 """Those decoded here, by TIFF's number: none, LZW, Deflate, PackBits, Zstandard. Others hold images of their own."""
@@ -35,26 +36,30 @@ _PREMULTIPLIED, _OPACITY = 1, 2
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it writes on standard error for odd files
 
 
-def open_tiff(file: BufferedReader | BytesIO, name: str, window: tuple[float, float] | None = None) -> Source:
+def open_tiff(
+    file: BufferedReader | BytesIO, name: str, *, max_pixels: int, window: tuple[float, float] | None = None
+) -> Source:
     """Opens a TIFF file by its header, for Pillow where that reads it rightly, else for tifffile.
 
     Args:
         file: The file, which stays open until the strips are read; its position is changed.
         name: Its name in messages.
+        max_pixels: Larger images are refused before anything but their header is read; at least 1.
         window: The values of wide-range grey images that become 0 and 255; None chooses by the image.
 
     Raises:
-        PictureError: The file is a camera's raw one, or needs an extra that is not installed.
+        PictureError: The file is a camera's raw one, larger than the limit, or needs an extra that is not installed.
         TiffError: The header is damaged.
     """
     header = TiffHeader(file)
     if header.is_camera_raw:
         raise foreign(name, *CAMERA_RAW)
+    check_pixels(header.size, name, max_pixels)
     sixteen_bit_colours = set(header.bits) == {16} and set(header.formats) == {1} and not header.planar
     if not header.is_wide or len(header.bits) == 1 or sixteen_bit_colours:
         deeper = (lambda: TiffSource(file, name, header)) if has_codecs() and _problem(header) is None else None
         try:
-            return open_raster(file, name, "TIFF", window, deeper)
+            return open_raster(file, name, "TIFF", max_pixels=max_pixels, window=window, deeper=deeper)
         except SyntaxError:  # Pillow does not know these values
             pass
     if problem := _problem(header):
@@ -94,9 +99,10 @@ class TiffSource(WideSource):
             self.notes.append(Note(f"TIFF channels {colours}", text))
 
     def bytes_needed(self, factor: int) -> int:
-        """Returns about how many bytes decoding holds: a band of segments, as they are coded and decoded."""
-        rows = self._band_rows()
-        return 3 * rows * self.size[1] * len(self._header.bits) * max(1, math.ceil(self._header.bits[0] / 8))
+        """Returns about how many bytes decoding holds: a band of segments, as coded and decoded, and all tags."""
+        header = self._header
+        row_bytes = self.size[1] * len(header.bits) * math.ceil(header.bits[0] / 8)
+        return 3 * self._band_rows() * row_bytes + TAG_COPIES * header.tag_bytes
 
     def values(self) -> Iterator[Num[np.ndarray, "rows width ..."]]:
         """Yields the values band by band."""
@@ -107,7 +113,9 @@ class TiffSource(WideSource):
             page: Any = tiff.pages[0]
             if self._header.compression != 1:  # its segments come decompressed, with the bits of bytes in order
                 page.compression = page.fillorder = 1
-            channels = len(self._header.bits)
+            channels, bits = len(self._header.bits), self._header.bits[0]
+            if page.dtype is None or page.bitspersample != bits:
+                raise ValueError(f"its values of {bits} bits are of no known type")
             planes = channels if self._header.planar else 1
             if page.shaped[1:4] != (1, *self.size) or page.shaped[0] != planes or page.shaped[4] * planes != channels:
                 raise ValueError(f"its parts make an image of {page.shaped}")
@@ -122,7 +130,7 @@ class TiffSource(WideSource):
     def _band_rows(self) -> int:
         """Rows that are decoded at once: whole segments, or of uncompressed strips as many as are wanted."""
         rows, usual = self._header.segment_size[0], max(1, STRIP_PIXELS // self.size[1])
-        return usual if self._is_plain() else min(rows * max(1, usual // rows), self.size[0])
+        return min(usual if self._is_plain() else rows * max(1, usual // rows), self.size[0])
 
     def _is_plain(self) -> bool:
         """Whether strips hold the values as NumPy reads them, so that any rows can be read alone."""
