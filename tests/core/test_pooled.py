@@ -87,6 +87,26 @@ def test_what_is_no_pooled_linear_head_is_refused_with_the_methods_that_fit(tail
         assert make_explainer(one, method="grad-cam")(np.zeros((1, 8, 12, 3), np.uint8)).maps.shape == (1, 5, 8, 12)
 
 
+@pytest.mark.parametrize(
+    ("tail", "runs"), [("soft cap", 0), ("normalised", 0), ("softmax", 0), ("maximum", 1), ("linear", 8)]
+)
+def test_start_up_runs_no_more_of_the_network_than_shows_that_the_head_is_not_linear(tail, runs):
+    tails = {
+        "linear": pooled,
+        "softmax": lambda x, kernel, images: pooled(x * jax.nn.softmax(x, (1, 2)), kernel, images),
+    }
+    counted = []
+
+    def counting(x, kernel, images):
+        jax.debug.callback(lambda: counted.append(1))
+        return (NOT_LINEAR | tails)[tail](x, kernel, images)
+
+    model = dataclasses.replace(network(counting), layer="layer")
+    assert (verified(model, "layer") is not None) == (tail == "linear")
+    jax.effects_barrier()
+    assert len(counted) == runs
+
+
 def test_a_wrong_head_that_its_user_says_is_refused_though_another_fits():
     model = dataclasses.replace(network(pooled), head=LeafHead(2, 1, transposed=False))
     names = sorted(model.params)  # the order of the leaves
