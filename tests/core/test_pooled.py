@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.random_weights import random_model
-from camjax import LinearHead, MethodError, Model, Preprocess, TokenGrid, make_explainer, normalize_images
+from camjax import (
+    LinearHead,
+    MethodError,
+    Model,
+    Preprocess,
+    TokenGrid,
+    from_function,
+    make_explainer,
+    normalize_images,
+)
 from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 
@@ -347,6 +356,30 @@ def test_a_network_of_float16_is_told_which_dtypes_there_are():
         make_explainer(half)
     with pytest.raises(ValueError, match=r"computes in float32 or bfloat16"):
         make_explainer(half, dtype=jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "held", "hint"),
+    [
+        (jnp.float16, jnp.float32, False, "float16 .* compute in float32: camjax computes in float32 or bfloat16"),
+        (jnp.bfloat16, jnp.float32, False, "bfloat16 .* compute in float32, or give dtype=bfloat16"),
+        (jnp.float32, jnp.bfloat16, False, "float32 .* compute in bfloat16, or give dtype=float32"),
+        (jnp.float32, jnp.bfloat16, True, "float32 .* compute in bfloat16, or give dtype=float32"),
+    ],
+)
+def test_a_convolution_of_one_dtype_alone_is_told_which_dtype_fits(own, given, held, hint):
+    kernel = np.ones((1, 1, 3, 4), own)
+
+    def forward(params, images):
+        x = images if held else images.astype(own)
+        x = jax.lax.conv_general_dilated(
+            x, kernel if held else params["k"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return named_array(x, "layer").mean((1, 2))
+
+    model = from_function(forward, {"k": jax.device_put(kernel)}, preprocess=PREPROCESS)
+    with pytest.raises(ValueError, match=f"model computes 'layer' in {hint}"):
+        make_explainer(model, method="grad-cam", dtype=given)
 
 
 def network_in(params, images, dtype):
