@@ -58,6 +58,12 @@ def test_outputs_that_depend_on_other_images_are_refused(kind):
         adapted(normalise=MIXES[kind])
 
 
+def test_statistics_of_the_batch_behind_the_pooling_are_the_reason():
+    """One image alone, normalised by itself, leaves nothing of any layer."""
+    with pytest.raises(ValueError, match=WORDS):
+        adapted(end=lambda x: (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5))
+
+
 @pytest.mark.parametrize("params", [SHAPED, NEW_HEAD], ids=["shapes", "a head that begins with zeros"])
 def test_parameters_do_not_hide_it(params):
     with pytest.raises(ValueError, match=WORDS):

@@ -59,11 +59,11 @@ def check_model(model: Model) -> None:
         )
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"{model.name} gives {outputs.dtype}, not floats")
+    check_outputs(model)  # first: to one image alone, statistics of the batch hide all layers before them
     if model.layer is None:
         default_layer(model)
     else:
         check_layer(model, model.layer)
-    check_outputs(model)
 
 
 def check_outputs(model: Model) -> None:
