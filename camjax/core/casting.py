@@ -1,5 +1,6 @@
 """Whether a network computes in the dtype that is asked for, and whether its parameters have to be cast for that."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -43,10 +44,8 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
         return product_dtype(program, results=1) or array.dtype, outputs
 
     own = None
-    try:
+    with contextlib.suppress(TypeError):  # where it does not mix dtypes
         own, outputs = computed(False, dtype)
-    except TypeError:  # it does not mix dtypes
-        pass
     if own == dtype:
         return False, outputs
     try:
