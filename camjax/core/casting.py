@@ -1,5 +1,6 @@
 """Whether a network computes in the dtype that is asked for, and whether its parameters have to be cast for that."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -29,26 +30,28 @@ def casts_to(model: Model, layer: str, dtype: np.dtype) -> tuple[bool, jax.Shape
     if model.head is not None and model.is_made_pooled(layer):
         kernel = model.head(model.params).kernel
         return False, jax.ShapeDtypeStruct((1, kernel.shape[1]), kernel.dtype)  # type: ignore[no-untyped-call]
-    images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
     tapped = tap(with_input(traced_once(model.forward)), read=[layer])
 
-    def computed(casts: bool) -> tuple[Any, Any]:
+    def computed(casts: bool, dtype: np.dtype) -> tuple[Any, Any]:
         def run(params: Params, images: Array) -> tuple[Array, Array]:
             outputs, arrays = tapped(cast(params, dtype) if casts else params, images)
             on_grid(model, layer, arrays[layer], (images.shape[1], images.shape[2]))
             return arrays[layer], outputs
 
+        images = jax.ShapeDtypeStruct(model.image_shape(), dtype)  # type: ignore[no-untyped-call]
         with exact():  # as `verified` has it, which then finds the network traced
             program, (array, outputs) = jax.make_jaxpr(run, return_shape=True)(model.params, images)
         return product_dtype(program, results=1) or array.dtype, outputs
 
-    try:
-        found, outputs = computed(casts=False)
-    except TypeError:  # it does not mix dtypes
-        found = None
-    if found == dtype:
+    own = None
+    with contextlib.suppress(TypeError):  # where it does not mix dtypes
+        own, outputs = computed(False, dtype)
+    if own == dtype:
         return False, outputs
-    found, outputs = computed(casts=True)
+    try:
+        found, outputs = computed(True, dtype)
+    except TypeError:  # it casts its inputs, or holds arrays, of the dtype that its parameters have
+        found = own or computed(False, np.dtype(np.float32))[0]
     if found != dtype:
         other = (
             f", or give dtype={found}" if found in DTYPES else f": camjax computes in {' or '.join(map(str, DTYPES))}"

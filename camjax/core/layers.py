@@ -42,7 +42,8 @@ def default_layer(model: Model, image_shape: Sequence[int] | None = None) -> str
 
     That is the model's own, or else the last one that lies on the image and at whose positions the outputs have a
     gradient (see `camjax.core.reach`). A layer of which the head reads the class token alone does not count, nor does
-    one of a branch that does not lead to the outputs. camjax's own networks all name theirs.
+    one of a branch that does not lead to the outputs, nor attention inside a convolutional network. camjax's own
+    networks all name theirs.
 
     Args:
         model: Any.
@@ -79,6 +80,11 @@ def default_layer(model: Model, image_shape: Sequence[int] | None = None) -> str
                 f"{spatial[-1]!r}; name an array that they depend on by checkpoint_name in its forward"
             )
         _warn_of_no_gradient(model, last)
+    if found[last].ndim == 4 and reading(views_of(model, found), last) in ("attention", "heads"):
+        last_map, names = last_reaching(model, found, _maps(model, found, candidates)), list(found)
+        # Behind the last map of a convolutional network with attention inside, no tokens (b, n, c) have a name.
+        if last_map and not any(found[name].ndim == 3 for name in leading.intersection(names[names.index(last_map) :])):
+            last = last_map
     _check_axes(model, found, last, named=False)
     return last
 
@@ -302,7 +308,8 @@ def _check_axes(model: Model, found: Shapes, layer: str, *, named: bool) -> None
     views = views_of(model, found)
     kind = reading(views, layer, tokens)
     if kind != "map" and not (kind == "unclear" and named):
-        how = "" if tokens else f", or one of tokens (b, n, c), and {SAY_HOW}"
+        has_tokens = tokens is None and any(value.ndim == 3 for value in found.values())
+        how = f", or one of tokens (b, n, c), and {SAY_HOW}" if has_tokens else ""
         raise LayerError(f"layer {layer!r} of {model.name} is {found[layer].shape}, {in_words(kind, views.size, how)}")
 
 

@@ -22,8 +22,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from camjax.choices import Activation as Activation
-from camjax.core.names import Arrays, named_arrays, tap
-from camjax.core.precision import at_least_float32
+from camjax.core.comparable import Comparable
+from camjax.core.names import Arrays, named_arrays, tap, traced_once
+from camjax.core.precision import at_least_float32, exact
 from camjax.errors import LayerError
 from camjax.images.preprocess import Preprocess
 
@@ -181,7 +182,8 @@ class Model:
     Attributes:
         params: any pytree of arrays.
         forward: `forward(params, images) -> logits` from normalised NHWC images; pure. What it gives may have another
-            shape than `(b, n)`, as long as the batch comes first: a `target` then says what is explained.
+            shape than `(b, n)`, as long as the batch comes first: a `target` then says what is explained. One number
+            per image, `(b,)`, is one class, `(b, 1)`.
         preprocess: how a picture becomes the network's input.
         labels: the classes' names in the order of the logits.
         activation: The function that turns logits into probabilities: "softmax" (one class per image), "sigmoid" (each
@@ -243,3 +245,38 @@ class Model:
     def image_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
         """The shape of a batch of images as the weights were trained with."""
         return batch, *self.preprocess.input_size, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class OneClassForward:
+    """The forward function of a network that gives one number per image, as `(b,)`; its outputs are `(b, 1)`.
+
+    Attributes:
+        forward: The network's own function.
+    """
+
+    forward: Comparable
+
+    def __call__(self, params: Params, images: Array) -> Array:
+        """Computes the outputs with an axis of classes."""
+        outputs: Array = self.forward.value(params, images)
+        # `squeeze()` takes the axis of a batch of one image too.
+        return outputs.reshape(len(images), 1) if outputs.size == len(images) else outputs
+
+
+def with_class_axis(model: Model) -> Model:
+    """Returns the model, whose outputs are `(b, 1)` where its network gives one number per image as `(b,)`.
+
+    So a head that is squeezed is explained as the same head that is not. Nothing is computed.
+
+    Args:
+        model: Any model; camjax's own networks give `(b, n)`, which is not tried.
+    """
+    if model.prepare is not None or isinstance(model.forward, OneClassForward):
+        return model
+    images = jax.ShapeDtypeStruct(model.image_shape(), np.float32)  # type: ignore[no-untyped-call]
+    with exact():
+        outputs = jax.eval_shape(traced_once(model.forward), model.params, images)
+    if not isinstance(outputs, jax.ShapeDtypeStruct) or outputs.ndim > 1 or outputs.size != 1:
+        return model
+    return dataclasses.replace(model, forward=OneClassForward(Comparable(model.forward)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Float
 
 from camjax.core.comparable import Comparable
@@ -18,7 +19,8 @@ from camjax.core.inference import read_leaves
 from camjax.core.layers import on_grid
 from camjax.core.model import LinearHead, Model, Params
 from camjax.core.names import tap, traced_once
-from camjax.core.precision import coarsest, exact
+from camjax.core.precision import PRODUCTS, coarsest, exact
+from camjax.core.program import ENTERED, Constant, Program
 from camjax.errors import LayerError
 
 TOLERANCE = 1e-4
@@ -29,6 +31,12 @@ ROUNDINGS = 4
 
 In bfloat16, the coarsest that counts, that is 3 %.
 """
+
+BENT = frozenset({"cos", "erf", "exp", "exp2", "log", "log1p", "logistic", "rsqrt", "sin", "sqrt", "square", "tanh"})
+"""JAX's names of operations that are linear on no interval."""
+
+PRODUCTS_OF_TWO = PRODUCTS | {"mul"}
+"""JAX's names of operations that are linear in each of two inputs, and not in both."""
 
 SCALES = (-300.0, 0.1, 1.0, 300.0)
 """Of the random features: what bends far from zero, or on one side of it, shows itself."""
@@ -84,26 +92,52 @@ def verified(model: Model, layer: str) -> Model | None:
         except LayerError:  # tokens of which nobody says where they lie
             return None
         program = _after.trace(forward, layer, model.params, feature, images).jaxpr
-        read = read_leaves(program, len(jax.tree.leaves(model.params)))
+        count = len(jax.tree.leaves(model.params))
+        if _bends(program, count):
+            return None
+        read = read_leaves(program, count)
         # The weights as they are may hide what the function is: zeros in a new head, biases that are equal.
         weights = [_random(model.params, read, rng)]
         if not any(isinstance(leaf, Tracer | jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model.params)):
             weights.append(model.params)
         features = rng.normal(size=feature.shape)
-        trials = [(scale * features).astype(feature.dtype) for scale in SCALES]
         first = model.tokens.prefix if model.tokens is not None and feature.ndim == 3 else 0
-        means = np.concatenate([_mean(np.asarray(given, np.float64)[:, first:]) for given in trials])
         tolerance = max(TOLERANCE, ROUNDINGS * coarsest(program))
-        found = [
-            np.concatenate([np.asarray(_after(forward, layer, params, given, images), np.float64) for given in trials])
-            for params in weights
-        ]
-        heads = [model.head] if model.head is not None else _candidates(weights[0], feature.shape[-1], logits.shape[-1])
-        for head in heads:
-            pairs = zip(weights, found, strict=True)
-            if all(_agree(means, head(params), logits, tolerance) for params, logits in pairs):
-                return dataclasses.replace(model, head=head, layer=layer)
-    return None
+        heads = [model.head] if model.head is not None else []
+        heads = heads or list(_candidates(weights[0], feature.shape[-1], logits.shape[-1]))
+        for params, scale in itertools.product(weights, SCALES):
+            if not heads:
+                break
+            given = (scale * features).astype(feature.dtype)
+            means = _mean(np.asarray(given, np.float64)[:, first:])
+            found = np.asarray(_after(forward, layer, params, given, images), np.float64)
+            heads = [head for head in heads if _agree(means, head(params), found, tolerance)]
+    return dataclasses.replace(model, head=heads[0], layer=layer) if heads else None
+
+
+def _bends(program: ClosedJaxpr, params: int) -> bool:
+    """Returns whether a program of `(params, features, images)` is seen not to be linear in the features.
+
+    Only operations that are linear nowhere count, and products of two arrays that depend on the features: a softmax, a
+    normalisation and most activations behind a layer are seen so. Everything else is left to a trial.
+
+    Args:
+        program: As `_after` is traced.
+        params: The number of leaves of the parameters.
+    """
+    kinds, entered = BENT | PRODUCTS_OF_TWO, ENTERED | {"custom_jvp_call"}
+    flat = Program(program, wanted=lambda equation: equation.primitive.name in kinds, entered=entered)
+    depending: set[Any] = {params}  # the slot of the features
+    for number in flat.live({}, frozenset(), frozenset()):
+        step = flat.steps[number]
+        varying = [not isinstance(slot, Constant) and slot in depending for slot in step.inputs]
+        if not any(varying):
+            continue
+        kind = step.equation.primitive.name
+        if kind in BENT or (kind in PRODUCTS_OF_TWO and sum(varying) > 1) or (kind == "div" and varying[1]):
+            return True
+        depending.update(step.outputs)
+    return False
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from camjax.core.inference import compiler_options, for_inference, platform_of
 from camjax.core.memory import pictures_at_once
-from camjax.core.model import Model, Params, probabilities_of
+from camjax.core.model import Model, Params, probabilities_of, with_class_axis
 from camjax.images.preprocess import Preprocess, normalize_images
 from camjax.methods.classes import top_classes
 from camjax.metrics import concentration, faithfulness, localisation
@@ -71,7 +71,7 @@ class Judge:
     """
 
     def __init__(self, model: Model, groups: tuple[str, ...], size: tuple[int, int], dtype: Any) -> None:  # noqa: ANN401
-        self.model = for_inference(model, dtype=dtype)
+        self.model = for_inference(with_class_axis(model), dtype=dtype)
         platform = platform_of(self.model.params)
         self.room = pictures_at_once(self.model, size, platform)
         options = compiler_options(platform)

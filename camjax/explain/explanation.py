@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int8, Int32, UInt8
 
 from camjax.choices import MAX_PIXELS, Kind, NamedTarget, Sign
 from camjax.core.maps import Interpolation, is_flat
-from camjax.core.model import Model
+from camjax.core.model import Model, with_class_axis
 from camjax.errors import PictureError
 from camjax.explain.explainer import Explainer, make_explainer
 from camjax.explain.pipeline import Prepared, answers, read_options, read_prepared, stack
@@ -213,7 +213,7 @@ def class_names(model: Model) -> tuple[str, ...]:
     if model.labels:
         return model.labels
     images = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
-    logits = jax.eval_shape(model.forward, model.params, images)
+    logits = jax.eval_shape(with_class_axis(model).forward, model.params, images)
     return tuple(f"class {number}" for number in range(logits.shape[-1]))
 
 

@@ -14,7 +14,7 @@ from camjax.core.casting import casts_to
 from camjax.core.inference import cast, for_inference, platform_of
 from camjax.core.layers import INPUT, check_layer, default_layer, is_attention, last_of_each_size, layers
 from camjax.core.maps import INTERPOLATIONS, Interpolation, Size, checked_size
-from camjax.core.model import Model
+from camjax.core.model import Model, with_class_axis
 from camjax.core.options import checked_dtype, checked_flag, checked_top_k
 from camjax.core.pooled import verified
 from camjax.explain.plan import Plan, Static, methods_without_head
@@ -41,6 +41,7 @@ def make_plan(
     dtype: DTypeLike,
 ) -> Plan:
     """The plan of these options; see `camjax.make_explainer` for each, and for what it raises."""
+    model = with_class_axis(model)
     chosen = find_method(method)
     check_target(target)
     fusion = fusion or chosen.fusion or "mean"

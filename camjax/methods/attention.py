@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from camjax.core.flow import Flow, attention_flow, token_layers
+from camjax.core.flow import Flow, attention_flow, attention_groups, token_layers
 from camjax.core.layers import is_attention
 from camjax.core.model import Model
 from camjax.core.names import cut, named_arrays, tap
@@ -33,15 +33,17 @@ class Attended(NamedTuple):
     """A network's attention, for one batch of images.
 
     Attributes:
-        flow: The attention `(b, heads, tokens, tokens)` of each block, and the network behind it.
-        block_scores: `block_scores()`: for each block, `scores(weights) -> outputs`, what the end of the network makes
-            of the mean of the tokens that the block gives, where its attention is that.
+        flow: `flow()`: the attention `(b, heads, tokens, tokens)` of each block, one after the other, and the network
+            behind it. A MethodError where the head reads more than the tokens behind the last block.
+        block_scores: `block_scores()`: for each attention, itself and `scores(weights) -> outputs`, what the end of the
+            network makes of the mean of the tokens that its block gives, where the attention is that. A MethodError
+            where these tokens have no name.
         grid: The tokens (b, n) that lie on the image, in rows and columns.
         prefix: The number of tokens before those.
     """
 
-    flow: Flow
-    block_scores: Callable[[], tuple[Callable[[Array], Array], ...]]
+    flow: Callable[[], Flow]
+    block_scores: Callable[[], list[tuple[Array, Callable[[Array], Array]]]]
     grid: Callable[[Array], Array]
     prefix: int
 
@@ -94,19 +96,25 @@ def attended(model: Model, images: Float[Array, "b h w c"]) -> Attended:
         images: Normalised images.
 
     Raises:
-        MethodError: It names no attention, or its scores are not computed from one array of tokens.
+        MethodError: It names no attention, or attention for different numbers of tokens.
     """
     arrays, size = named_arrays(model.forward, model.params, images), (images.shape[1], images.shape[2])
     names = attention_names(model, arrays, size)
     try:
-        flow = attention_flow(model.forward, model.params, images, names)
+        groups = attention_groups(model.forward, model.params, images, names)
     except LayerError as error:
         raise MethodError(f"{model.name}: {error}; rollout, chefer and legrad cannot explain this network") from error
+
+    def flow() -> Flow:
+        try:
+            return attention_flow(model.forward, model.params, images, names)
+        except LayerError as error:
+            raise MethodError(f"{model.name}: {error}; rollout and chefer cannot explain this network") from error
 
     def grid(tokens: Array) -> Array:
         return _on_grid(model, tokens[..., None], size)[..., 0]
 
-    scores = functools.partial(_block_scores, model, images, arrays, tuple(flow.weights))
+    scores = functools.partial(_block_scores, model, images, arrays, groups)
     return Attended(flow, scores, grid, 0 if model.tokens is None else model.tokens.prefix)
 
 
@@ -115,32 +123,34 @@ def check_attention(model: Model, *, blocks: bool) -> None:
 
     Args:
         model: Any model.
-        blocks: Whether the tokens that each block gives must have names, as for LeGrad.
+        blocks: Whether the tokens that each block gives must have names, as for LeGrad; else its scores must be
+            computed from the tokens behind the last block, as for the other methods.
 
     Raises:
-        MethodError: See `attended`; or these tokens have no names.
+        MethodError: See `attended` and `Attended`.
         LayerError: The model's `tokens` do not fit the number of tokens.
     """
 
     def names(_: object, images: Array) -> None:
         attention = attended(model, images)
-        attention.grid(next(iter(attention.flow.weights.values())).mean((1, 2)))
-        if blocks:
-            attention.block_scores()
+        weights = attention.block_scores()[0][0] if blocks else next(iter(attention.flow().weights.values()))
+        attention.grid(weights.mean((1, 2)))
 
     jax.eval_shape(names, model.params, jax.ShapeDtypeStruct(model.image_shape(), jnp.float32))  # type: ignore[no-untyped-call]
 
 
 def _block_scores(
-    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], names: Sequence[str]
-) -> tuple[Callable[[Array], Array], ...]:
-    """Returns the scores of each block as a function of its attention; see `Attended`."""
-    blocks = _blocks(model, images, arrays, names)
+    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], groups: Sequence[Sequence[str]]
+) -> list[tuple[Array, Callable[[Array], Array]]]:
+    """Returns each attention, and the scores of its block as a function of it; see `Attended`."""
+    blocks = _blocks(model, images, arrays, groups)
+    last = list(blocks.values())[-1]
+    _, weights = tap(model.forward, read=blocks)(model.params, images)
 
     @functools.cache
     def end() -> Callable[[Array], Array]:
         """Returns the network behind the last block."""
-        return cut(model.forward, blocks[-1])(model.params, images)[1]
+        return cut(model.forward, last)(model.params, images)[1]
 
     def block_scores(name: str, block: str) -> Callable[[Array], Array]:
         def scores(attention: Array) -> Array:
@@ -152,15 +162,15 @@ def _block_scores(
 
         return scores
 
-    return tuple(map(block_scores, names, blocks))
+    return [(weights[name], block_scores(name, block)) for name, block in blocks.items()]
 
 
 def _blocks(
-    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], names: Sequence[str]
-) -> tuple[str, ...]:
-    """Returns the named tokens that each block gives.
+    model: Model, images: Array, arrays: Mapping[str, jax.ShapeDtypeStruct], groups: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Returns the named tokens that each attention's block gives.
 
-    They are the outermost layer of tokens around a block's attention, by its path, and around no other's: `blocks.3` of
+    They are the outermost layer of tokens around a block's attention, by its path, and no other block's: `blocks.3` of
     `blocks.3.attn.weights`, `encoder/block_3` of `encoder/block_3/attention/weights`. Attention whose path names no
     such layer, as where all of it is called `attention`, has the layer that follows it; see
     `camjax.core.flow.token_layers`.
@@ -168,7 +178,8 @@ def _blocks(
     Raises:
         MethodError: A block's tokens have no name.
     """
-    around = {name: _around(name) for name in names}
+    around = {name: _around(name) for group in groups for name in group}
+    beside = {name: group for group in groups for name in group}
     own = {
         name: next(
             (
@@ -176,14 +187,14 @@ def _blocks(
                 for outer in around[name]
                 if outer in arrays
                 and arrays[outer].ndim == 3
-                and not any(outer in around[other] for other in names if other != name)
+                and not any(outer in around[other] for other in around if other not in beside[name])
             ),
             None,
         )
-        for name in names
+        for name in around
     }
     if None in own.values():
-        behind = token_layers(model.forward, model.params, images, names)
+        behind = token_layers(model.forward, model.params, images, groups)
         own = {name: block or behind.get(name) for name, block in own.items()}
     for name, block in own.items():
         if block is None:
@@ -191,7 +202,7 @@ def _blocks(
                 f"{model.name} has no name for the tokens (b, n, c) of the block whose attention is {name!r}; legrad "
                 "needs one behind each block, by jax.ad_checkpoint.checkpoint_name"
             )
-    return tuple(block for block in own.values() if block is not None)
+    return {name: block for name, block in own.items() if block is not None}
 
 
 def _around(name: str) -> list[str]:
@@ -213,7 +224,8 @@ class Rollout:
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
-        tokens, rest = attention.flow.until(None)
+        flow = attention.flow()
+        tokens, rest = flow.until(None)
         outputs, backward = jax.vjp(rest, tokens)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
@@ -222,8 +234,8 @@ class Rollout:
         table, of_scores = jax.vjp(functools.partial(score_table, target=read), outputs)
         mixture = jnp.asarray(np.random.default_rng(0).normal(size=(1, table.shape[1])), table.dtype)
         (slopes,) = backward(*of_scores(varying_like(jnp.broadcast_to(mixture, table.shape), table)))
-        row = reading_weights(slopes, attention.prefix)
-        for weights in reversed(attention.flow.weights.values()):
+        row = reading_weights(flow.by_token(slopes), attention.prefix)
+        for weights in reversed(flow.weights.values()):
             mean = weights.astype(row.dtype).mean(1)
             row = (row + jnp.einsum("bq,bqk->bk", row, mean)) / 2
         one = attention.grid(row)
@@ -243,11 +255,12 @@ class Relevance:
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
-        weights = attention.flow.weights
-        tokens, _ = attention.flow.until(None)
+        flow = attention.flow()
+        weights = flow.weights
+        tokens, _ = flow.until(None)
 
         def scores_with(changes: dict[str, Array], change: Array) -> tuple[Array, Array]:
-            tokens, rest = attention.flow.until(changes)
+            tokens, rest = flow.until(changes)
             outputs = rest(tokens + change)
             return score_table(outputs, wanted.target), outputs
 
@@ -259,7 +272,7 @@ class Relevance:
 
         def explain(cotangent: Float[Array, "b n"]) -> Float[Array, "b h w"]:
             slopes, of_tokens = backward(cotangent)
-            row = reading_weights(of_tokens, attention.prefix)
+            row = reading_weights(flow.by_token(of_tokens), attention.prefix)
             for name in reversed(weights):
                 gain = jax.nn.relu(weights[name] * slopes[name]).astype(row.dtype).mean(1)
                 row = row + jnp.einsum("bq,bqk->bk", row, gain)
@@ -281,15 +294,15 @@ class LeGrad:
     def __call__(self, look: Look, wanted: Wanted) -> CamResult:
         """See `camjax.methods.method.Explain`."""
         attention = look.attended()
-        block_weights = attention.flow.weights.values()
         outputs = look.forward(look.images)
         scores = score_table(outputs, wanted.target)
         classes = chosen_classes(scores, wanted)
         rows = varying_like(one_hot(lax.stop_gradient(scores), classes), scores)
         total: Array | float = 0.0
-        for weights, block_scores in zip(block_weights, attention.block_scores(), strict=True):
+        blocks = attention.block_scores()
+        for weights, block_scores in blocks:
             _, backward = jax.vjp(lambda weights, f=block_scores: score_table(f(weights), wanted.target), weights)
             slopes = jax.vmap(lambda row, back=backward: back(row)[0], 1, 1)(rows)
             total = total + jax.nn.relu(slopes.astype(at_least_float32(scores.dtype))).mean((2, 3))
-        maps = jax.vmap(attention.grid, 1, 1)(total / len(block_weights))
+        maps = jax.vmap(attention.grid, 1, 1)(total / len(blocks))
         return answer(outputs, scores, classes, maps)

@@ -58,6 +58,12 @@ def test_outputs_that_depend_on_other_images_are_refused(kind):
         adapted(normalise=MIXES[kind])
 
 
+def test_statistics_of_the_batch_behind_the_pooling_are_the_reason():
+    """One image alone, normalised by itself, leaves nothing of any layer."""
+    with pytest.raises(ValueError, match=WORDS):
+        adapted(end=lambda x: (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5))
+
+
 @pytest.mark.parametrize("params", [SHAPED, NEW_HEAD], ids=["shapes", "a head that begins with zeros"])
 def test_parameters_do_not_hide_it(params):
     with pytest.raises(ValueError, match=WORDS):
@@ -182,6 +188,64 @@ def test_it_is_tried_once_and_by_one_program(caplog):
     with jax.log_compiles():
         from_function(forward, PARAMS, preprocess=PREPROCESS)
     assert not [record.args for record in caplog.records if record.msg.startswith("Compiling")]
+
+
+class Switched:
+    """A network that its user changes in place."""
+
+    def __init__(self, normalise, factor=1):
+        self.normalise, self.factor = normalise, factor
+
+    def __call__(self, params, images):
+        return network(params, images, normalise=self.normalise, end=lambda logits: self.factor * logits)
+
+
+class SwitchedModule(linen.Module):
+    """A Linen module with such an attribute."""
+
+    network: Switched
+
+    @linen.compact
+    def __call__(self, images):
+        params = {name: self.param(name, lambda _, name=name: jnp.asarray(PARAMS[name])) for name in PARAMS}
+        return self.network(params, images)
+
+
+@pytest.mark.parametrize("adapt", [from_function, from_linen])
+def test_a_network_is_seen_as_it_is_when_it_is_adapted(adapt):
+    net = Switched(by_batch)
+    module, params = (net, PARAMS) if adapt is from_function else (SwitchedModule(net), {"params": PARAMS})
+    with pytest.raises(ValueError, match=WORDS):
+        adapt(module, params, preprocess=PREPROCESS)
+    net.normalise = by_image
+    images = uint8_images(1, 8, 12)
+    once, twice = [], []
+    for factor, results in ((1, once), (2, twice)):
+        net.factor = factor
+        model = adapt(module, params, preprocess=PREPROCESS)
+        results.extend(make_explainer(model, method="grad-cam", top_k=1, size=None)(images)[i] for i in (0, 3))
+    for first, second in zip(once, twice, strict=True):
+        np.testing.assert_allclose(2 * first, second, rtol=1e-5)
+
+
+def test_arrays_that_a_function_holds_are_seen_too():
+    held = {"head": jnp.asarray(PARAMS["head"])}
+
+    def forward(params, images):
+        return network({**params, **held}, images)
+
+    def logits():
+        model = from_function(forward, PARAMS, preprocess=PREPROCESS)
+        return make_explainer(model, method="grad-cam", top_k=1, size=None)(uint8_images(1, 8, 12)).logits
+
+    first = logits()
+    held["head"] = 2 * held["head"]
+    np.testing.assert_allclose(logits(), 2 * first, rtol=1e-5)
+
+
+def test_no_batch_in_the_outputs_for_one_image_is_refused():
+    with pytest.raises(ValueError, match=r"gives \(5,\) for \(1, 8, 12, 3\) images, not logits \(b, n\)"):
+        adapted(end=jnp.squeeze)
 
 
 def test_rows_of_tokens_are_each_images_own():

@@ -189,6 +189,31 @@ def test_attention_of_equinox_is_no_default_and_keeps_its_axes():
     assert from_equinox(module, preprocess=preprocess, layer="patch").layer == "patch"
 
 
+def attending(named, mapped=True):
+    """A convolutional network with attention among its positions inside, as BoTNet has it."""
+
+    def forward(params, images):
+        b, h, w, c = images.shape
+        x = images.reshape(b, h // 4, 4, w // 4, 4, c).mean((2, 4)) @ params["mix"]
+        x = named_array(x, "map") if mapped else x
+        tokens = x.reshape(b, -1, 2, 8)
+        weights = named_array(jax.nn.softmax(jnp.einsum("bqhc,bkhc->bhqk", tokens, tokens)), "attention")
+        read = jnp.einsum("bhqk,bkhc->bqhc", weights, tokens)
+        read = named_array(read, "heads") if named else read
+        return (x + read.reshape(x.shape)).mean((1, 2)) @ params["head"]
+
+    return forward
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_attention_inside_a_convolutional_network_is_passed_over(named):
+    model = adapted(attending(named), params_of((32, 48)), (32, 48))
+    explain = make_explainer(model, method="grad-cam", size=None, top_k=1)
+    assert (explain.layer, explain(uint8_images(1, 32, 48)).maps.shape) == ("map", (1, 1, 8, 12))
+    with pytest.raises(LayerError, match=r"is \(1, .*no rows and columns; give another by layer=NAME$"):
+        adapted(attending(named, mapped=False), params_of((32, 48)), (32, 48))
+
+
 def test_a_square_map_of_a_transformer_is_a_map():
     """As wide as it has channels, where a model has tokens too."""
 

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.random_weights import random_model
-from camjax import LinearHead, MethodError, Model, Preprocess, TokenGrid, make_explainer, normalize_images
+from camjax import (
+    LinearHead,
+    MethodError,
+    Model,
+    Preprocess,
+    TokenGrid,
+    from_function,
+    make_explainer,
+    normalize_images,
+)
 from camjax.core.names import named_array
 from camjax.core.pooled import LeafHead, verified
 
@@ -85,6 +94,26 @@ def test_what_is_no_pooled_linear_head_is_refused_with_the_methods_that_fit(tail
         with pytest.raises(MethodError, match=r"not end in global average pooling of 'layer'.*use one of .*grad-cam"):
             make_explainer(one)
         assert make_explainer(one, method="grad-cam")(np.zeros((1, 8, 12, 3), np.uint8)).maps.shape == (1, 5, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("tail", "runs"), [("soft cap", 0), ("normalised", 0), ("softmax", 0), ("maximum", 1), ("linear", 8)]
+)
+def test_start_up_runs_no_more_of_the_network_than_shows_that_the_head_is_not_linear(tail, runs):
+    tails = {
+        "linear": pooled,
+        "softmax": lambda x, kernel, images: pooled(x * jax.nn.softmax(x, (1, 2)), kernel, images),
+    }
+    counted = []
+
+    def counting(x, kernel, images):
+        jax.debug.callback(lambda: counted.append(1))
+        return (NOT_LINEAR | tails)[tail](x, kernel, images)
+
+    model = dataclasses.replace(network(counting), layer="layer")
+    assert (verified(model, "layer") is not None) == (tail == "linear")
+    jax.effects_barrier()
+    assert len(counted) == runs
 
 
 def test_a_wrong_head_that_its_user_says_is_refused_though_another_fits():
@@ -327,6 +356,30 @@ def test_a_network_of_float16_is_told_which_dtypes_there_are():
         make_explainer(half)
     with pytest.raises(ValueError, match=r"computes in float32 or bfloat16"):
         make_explainer(half, dtype=jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "held", "hint"),
+    [
+        (jnp.float16, jnp.float32, False, "float16 .* compute in float32: camjax computes in float32 or bfloat16"),
+        (jnp.bfloat16, jnp.float32, False, "bfloat16 .* compute in float32, or give dtype=bfloat16"),
+        (jnp.float32, jnp.bfloat16, False, "float32 .* compute in bfloat16, or give dtype=float32"),
+        (jnp.float32, jnp.bfloat16, True, "float32 .* compute in bfloat16, or give dtype=float32"),
+    ],
+)
+def test_a_convolution_of_one_dtype_alone_is_told_which_dtype_fits(own, given, held, hint):
+    kernel = np.ones((1, 1, 3, 4), own)
+
+    def forward(params, images):
+        x = images if held else images.astype(own)
+        x = jax.lax.conv_general_dilated(
+            x, kernel if held else params["k"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return named_array(x, "layer").mean((1, 2))
+
+    model = from_function(forward, {"k": jax.device_put(kernel)}, preprocess=PREPROCESS)
+    with pytest.raises(ValueError, match=f"model computes 'layer' in {hint}"):
+        make_explainer(model, method="grad-cam", dtype=given)
 
 
 def network_in(params, images, dtype):

@@ -68,6 +68,31 @@ def test_without_one_it_goes_by_the_number_of_outputs(count, usual):
     np.testing.assert_allclose(result.probabilities, BY_HAND[usual](np.asarray(result.logits)), rtol=1e-6)
 
 
+def test_one_number_per_image_is_one_class(tmp_path):
+    plain = toy(None, 1)
+    about = {"preprocess": plain.preprocess, "layer": "last"}
+    # `squeeze()` takes the batch of one image away, too.
+    squeezed = from_function(lambda params, images: plain.forward(params, images).squeeze(), plain.params, **about)
+    flat = Model(plain.params, lambda params, images: plain.forward(params, images)[:, 0], **about)
+    for model, count, method, target in (
+        (squeezed, 1, "grad-cam", "probability"),
+        (squeezed, 2, "cam", "logit"),
+        (flat, 2, "grad-cam", "probability"),
+    ):
+        found, expected = (
+            make_explainer(each, method=method, layer="last", target=target, size=None)(PICTURES[:count])
+            for each in (model, plain)
+        )
+        assert found.probabilities.shape == (count, 1)
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
+        np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-6)
+    Image.fromarray(PICTURES[0]).save(tmp_path / "a.png")
+    for model in (squeezed, flat):
+        (explanation,) = explain_pictures(model, [tmp_path / "a.png"], method="grad-cam")
+        assert explanation.labels == ("class 0",)
+
+
 @pytest.mark.usefixtures("untyped")
 def test_cam_fn_takes_one():
     features, kernel = jnp.linspace(-1, 1, 24).reshape(2, 3, 4), jnp.linspace(-1, 2, 12).reshape(4, 3)

@@ -298,6 +298,45 @@ def test_maps_are_those_by_hand(way, kind):
     assert_equal(all_maps(model, inputs()[0]), expected(kind))
 
 
+HEADS_OF_PATCHES = {
+    "norm behind the slice": lambda x: standardised(x[:, 1:]).mean(1),
+    "norm on the grid": lambda x: standardised(x[:, 1:].reshape(len(x), *GRID, WIDTH)).mean((1, 2)),
+    "channels first": lambda x: jnp.tanh(
+        standardised(x[:, 1:]).swapaxes(1, 2).reshape(len(x), WIDTH, *GRID)[:, :, ::-1]
+    ).mean((2, 3)),
+    "another activation": lambda x: jax.nn.gelu(standardised(x)[:, 1:] @ np.eye(WIDTH, dtype=np.float32)).mean(1),
+}
+"""Means of the patches, whose last array `(b, n, c)` is not what they are the means of."""
+
+
+def headed(read):
+    def network(w, images):
+        x = embedded(w, images)
+        for number in range(DEPTH):
+            attention = named_array(attention_of(w[f"block_{number}"], x), f"block_{number}/attention")
+            x = named_array(block_of(w[f"block_{number}"], x, attention), f"block_{number}")
+        return read(x) @ w["head"]["kernel"] + w["head"]["bias"][None]
+
+    return network
+
+
+@pytest.mark.parametrize("kind", HEADS_OF_PATCHES)
+def test_a_head_that_normalises_the_patches_behind_a_slice_or_on_their_grid_reads_their_mean(kind):
+    read = HEADS_OF_PATCHES[kind]
+    model = from_function(headed(read), WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS)
+    pixels, images = inputs()
+
+    def end(tokens):
+        return read(tokens) @ WEIGHTS["head"]["kernel"]
+
+    def run(images, changes):
+        _, attention, tokens = forward(WEIGHTS, images, changes, "mean")
+        return end(tokens[-1]), attention, tokens
+
+    by_hand = expected_of(run, end, images, START["mean"])
+    assert_equal(all_maps(model, pixels), by_hand)
+
+
 def by_function_tokens_first():
     """The head turns batch and tokens, as an inner `vmap` may: with as many of each, only more images tell which is."""
 
@@ -441,7 +480,7 @@ def test_a_sharded_batch_and_each_devices_own_images():
 
 def side_by_side(w, x):
     first, second = (named_array(attention_of(w[f"block_{number}"], x), f"attention_{number}") for number in (0, 1))
-    return head("token", w, block_of(w["block_0"], x, first) + block_of(w["block_1"], x, second))
+    return head("token", w, named_array(block_of(w["block_0"], x, first) + block_of(w["block_1"], x, second), "both"))
 
 
 def fewer_tokens(w, x):
@@ -451,8 +490,9 @@ def fewer_tokens(w, x):
 
 
 def two_blocks_read(w, x):
-    first = block_of(w["block_0"], x, named_array(attention_of(w["block_0"], x), "first"))
-    second = block_of(w["block_1"], first, named_array(attention_of(w["block_1"], first), "second"))
+    first = named_array(block_of(w["block_0"], x, named_array(attention_of(w["block_0"], x), "first/attn")), "first")
+    second = block_of(w["block_1"], first, named_array(attention_of(w["block_1"], first), "second/attn"))
+    second = named_array(second, "second")
     return jnp.concatenate([first[:, 0], second[:, 0]], 1) @ w["wide"]["kernel"]
 
 
@@ -463,26 +503,64 @@ def blocks_without_names(w, x):
     return head("token", w, x)
 
 
+def from_tokens(network):
+    def with_tokens(w, images):
+        return network(w, named_array(embedded(w, images), "tokens"))
+
+    return from_function(with_tokens, WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS, layer="tokens")
+
+
+ONLY_TWO = "; rollout and chefer cannot explain this network"
+
+
 @pytest.mark.parametrize(
     ("network", "names", "words"),
     [
-        (side_by_side, METHODS, "'attention_0' and 'attention_1' is computed side by side"),
+        (side_by_side, ["rollout", "chefer"], f"'attention_0' and 'attention_1' is computed side by side.*{ONLY_TWO}"),
         (fewer_tokens, METHODS, "for different numbers of tokens: 7 at 'first', 5 at 'second'"),
-        (two_blocks_read, METHODS, "behind the attention 'second', the outputs are not computed from one array"),
+        (two_blocks_read, ["rollout", "chefer"], f"'second/attn', the outputs are not .* one array.*{ONLY_TWO}"),
         (blocks_without_names, ["legrad"], "no name for the tokens .* whose attention is 'attention:0'; legrad needs"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_when_the_explainer_is_made(network, names, words):
-    def with_tokens(w, images):
-        return network(w, named_array(embedded(w, images), "tokens"))
-
-    model = from_function(with_tokens, WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS, layer="tokens")
+    model = from_tokens(network)
     for name in METHODS:
         if name in names:
             with pytest.raises(MethodError, match=words):
                 make_explainer(model, method=name, top_k=1)
         else:
             make_explainer(model, method=name, top_k=1)
+
+
+@pytest.mark.parametrize("network", [side_by_side, two_blocks_read])
+def test_legrad_needs_no_single_reader(network):
+    """Each attention's own slopes, by hand: all that does not come from the last block stays as it is."""
+    model = from_tokens(network)
+    pixels, images = inputs()
+    found = make_explainer(model, method="legrad", top_k=1, size=None)(pixels, ASKED).maps
+    x = embedded(WEIGHTS, images)
+    blocks = WEIGHTS["block_0"], WEIGHTS["block_1"]
+    if network is side_by_side:
+        befores, attention = (x, x), [attention_of(block, x) for block in blocks]
+        plain = [block_of(*each) for each in zip(blocks, befores, attention, strict=True)]
+        tokens = [lambda a: block_of(blocks[0], x, a) + plain[1], lambda a: plain[0] + block_of(blocks[1], x, a)]
+        end = functools.partial(head, "token", WEIGHTS)
+    else:
+        first = block_of(blocks[0], x, attention_of(blocks[0], x))
+        attention = [attention_of(blocks[0], x), attention_of(blocks[1], first)]
+        tokens = [lambda a: block_of(blocks[0], x, a), lambda a: block_of(blocks[1], first, a)]
+        end = lambda t: jnp.concatenate([first[:, 0], t[:, 0]], 1) @ WEIGHTS["wide"]["kernel"]  # noqa: E731
+    expected = 0
+    for weights, tokens_of in zip(attention, tokens, strict=True):
+        for place, number in enumerate(ASKED):
+
+            def score(weights, tokens_of=tokens_of, number=number):
+                given = tokens_of(weights)
+                return end(jnp.broadcast_to(given.mean(1, keepdims=True), given.shape))[:, number].sum()
+
+            slopes = np.maximum(jax.grad(score)(weights), 0).mean((1, 2))[:, 1:].reshape(-1, *GRID) / len(tokens)
+            expected = expected + slopes[:, None] * np.eye(len(ASKED))[place][None, :, None, None]
+    assert relative_error(found, expected) < TOLERANCE
 
 
 def test_tokens_that_do_not_fill_the_grid_are_refused_when_the_explainer_is_made():

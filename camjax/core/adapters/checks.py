@@ -1,22 +1,27 @@
 """What is checked of a network once, when it is adapted."""
 
+import dataclasses
 import functools
+import hashlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.extend.core import ClosedJaxpr
 
 from camjax.core.comparable import Comparable
 from camjax.core.layers import check_layer, default_layer
-from camjax.core.model import Model, Params
+from camjax.core.model import Model, Params, with_class_axis
 from camjax.core.names import traced_once
 from camjax.core.precision import coarsest, exact
 from camjax.core.program import Program, Slot
-from camjax.core.trial import drawn_params, has_values
+from camjax.core.trial import drawn_params, has_values, types_of
 
 MIXED = 1e-3
 """Relative change of an image's outputs, when another image of its batch changes, from which they depend on that.
@@ -37,8 +42,35 @@ RESHAPING = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "name
 """JAX's names of operations that leave values as they are."""
 
 
-def check_model(model: Model) -> None:
+@dataclasses.dataclass(frozen=True)
+class AdaptedForward:
+    """A network's forward function, which is another one where its program is another.
+
+    What is traced and compiled is kept by the forward function. A function that reads something that changes (a switch
+    between training and evaluation) would stay as it was first traced.
+
+    Attributes:
+        forward: The function, as its user or its adapter has it.
+        program: Digest of its program at the time of the adaptation.
+    """
+
+    forward: Comparable
+    program: str
+
+    def __call__(self, params: Params, images: Array) -> Array:
+        """Computes the outputs."""
+        outputs: Array = self.forward.value(params, images)
+        return outputs
+
+
+def adapted(model: Model) -> Model:
     """Checks a network once, when it is adapted: its outputs, the layer that is explained by default, and its rows.
+
+    Args:
+        model: A model of the network; its forward function is traced anew, however often it was adapted before.
+
+    Returns:
+        The model; one number per image, `(b,)`, is `(b, 1)` in it.
 
     Raises:
         ValueError: it gives something else than one array with the batch first, no floats, or outputs of an image that
@@ -50,20 +82,48 @@ def check_model(model: Model) -> None:
     """
     images = jax.ShapeDtypeStruct(model.image_shape(2), jnp.float32)  # type: ignore[no-untyped-call]
     with exact():
-        outputs = jax.eval_shape(traced_once(model.forward), model.params, images)
-    if not isinstance(outputs, jax.ShapeDtypeStruct) or outputs.ndim == 0 or outputs.shape[0] != 2:
-        shapes = jax.tree.map(lambda leaf: leaf.shape, outputs)
-        raise ValueError(
-            f"{model.name} gives {shapes} for {images.shape} images, not logits (b, n); wrap it in a function that "
-            "gives one array with the batch first"
+        # A new function, since JAX keeps what it traced by the function too.
+        closed, outputs = jax.make_jaxpr(lambda *given: model.forward(*given), return_shape=True)(
+            types_of(model.params), images
         )
+    _check_batch(model, images, outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"{model.name} gives {outputs.dtype}, not floats")
+    forward = AdaptedForward(Comparable(model.forward), _digest(closed))
+    model = with_class_axis(dataclasses.replace(model, forward=forward))
+    image = jax.ShapeDtypeStruct(model.image_shape(), jnp.float32)  # type: ignore[no-untyped-call]
+    with exact():
+        _check_batch(model, image, jax.eval_shape(traced_once(model.forward), model.params, image))
+    check_outputs(model)  # first: to one image alone, statistics of the batch hide all layers before them
     if model.layer is None:
         default_layer(model)
     else:
         check_layer(model, model.layer)
-    check_outputs(model)
+    return model
+
+
+def _check_batch(model: Model, images: jax.ShapeDtypeStruct, outputs: Any) -> None:  # noqa: ANN401
+    """Raises a ValueError unless the outputs for these images are one array with the batch first."""
+    if isinstance(outputs, jax.ShapeDtypeStruct) and outputs.shape[:1] == images.shape[:1]:
+        return
+    shapes = jax.tree.map(lambda leaf: leaf.shape, outputs)
+    raise ValueError(
+        f"{model.name} gives {shapes} for {images.shape} images, not logits (b, n); wrap it in a function that gives "
+        "one array with the batch first"
+    )
+
+
+def _digest(closed: ClosedJaxpr) -> str:
+    """Returns a digest of a program and of the arrays that it holds."""
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
+    for const in closed.consts:
+        digest.update(np.asarray(const).tobytes() if has_values(const) and _is_plain(const) else b"%d" % id(const))
+    return digest.hexdigest()
+
+
+def _is_plain(const: Any) -> bool:  # noqa: ANN401
+    """Returns whether an array is no key for random numbers, which NumPy cannot hold."""
+    return not jnp.issubdtype(jnp.result_type(const), jax.dtypes.extended)
 
 
 def check_outputs(model: Model) -> None:

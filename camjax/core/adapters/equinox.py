@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from camjax.core.adapters.about import About, joined, named
-from camjax.core.adapters.checks import check_model
+from camjax.core.adapters.checks import adapted
 from camjax.core.axes import reading
 from camjax.core.layers import layers, views_of
 from camjax.core.model import Model, Params
@@ -99,8 +99,7 @@ def from_equinox(
     model = Model(arrays if state is None else (arrays, state), forward, **about)
     if channels_first and (attention := _attention(model)):
         model = dataclasses.replace(model, forward=dataclasses.replace(forward, attention=attention))
-    check_model(model)
-    return model
+    return adapted(model)
 
 
 def _forward(

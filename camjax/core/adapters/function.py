@@ -3,7 +3,7 @@
 from typing import Unpack
 
 from camjax.core.adapters.about import About
-from camjax.core.adapters.checks import check_model
+from camjax.core.adapters.checks import adapted
 from camjax.core.model import Forward, Model, Params
 
 
@@ -11,7 +11,8 @@ def from_function(forward: Forward, params: Params, **about: Unpack[About]) -> M
     """A model of a pure function whose inner arrays are named with `jax.ad_checkpoint.checkpoint_name`.
 
     Args:
-        forward: `forward(params, images) -> logits` from normalised NHWC images.
+        forward: `forward(params, images) -> logits` from normalised NHWC images, pure. It is traced anew at each call
+            of `from_function`, so that one that was changed is seen as it is now.
         params: any pytree.
         about: what the function does not say; see `camjax.Model`.
 
@@ -24,6 +25,4 @@ def from_function(forward: Forward, params: Params, **about: Unpack[About]) -> M
     Warns:
         UserWarning: the outputs look like probabilities already; see `camjax.Model.activation`.
     """
-    model = Model(params, forward, **about)
-    check_model(model)
-    return model
+    return adapted(Model(params, forward, **about))

@@ -10,7 +10,7 @@ from flax import errors, linen
 from jax import Array
 
 from camjax.core.adapters.about import About, joined, named
-from camjax.core.adapters.checks import check_model
+from camjax.core.adapters.checks import adapted
 from camjax.core.model import Model, Params
 
 
@@ -62,14 +62,13 @@ def from_linen(
     """
     model = Model(variables, LinenForward(module, tuple((arguments or {}).items())), **about)
     try:
-        check_model(model)
+        return adapted(model)
     except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
         what = "a normalisation" if isinstance(error, errors.ModifyScopeVariableError) else "dropout"
         raise ValueError(
             f"{type(module).__name__} is called in training mode ({what} would change or draw something); switch it to "
             'evaluation, such as by arguments={"train": False} or {"deterministic": True}'
         ) from error
-    return model
 
 
 def _name_result(call: Any, args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:  # noqa: ANN401

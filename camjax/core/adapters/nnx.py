@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from camjax.core.adapters.about import About, joined, named
-from camjax.core.adapters.checks import check_model
+from camjax.core.adapters.checks import adapted
 from camjax.core.comparable import Comparable
 from camjax.core.model import Model, Params
 from camjax.core.program import Program
@@ -69,8 +69,7 @@ def from_nnx(module: nnx.Module, **about: Unpack[About]) -> Model:
     graph, params = split(tagged(module))
     model = Model(params, NNXForward(graph), **about)
     _check_unchanged(model, graph)
-    check_model(model)
-    return model
+    return adapted(model)
 
 
 def split(module: nnx.Module) -> tuple[Comparable, Params]:
