@@ -43,7 +43,7 @@ def _decode(data: bytes) -> None:
 def _entries(path: Path) -> None:
     """The whole list, and what the first of its entries hold."""
     tables._group_starts.cache_clear()  # by the file's name, which is always the same here
-    tables._column.cache_clear()
+    tables._cursor.cache_clear()
     for number, entry in enumerate(list_entries([path])):
         if number < _READ:
             try:

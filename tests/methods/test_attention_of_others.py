@@ -299,8 +299,7 @@ def test_maps_are_those_by_hand(way, kind):
 
 
 HEADS_OF_PATCHES = {
-    "norm behind the slice": lambda x: standardised(x[:, 1:]).mean(1),
-    "norm on the grid": lambda x: standardised(x[:, 1:].reshape(len(x), *GRID, WIDTH)).mean((1, 2)),
+    "norm on the grid behind the slice": lambda x: standardised(x[:, 1:].reshape(len(x), *GRID, WIDTH)).mean((1, 2)),
     "channels first": lambda x: jnp.tanh(
         standardised(x[:, 1:]).swapaxes(1, 2).reshape(len(x), WIDTH, *GRID)[:, :, ::-1]
     ).mean((2, 3)),
@@ -327,7 +326,7 @@ def test_a_head_that_normalises_the_patches_behind_a_slice_or_on_their_grid_read
     pixels, images = inputs()
 
     def end(tokens):
-        return read(tokens) @ WEIGHTS["head"]["kernel"]
+        return read(tokens) @ WEIGHTS["head"]["kernel"] + WEIGHTS["head"]["bias"][None]
 
     def run(images, changes):
         _, attention, tokens = forward(WEIGHTS, images, changes, "mean")
