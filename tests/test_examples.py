@@ -24,7 +24,7 @@ def test_original_demo_with_the_embedded_network(tmp_path):
         assert drawing.height > drawing.width
 
 
-@pytest.mark.parametrize("how", ["the script", "the command line"])
+@pytest.mark.parametrize("how", [pytest.param("the script", marks=pytest.mark.slow), "the command line"])
 def test_original_demo_with_mxnets_checkpoint(tmp_path, how):
     expected = read_npz(FIXTURE / "expected.npz")
     Image.fromarray(expected["data_nchw_0_255"][0].transpose(1, 2, 0)).save(tmp_path / "noise.png")

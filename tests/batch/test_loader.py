@@ -24,7 +24,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_flags_of_the_program_stay_unparsed(tmp_path, workers):
     pictures = write_pictures(tmp_path / "in", 4)
     script = tmp_path / "program.py"

@@ -115,7 +115,7 @@ def stop_reading(process):
     [
         (close_reader, "16 ", "0.2"),
         slow(close_reader, "ready", "0.2"),
-        (stop_reading, "16 ", "0.2"),
+        slow(stop_reading, "16 ", "0.2"),
         slow(stop_reading, "ready", "0.2"),
         slow(close_reader, "4 ", "60"),
         slow(stop_reading, "4 ", "60"),

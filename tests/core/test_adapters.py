@@ -314,7 +314,9 @@ def test_explained_by_cam_and_grad_cam_as_by_hand(way):
     assert relative_error(inner.maps[:, 0], jnp.einsum("bhwc,bc->bhw", a, gradient.sum((1, 2)))) < TOLERANCE
 
 
-@pytest.mark.parametrize("axes", list(jax.sharding.AxisType)[:2])
+@pytest.mark.parametrize(
+    "axes", [jax.sharding.AxisType.Explicit, pytest.param(jax.sharding.AxisType.Auto, marks=pytest.mark.slow)]
+)
 def test_a_sharded_batch_stays_sharded(way, axes):
     model, first, _ = way
     mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(axes,))

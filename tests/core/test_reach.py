@@ -56,7 +56,7 @@ def adapted(pool, params=PARAMS, **about):
     return from_function(transformer(pool), params, preprocess=PREPROCESS, tokens=GRID, **about)
 
 
-@pytest.mark.parametrize("pool", READ)
+@pytest.mark.parametrize("pool", ["token", "mean"])
 def test_the_default_of_a_transformer_is_the_last_that_its_head_hears_of(pool):
     model = adapted(pool)
     for method in ("grad-cam", "layer-cam"):

@@ -107,7 +107,7 @@ def test_cam_fn_takes_one():
 def test_the_target_probability_is_the_same_one(activation, count):
     model = toy(activation, count)
     by_hand = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid, "none": lambda z: z}[activation or "sigmoid"]
-    for method in ("hires-cam", "occlusion"):
+    for method in ("hires-cam", "occlusion") if activation == "sigmoid" else ("hires-cam",):
         found, expected = (
             make_explainer(model, method=method, target=target, top_k=1)(PICTURES)
             for target in ("probability", by_hand)

@@ -285,8 +285,9 @@ WAYS = {
     "linen": by_linen,
     "nnx": by_nnx,
 }
-NETWORKS = [("function", kind) for kind in START] + [
-    ("function, numbered", "token"),
+NETWORKS = [
+    *(("function", kind) for kind in ("token", "mean", "both")),
+    ("function, numbered", "all"),
     ("linen", "mean"),
     ("nnx", "mean"),
 ]

@@ -71,7 +71,7 @@ def assert_equal(found, expected):
         np.testing.assert_allclose(found[name], maps, rtol=1e-3, atol=1e-4 * np.abs(maps).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("layer", ["middle", "last"])
+@pytest.mark.parametrize("layer", ["middle", pytest.param("last", marks=pytest.mark.slow)])
 def test_classes_and_pictures_in_one_call_equal_one_by_one(layer):
     pictures = uint8_images(2, 16, 12)
     together = all_maps(layer)(pictures, CLASSES)
@@ -143,7 +143,7 @@ def test_each_device_explains_its_own_pictures_inside_shard_map(layer, axes, cla
         assert_equal(mapped(sharded), {name: expected[name] for name in made})
 
 
-@pytest.mark.parametrize("target", ["logit", "probability"])
+@pytest.mark.parametrize("target", [pytest.param("logit", marks=pytest.mark.slow), "probability"])
 def test_the_head_alone_gives_what_the_network_gives(target):
     methods = [name for name in AT_ANY_LAYER if name != "smooth-grad-cam++" and not METHODS[name].layer]
     made = {name: make_explainer(convolutional(), method=few(name), target=target, size=None) for name in methods}

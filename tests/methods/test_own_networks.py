@@ -27,7 +27,9 @@ def by_hand():
     return maps(by_function)
 
 
-@pytest.mark.parametrize("adapter", [by_nnx, by_linen, by_equinox])
+@pytest.mark.parametrize(
+    "adapter", [by_nnx, *(pytest.param(other, marks=pytest.mark.slow) for other in (by_linen, by_equinox))]
+)
 def test_every_kind_of_network_gives_the_same_maps(adapter):
     for name, found in maps(adapter).items():
         expected = by_hand()[name]

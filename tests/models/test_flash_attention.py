@@ -96,9 +96,9 @@ OWN = dataclasses.replace(METHODS["rollout"], name="own", needs=LAYER)
     ("method", "layer", "kept"),
     [
         ("grad-cam", None, False),
-        ("grad-cam", "blocks.0", False),
+        pytest.param("grad-cam", "blocks.0", False, marks=pytest.mark.slow),
         ("rollout", None, True),
-        ("chefer", None, True),
+        pytest.param("chefer", None, True, marks=pytest.mark.slow),
         ("lift-cam", "blocks.0", True),
         (OWN, None, True),
     ],

@@ -43,7 +43,9 @@ def is_convolution_or_block(name, layer):
     )
 
 
-@pytest.mark.parametrize("size", [(64, 64), (63, 97), (224, 150)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((64, 64), marks=pytest.mark.slow), (63, 97), pytest.param((224, 150), marks=pytest.mark.slow)]
+)
 def test_random_weights_equal_timm(pair, size):
     model, module = pair
     pixels = images(2, *size)

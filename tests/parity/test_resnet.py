@@ -89,7 +89,9 @@ def assert_same(model, module, pixels):
     assert relative_error(logits, expected_logits) < TOLERANCE
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 128)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((64, 64), marks=pytest.mark.slow), (65, 97), pytest.param((33, 128), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", DEEP_ONES_SLOW)
 def test_narrow_copies_equal_timm(name, size):
     config, module = narrow_pair(name)

@@ -55,7 +55,7 @@ def assert_same(model, module, pixels):
     assert relative_error(jax.jit(model.forward)(model.params, pixels), logits) < TOLERANCE
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 97)])
+@pytest.mark.parametrize("size", [pytest.param((64, 64), marks=pytest.mark.slow), (65, 97)])
 @pytest.mark.parametrize("name", ["resnetv2_18", "resnetv2_50"])
 def test_narrow_copies_equal_timm(name, size):
     channels = (64, 80, 96, 112) if name == "resnetv2_18" else (32, 64, 96, 128)

@@ -104,7 +104,9 @@ def torch_features(module, pixels):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("size", [(32, 32), (40, 24), (64, 48)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((32, 32), marks=pytest.mark.slow), (40, 24), pytest.param((64, 48), marks=pytest.mark.slow)]
+)
 def test_every_layer_equals_timms_at_any_size(form, size):
     model, module = timm_pair(form)
     pixels = images(2, *size)
