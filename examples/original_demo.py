@@ -8,6 +8,7 @@ Without a model it takes the network that needs no download; without any argumen
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from camjax import cam_fn, load_model, normalize_images
@@ -28,7 +29,7 @@ geometry = Geometry("pad", picture.shape[:2], (224, 224))
 pixels = to_input(geometry, picture)
 
 # 3. Run the network up to the features that global average pooling reads (relu1_output there): 7 x 7 x 2048.
-features = model.features(model.params, normalize_images(pixels[None], model.preprocess))[model.layer]
+features = jax.jit(model.features)(model.params, normalize_images(pixels[None], model.preprocess))[model.layer]
 
 # 4. Take the head's weights (fc1_weight there), the top 8 classes, and apply their weights to every pixel.
 kernel, bias = model.head(model.params)

@@ -114,6 +114,7 @@ LISTED = """
 """
 
 
+@pytest.mark.slow
 def test_survivors_are_printed_and_those_that_are_listed_are_not(project, tmp_path, capsys):
     before = {path: path.read_bytes() for path in (tmp_path / "toys").iterdir()}
     assert project("--jobs", 2) == 1

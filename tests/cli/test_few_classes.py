@@ -54,6 +54,7 @@ def test_all_defaults_explain_a_network_of_two_classes(few, tmp_path):
     assert all(f"{one['probability']:.3f}" in out for one in classes)
 
 
+@pytest.mark.slow
 def test_the_other_commands_do_too(few, tmp_path):
     status, out, err = few(3, "compare", "--methods", "cam,eigen-cam", *SMALL)
     assert (status, err) == (0, "")

@@ -720,6 +720,7 @@ def drawn(rng, leaf, inputs):
     return jax.device_put(array.astype(leaf.dtype))
 
 
+@pytest.mark.slow
 def test_a_network_of_a_published_linen_package(caplog):
     module = jax_resnet.ResNet18(n_classes=7)
     outline = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

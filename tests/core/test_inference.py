@@ -123,7 +123,7 @@ def energys_gradient(name):
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
-@pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnetv2_18", marks=pytest.mark.slow)])
 def test_gradients_pass_through_the_folding(name, platform):
     model, expected = energys_gradient(name)
 

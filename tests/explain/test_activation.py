@@ -118,7 +118,7 @@ def test_the_target_probability_is_the_same_one(activation, count):
         assert np.ptp(np.asarray(found.maps), axis=(2, 3)).min() > 0  # for one output, a softmax has none
 
 
-@pytest.mark.parametrize("name", ["poly-cam", "group-cam"])
+@pytest.mark.parametrize("name", ["poly-cam", pytest.param("group-cam", marks=pytest.mark.slow)])
 def test_a_method_that_weighs_by_probabilities_of_its_own_takes_the_models(name):
     explain = Poly() if name == "poly-cam" else METHODS[name].explain
     method = Method(name, "", "", explain)

@@ -12,8 +12,8 @@ from fuzz.session import CORPUS, GROUPS
 
 TESTS = Path(__file__).parents[1]
 TARGETS = 19
-SECONDS = 0.7
-"""Processor time of each reader, about 16 s in all beside what the imports take."""
+SECONDS = 0.5
+"""Processor time of each reader, about 12 s in all beside what the imports take."""
 MUTATIONS = 200_000
 
 

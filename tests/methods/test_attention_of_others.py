@@ -289,7 +289,7 @@ NETWORKS = [
     *(("function", kind) for kind in ("token", "mean", "both")),
     ("function, numbered", "all"),
     ("linen", "mean"),
-    ("nnx", "mean"),
+    pytest.param("nnx", "mean", marks=pytest.mark.slow),
 ]
 
 
@@ -320,7 +320,13 @@ def headed(read):
     return network
 
 
-@pytest.mark.parametrize("kind", HEADS_OF_PATCHES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "channels first",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in HEADS_OF_PATCHES if kind != "channels first"),
+    ],
+)
 def test_a_head_that_normalises_the_patches_behind_a_slice_or_on_their_grid_reads_their_mean(kind):
     read = HEADS_OF_PATCHES[kind]
     model = from_function(headed(read), WEIGHTS, preprocess=PREPROCESS, tokens=TOKENS)
@@ -532,7 +538,7 @@ def test_what_cannot_be_followed_is_refused_when_the_explainer_is_made(network, 
             make_explainer(model, method=name, top_k=1)
 
 
-@pytest.mark.parametrize("network", [side_by_side, two_blocks_read])
+@pytest.mark.parametrize("network", [two_blocks_read, pytest.param(side_by_side, marks=pytest.mark.slow)])
 def test_legrad_needs_no_single_reader(network):
     """Each attention's own slopes, by hand: all that does not come from the last block stays as it is."""
     model = from_tokens(network)

@@ -122,7 +122,10 @@ OF_EACH_KIND = [
 
 @pytest.mark.parametrize(
     ("layer", "axes", "classes"),
-    [("middle", jax.sharding.AxisType.Explicit, None), ("last", jax.sharding.AxisType.Auto, CLASSES)],
+    [
+        ("middle", jax.sharding.AxisType.Explicit, None),
+        pytest.param("last", jax.sharding.AxisType.Auto, CLASSES, marks=pytest.mark.slow),
+    ],
 )
 def test_each_device_explains_its_own_pictures_inside_shard_map(layer, axes, classes):
     # Its default checks refuse a constant where something that varies over the devices is expected.

@@ -90,7 +90,9 @@ def test_a_channel_of_zeros_has_a_gradient():
     assert np.isfinite(jax.grad(lambda x: jnp.square(layer(x)).sum())(x)).all()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] if number else []) for number, form in enumerate(FORMS)]
+)
 def test_inference_stages_and_files(form, tmp_path):
     model, _ = tiny(form)
     assert_folding_changes_nothing(model, (51, 38))

@@ -102,7 +102,7 @@ def test_torchvisions_large_ones_have_another_epsilon():
     assert not layout.holds(ARCHITECTURES["tf_efficientnet_b0"].config)
 
 
-@pytest.mark.parametrize("form", ["tf lite", "full"])
+@pytest.mark.parametrize("form", [pytest.param("tf lite", marks=pytest.mark.slow), "full"])
 def test_folding_stages_and_files(form, tmp_path):
     model, _ = tiny(form)
     assert_folding_changes_nothing(model, (51, 38))

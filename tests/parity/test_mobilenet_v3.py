@@ -104,7 +104,9 @@ def test_torchvisions_have_the_presets_shapes():
         assert {key for read in layout.table(config).values() for key in read.keys} == keys
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] if number else []) for number, form in enumerate(FORMS)]
+)
 def test_folding_stages_and_files(form, tmp_path):
     model, module = tiny(form)
     assert_folding_changes_nothing(model, (51, 38))

@@ -60,7 +60,9 @@ def test_tiny_networks_equal_torchvision(form):
     assert_known_by_its_keys(FAMILY, FORMS[form], module, "torchvision")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] if number else []) for number, form in enumerate(FORMS)]
+)
 def test_folding_stages_and_files(form, tmp_path):
     model, module = tiny(form)
     assert_folding_changes_nothing(model, (51, 38))

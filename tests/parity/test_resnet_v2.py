@@ -63,7 +63,7 @@ def test_narrow_copies_equal_timm(name, size):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("101", "152"))) for name in NAMES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("34", "101", "152"))) for name in NAMES]
 )
 def test_full_widths_equal_timm(name):
     assert_same(*pair(name), images(1, 64, 96))

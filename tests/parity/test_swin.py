@@ -206,7 +206,7 @@ def test_grad_cam_is_pytorch_grad_cams_with_its_reshape_transform(form, wanted):
     assert relative_error(maps, expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("form", ["v1", "v2"])
+@pytest.mark.parametrize("form", [pytest.param("v1", marks=pytest.mark.slow), "v2"])
 def test_inference_stages_and_files(form, tmp_path):
     model, _ = timm_pair(form)
     assert_stages_are_the_forward_pass(model, (40, 36))
