@@ -11,6 +11,7 @@ from toys import drawn, uint8_images
 
 from camjax import LayerError, Preprocess, TokenGrid, from_equinox, from_function, layers, make_explainer
 from camjax.core.axes import Views, reading
+from camjax.core.layers import default_layer
 from camjax.core.names import named_array
 
 CHANNELS_FIRST = "channels first as far as its shape tells"
@@ -224,3 +225,23 @@ def test_a_square_map_of_a_transformer_is_a_map():
     params = drawn(0, {"mix": (3, 4), "head": (4, 5)})
     model = adapted(forward, params, (16, 16), tokens=TokenGrid(patch=(4, 4)), layer="map")
     assert np.asarray(make_explainer(model, method="grad-cam")(uint8_images(1, 16, 16)).maps).any()
+
+
+def one_token(params, images):
+    """The class token alone, after the tokens of a grid."""
+    patches = images.reshape(len(images), 2, 4, 3, 4, 3).mean((2, 4)).reshape(len(images), 6, 3)
+    tokens = named_array(jnp.concatenate([patches[:, :1], patches], 1) @ params["mix"], "tokens")
+    first = named_array(jnp.tanh(tokens.mean(1, keepdims=True)), "first")
+    return first[:, 0] @ params["head"]
+
+
+def test_the_class_token_alone_does_not_lie_on_the_image():
+    params = {"mix": np.eye(3, 8, dtype=np.float32), "head": np.ones((8, 2), np.float32)}
+    preprocess = Preprocess(input_size=(8, 12))
+    model = from_function(one_token, params, preprocess=preprocess, tokens=TokenGrid(prefix=1, patch=(4, 4)))
+    assert default_layer(model) == "tokens"
+    with pytest.raises(LayerError, match="1 tokens are not 1 and a grid of 2 x 3"):
+        make_explainer(model, method="grad-cam", layer="first", top_k=1)(uint8_images(1, 8, 12))
+    bare = from_function(one_token, params, preprocess=preprocess, layer="tokens")
+    with pytest.raises(LayerError, match=r"layer 'tokens' .* has tokens, .* tokens=TokenGrid\(prefix=1"):
+        make_explainer(bare, method="grad-cam", top_k=1)(uint8_images(1, 8, 12))

@@ -57,6 +57,10 @@ def test_what_has_no_relu_or_hides_it_is_refused():
         guided(lambda x: jnp.maximum(x, 1))(X)
     with pytest.raises(LayerError, match="a ReLU stands inside 'scan'"):
         guided(lambda x: jax.lax.fori_loop(0, 2, lambda _, x: jax.nn.relu(x), x))(X)
+    bounded = jax.custom_jvp(lambda x: jnp.maximum(x, 1))
+    bounded.defjvps(lambda tangent, _, x: tangent * (x > 1))
+    with pytest.raises(LayerError, match="there is no ReLU here"):
+        guided(bounded)(X)
     doubled = jax.custom_jvp(lambda x: 2 * jax.nn.relu(x))
     doubled.defjvps(lambda tangent, _, x: 2 * tangent * (x > 0))
     with pytest.raises(LayerError, match="a ReLU stands inside 'custom_jvp_call'"):

@@ -227,6 +227,18 @@ def test_sharding_of_the_batch_passes_through(classes, axes):
     assert "all-reduce" not in text
 
 
+def test_features_that_are_sharded_by_channel_have_results_that_are_sharded_by_image():
+    explicit = (jax.sharding.AxisType.Explicit,) * 2
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=explicit)
+    features, kernel, bias = random_head(2, 3, 2, 4)
+    spec = jax.sharding.PartitionSpec("data", None, None, "model")
+    result = cam_fn(jax.device_put(features, jax.sharding.NamedSharding(mesh, spec)), kernel, bias, classes=[1, 2])
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    for ours, single in zip(result, cam_fn(features, kernel, bias, classes=[1, 2]), strict=True):
+        assert ours.sharding.is_equivalent_to(rows, ours.ndim)
+        np.testing.assert_allclose(ours, single, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("change", "words"),

@@ -41,6 +41,10 @@ def test_the_fine_refine_the_coarse():
     expected = [[1 / 2, 3 / 2.75 * 3 / 4, 5 / 4.25 / 4, 0.0]]
     np.testing.assert_allclose(fuse([fine, coarse], "refine"), expected, rtol=1e-6)
     np.testing.assert_array_equal(fuse([coarse], "refine"), [[1.0, 0.0]])
+    finest = jnp.arange(8.0)[None] % 3
+    together = fuse([finest, fine, coarse], "refine")
+    np.testing.assert_allclose(together, fuse([finest, fuse([fine, coarse], "refine")], "refine"), rtol=1e-6)
+    assert together.shape == (1, 8)
 
 
 def test_what_layers_share_is_computed_once():
