@@ -185,8 +185,9 @@ def _batches(file: BinaryIO, table: pq.ParquetFile, group: int, name: str) -> It
     """
     size = rows_at_once(file, table, group, name)
     for batch in table.iter_batches(size, row_groups=[group], columns=[name], use_threads=False):
-        if batch.nbytes > LARGEST_ROWS:
-            raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes, more than {LARGEST_ROWS:,}")
+        held = batch.get_total_buffer_size()  # older versions of Arrow know no `nbytes` of binary views
+        if held > LARGEST_ROWS:
+            raise ValueError(f"{len(batch)} rows have {held:,} bytes, more than {LARGEST_ROWS:,}")
         yield batch.column(0)
 
 
