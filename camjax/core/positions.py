@@ -123,7 +123,7 @@ def _reduced(params: Mapping[str, Any], inputs: list[Any], _: Any) -> Any:  # no
 
 
 def _product(params: Mapping[str, Any], inputs: list[Any], shapes: list[tuple[int, ...]]) -> Any:  # noqa: ANN401
-    """Of a matrix product whose other factor depends on no token."""
+    """Returns the index of a matrix product, of which only one factor may depend on tokens."""
     if all(index is not FREE for index in inputs):
         return MIXED
     contracted, batched = params["dimension_numbers"]

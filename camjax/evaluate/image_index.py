@@ -34,7 +34,7 @@ class Match(NamedTuple):
 
     @property
     def by_file_name(self) -> bool:
-        """Whether name and path are in folders, of different names."""
+        """Returns whether only the file names agree: both are in a folder, and the folders have different names."""
         return not self.whole and not self.shared
 
 

@@ -249,7 +249,7 @@ def test_slips_in_a_list_are_unreadable_pictures(tmp_path):
 
 
 def test_a_bad_shard_in_a_list_is_an_unreadable_picture(tmp_path):
-    """What the user names is refused instead; see `test_sources_that_cannot_be_used`."""
+    """Rows of a list become entries; a source that the user names is refused (`test_sources_that_cannot_be_used`)."""
     shard = write_shard(tmp_path / "cut.tar", {f"{number}.png": png(number) for number in range(9)})
     with open(shard, "r+b") as file:
         os.truncate(file.fileno(), 9000)

@@ -56,7 +56,9 @@ def adapted(pool, params=PARAMS, **about):
     return from_function(transformer(pool), params, preprocess=PREPROCESS, tokens=GRID, **about)
 
 
-@pytest.mark.parametrize("pool", ["token", "mean"])
+@pytest.mark.parametrize(
+    "pool", ["token", "mean", *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("all", "both"))]
+)
 def test_the_default_of_a_transformer_is_the_last_that_its_head_hears_of(pool):
     model = adapted(pool)
     for method in ("grad-cam", "layer-cam"):

@@ -113,14 +113,15 @@ def test_where_a_linear_head_pools_nothing_is_asked_twice():
     assert "while" not in jax.jit(lambda: Ablation()(known, WANTED)).lower().compile().as_text()
 
 
-def test_chunks_do_not_matter():
+@pytest.mark.parametrize("room", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_chunks_do_not_matter(room):
     # 6 channels, 48 places, 13 masks: five at a time divides none of them.
     pixels = pixels_of(1)
     # These go through the network one by one, or all at once.
     same = {"lift-cam", "gradient-x-input", "integrated-gradients", "smooth-grad"}
     asked = functools.partial(every_map, without=same)
-    five, all_ = (jax.jit(functools.partial(asked, room=room))(pixels) for room in (5, 1000))
-    assert_close(five, all_)
+    chunked, together = (jax.jit(functools.partial(asked, room=images))(pixels) for images in (room, 1000))
+    assert_close(chunked, together)
 
 
 def test_rows_of_classes_and_one_score_a_picture():

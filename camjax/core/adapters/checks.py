@@ -1,4 +1,4 @@
-"""What is checked of a network once, when it is adapted."""
+"""Checks that a network passes once, when it is adapted, and the forward function that stands for it from then on."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ RESHAPING = frozenset({"broadcast_in_dim", "convert_element_type", "copy", "name
 
 @dataclasses.dataclass(frozen=True)
 class AdaptedForward:
-    """A network's forward function, which is another one where its program is another.
+    """A forward function that compares equal to another only if their programs are equal too.
 
     What is traced and compiled is kept by the forward function. A function that reads something that changes (a switch
     between training and evaluation) would stay as it was first traced.

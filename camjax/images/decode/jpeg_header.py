@@ -23,7 +23,8 @@ _HEAD = 2 + 6 + 3 * 255
 """Bytes after a marker that are looked at: length, precision, size and number of components, and each of these."""
 
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xef\xf7\xfe]")
-"""Those with a content of their own, and the end. In a scan's data 0 follows each 255, so none is found by chance."""
+"""Markers that have a length and a content, and the end of the image. Entropy-coded data has a 0 after each 255, so that
+it never contains one of them by chance."""
 
 _END, _SCAN = 0xD9, 0xDA
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
@@ -35,7 +36,7 @@ class JpegError(ValueError):
 
 
 class JpegHeader(NamedTuple):
-    """What a JPEG or JPEG-LS file says of its image.
+    """The size and decoding cost that the markers of a JPEG or JPEG-LS file declare.
 
     Attributes:
         size: `(height, width)` in pixels; None where the file has no frame header before its first scan.

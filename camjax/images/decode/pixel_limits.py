@@ -12,7 +12,7 @@ from PIL import Image
 from camjax.errors import PictureError
 
 BOMB_ADVICE = "it may be a decompression bomb; make it smaller first"
-"""What to say of a file that claims more than may be decoded."""
+"""The end of the error for a file that claims more pixels than may be decoded."""
 
 
 def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -36,7 +36,13 @@ def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 class _Lifted:
-    """Who needs the limit to be lifted, and what it was before; guarded by the lock."""
+    """The state of Pillow's limit, guarded by the lock.
+
+    Attributes:
+        lock: Lock that is held while the limit or this state changes.
+        users: Number of threads that are decoding an image above Pillow's limit.
+        before: Pillow's limit in pixels before the first of them lifted it.
+    """
 
     lock = threading.Lock()
     users = 0
@@ -48,7 +54,7 @@ def without_pillows_limit(pixels: int) -> Iterator[None]:
     """Lifts Pillow's limit while an image above it is decoded; the last thread that needs this puts it back.
 
     Args:
-        pixels: Of the image, which is within camjax's limit.
+        pixels: Number of pixels of an image that is within camjax's own limit.
     """
     with _Lifted.lock:
         limit = _Lifted.before if _Lifted.users else Image.MAX_IMAGE_PIXELS

@@ -22,7 +22,7 @@ _METADATA = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 
 
 class PngHeader(NamedTuple):
-    """What a PNG file says of its image beside the pixels.
+    """The bit depths and metadata of a PNG file, read without its pixels.
 
     Attributes:
         bits: Bits of each channel of a pixel, or of an index into the palette.
