@@ -23,8 +23,10 @@ _HEAD = 2 + 6 + 3 * 255
 """Bytes after a marker that are looked at: length, precision, size and number of components, and each of these."""
 
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xef\xf7\xfe]")
-"""Markers that have a length and a content, and the end of the image. Entropy-coded data has a 0 after each 255, so that
-it never contains one of them by chance."""
+"""Markers that have a length and a content, and the end of the image.
+
+Entropy-coded data has a 0 after each 255, so that it never contains one of them by chance.
+"""
 
 _END, _SCAN = 0xD9, 0xDA
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
